@@ -1,0 +1,41 @@
+# Compiler, warnings, sanitizers, linker and cache: everything that is the same for each target.
+set(CMAKE_CXX_STANDARD 23)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+set(POSTERN_SANITIZE "" CACHE STRING "Value for -fsanitize=, for example address,undefined or thread")
+option(POSTERN_WERROR "Warnings are errors" OFF)
+option(POSTERN_FUZZ "Build *_fuzz.cc with libFuzzer (clang)" OFF)
+option(POSTERN_TESTS "Build unit tests" ON)
+
+find_program(POSTERN_CCACHE ccache)
+if(POSTERN_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${POSTERN_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${POSTERN_CCACHE})
+endif()
+find_program(POSTERN_MOLD mold)
+if(POSTERN_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+# Paths relative to the source tree, so that a compiler cache serves every checkout.
+add_compile_options(-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+
+add_library(postern_warnings INTERFACE)
+target_compile_options(postern_warnings INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual
+  -Wimplicit-fallthrough)
+if(POSTERN_WERROR)
+  target_compile_options(postern_warnings INTERFACE -Werror)
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND POSTERN_SANITIZE)
+  # False positives of g++ 12's flow analysis once sanitizers change the control flow.
+  target_compile_options(postern_warnings INTERFACE -Wno-maybe-uninitialized -Wno-restrict)
+endif()
+
+if(POSTERN_SANITIZE)
+  add_compile_options(-fsanitize=${POSTERN_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${POSTERN_SANITIZE})
+endif()

@@ -1,0 +1,95 @@
+// A move-only callable with inline storage for small captures: what std::function lacks in the standard library of
+// g++ 12 (std::move_only_function) without its allocation for captures of up to 48 bytes.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include "base/check.h"
+
+namespace postern::base {
+
+template <class Signature>
+class Function;
+
+template <class R, class... Args>
+class Function<R(Args...)> {
+ public:
+  Function() = default;
+  Function(std::nullptr_t) {}  // NOLINT(google-explicit-constructor): reads like a pointer
+
+  template <class F>
+    requires(!std::is_same_v<std::decay_t<F>, Function> && std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
+  Function(F&& f) {  // NOLINT(google-explicit-constructor): a lambda converts
+    using D = std::decay_t<F>;
+    if constexpr (sizeof(D) <= kInline && alignof(D) <= alignof(std::max_align_t) &&
+                  std::is_nothrow_move_constructible_v<D>) {
+      ::new (static_cast<void*>(storage_)) D(std::forward<F>(f));
+      table_ = &kInlineTable<D>;
+    } else {
+      ::new (static_cast<void*>(storage_)) D*(new D(std::forward<F>(f)));
+      table_ = &kHeapTable<D>;
+    }
+  }
+
+  Function(Function&& other) noexcept { take(other); }
+  Function& operator=(Function&& other) noexcept {
+    if (this != &other) {
+      reset();
+      take(other);
+    }
+    return *this;
+  }
+  Function(const Function&) = delete;
+  Function& operator=(const Function&) = delete;
+  ~Function() { reset(); }
+
+  explicit operator bool() const { return table_ != nullptr; }
+
+  R operator()(Args... args) const {
+    POSTERN_ASSERT(table_ != nullptr);
+    return table_->call(const_cast<std::byte*>(storage_), std::forward<Args>(args)...);
+  }
+
+ private:
+  static constexpr std::size_t kInline = 48;
+
+  struct Table {
+    R (*call)(void*, Args&&...);
+    void (*move)(void* from, void* to);
+    void (*destroy)(void*);
+  };
+
+  template <class D>
+  static constexpr Table kInlineTable{
+      [](void* p, Args&&... args) -> R { return (*static_cast<D*>(p))(std::forward<Args>(args)...); },
+      [](void* from, void* to) {
+        ::new (to) D(std::move(*static_cast<D*>(from)));
+        static_cast<D*>(from)->~D();
+      },
+      [](void* p) { static_cast<D*>(p)->~D(); }};
+
+  template <class D>
+  static constexpr Table kHeapTable{
+      [](void* p, Args&&... args) -> R { return (**static_cast<D**>(p))(std::forward<Args>(args)...); },
+      [](void* from, void* to) { ::new (to) D*(*static_cast<D**>(from)); },
+      [](void* p) { delete *static_cast<D**>(p); }};
+
+  void take(Function& other) {
+    table_ = other.table_;
+    if (table_ != nullptr) table_->move(other.storage_, storage_);
+    other.table_ = nullptr;
+  }
+  void reset() {
+    if (table_ != nullptr) table_->destroy(storage_);
+    table_ = nullptr;
+  }
+
+  const Table* table_ = nullptr;
+  alignas(std::max_align_t) std::byte storage_[kInline];
+};
+
+}  // namespace postern::base
