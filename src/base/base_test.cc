@@ -1,12 +1,12 @@
-#include <gtest/gtest.h>
-
-#include <memory>
-
 #include "base/error.h"
 #include "base/function.h"
 #include "base/intrusive_list.h"
 #include "base/random.h"
 #include "base/strings.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
 
 namespace postern::base {
 namespace {
@@ -62,7 +62,8 @@ TEST(IntrusiveList, UnlinksOnDestruction) {
 }
 
 TEST(Strings, Base64RoundTrips) {
-  for (std::string text : {"", "f", "fo", "foo", "foob"}) EXPECT_EQ(base64Decode(base64Encode(text)), text);
+  for (std::string text : {"", "f", "fo", "foo", "foob"})
+    EXPECT_EQ(base64Decode(base64Encode(text)), text);
   EXPECT_EQ(base64Encode("foob"), "Zm9vYg==");
   EXPECT_FALSE(base64Decode("a"));
   EXPECT_FALSE(base64Decode("a*bc"));

@@ -1,5 +1,5 @@
-// POSTERN_CHECK ends the process on a broken invariant of ours; POSTERN_ASSERT does so in debug builds only. Neither
-// is for bytes from outside: those are handled as values (base/error.h).
+// POSTERN_CHECK ends the process on a broken invariant of ours; POSTERN_ASSERT does so in debug
+// builds only. Neither is for bytes from outside: those are handled as values (base/error.h).
 #pragma once
 
 namespace postern::base {
@@ -9,10 +9,10 @@ namespace postern::base {
 
 }  // namespace postern::base
 
-#define POSTERN_CHECK(condition)                                                             \
-  do {                                                                                       \
-    if (!(condition)) [[unlikely]]                                                           \
-      ::postern::base::checkFailed(__FILE__, __LINE__, #condition);                          \
+#define POSTERN_CHECK(condition)                                    \
+  do {                                                              \
+    if (!(condition)) [[unlikely]]                                  \
+      ::postern::base::checkFailed(__FILE__, __LINE__, #condition); \
   } while (false)
 
 #ifdef NDEBUG

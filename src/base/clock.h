@@ -23,7 +23,9 @@ const Clock& systemClock();
 class ManualClock final : public Clock {
  public:
   MonotonicTime monotonic() const override { return now_; }
-  WallTime wall() const override { return WallTime(std::chrono::duration_cast<WallTime::duration>(now_.time_since_epoch())); }
+  WallTime wall() const override {
+    return WallTime(std::chrono::duration_cast<WallTime::duration>(now_.time_since_epoch()));
+  }
   void advance(Duration by) { now_ += std::chrono::duration_cast<MonotonicTime::duration>(by); }
 
  private:

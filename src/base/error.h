@@ -1,5 +1,6 @@
-// Errors as values. `Error` is for the data path: 16 bytes, trivially copyable, no allocation. `ConfigError` is for
-// what a person wrote: a field path and a message. They never mix in one signature (docs/decisions/errors.md).
+// Errors as values. `Error` is for the data path: 16 bytes, trivially copyable, no allocation.
+// `ConfigError` is for what a person wrote: a field path and a message. They never mix in one
+// signature (docs/decisions/errors.md).
 #pragma once
 
 #include <cstdint>
@@ -20,16 +21,16 @@ enum class Errc : std::uint8_t {
   kPermissionDenied,
   kUnauthenticated,
   kLimitExceeded,
-  kProtocol,     // the peer broke the protocol
-  kClosed,       // end of stream, or the object is shut down
-  kReset,        // connection reset by the peer
-  kRefused,      // connection refused
+  kProtocol,  // the peer broke the protocol
+  kClosed,    // end of stream, or the object is shut down
+  kReset,     // connection reset by the peer
+  kRefused,   // connection refused
   kTimeout,
   kCancelled,
   kUnavailable,
   kUnsupported,
   kParse,
-  kSystem,       // `sys` holds errno
+  kSystem,  // `sys` holds errno
   kInternal,
 };
 
@@ -61,7 +62,8 @@ inline std::unexpected<Error> fail(Errc code, const char* text, int sys = 0) {
 Error errnoError(const char* text, int sys);
 std::unexpected<Error> failErrno(const char* text);
 
-/// An error in something a person wrote: where (a path such as "spec.servers[0].port.number") and what.
+/// An error in something a person wrote: where (a path such as "spec.servers[0].port.number") and
+/// what.
 struct ConfigError {
   std::string path;
   std::string text;
@@ -82,17 +84,18 @@ inline std::unexpected<ConfigError> failConfig(std::string path, std::string tex
 #define POSTERN_CONCAT_INNER(a, b) a##b
 #define POSTERN_CONCAT(a, b) POSTERN_CONCAT_INNER(a, b)
 
-/// POSTERN_TRY(auto v, parse(b)); declares v, or returns the error. The expression must be an expected.
+/// POSTERN_TRY(auto v, parse(b)); declares v, or returns the error. The expression must be an
+/// expected.
 #define POSTERN_TRY(declaration, ...) \
   POSTERN_TRY_INNER(POSTERN_CONCAT(postern_try_, __LINE__), declaration, __VA_ARGS__)
-#define POSTERN_TRY_INNER(temporary, declaration, ...)                     \
-  auto temporary = (__VA_ARGS__);                                          \
-  if (!temporary) return std::unexpected(std::move(temporary).error());    \
+#define POSTERN_TRY_INNER(temporary, declaration, ...)                  \
+  auto temporary = (__VA_ARGS__);                                       \
+  if (!temporary) return std::unexpected(std::move(temporary).error()); \
   declaration = std::move(*temporary)
 
 /// The same for an expected<void, E>.
-#define POSTERN_TRY_VOID(...)                                                                     \
-  do {                                                                                            \
-    auto postern_try_void = (__VA_ARGS__);                                                        \
-    if (!postern_try_void) return std::unexpected(std::move(postern_try_void).error());           \
+#define POSTERN_TRY_VOID(...)                                                           \
+  do {                                                                                  \
+    auto postern_try_void = (__VA_ARGS__);                                              \
+    if (!postern_try_void) return std::unexpected(std::move(postern_try_void).error()); \
   } while (false)

@@ -1,14 +1,15 @@
-// A move-only callable with inline storage for small captures: what std::function lacks in the standard library of
-// g++ 12 (std::move_only_function) without its allocation for captures of up to 48 bytes.
+// A move-only callable with inline storage for small captures: what std::function lacks in the
+// standard library of g++ 12 (std::move_only_function) without its allocation for captures of up to
+// 48 bytes.
 #pragma once
+
+#include "base/check.h"
 
 #include <cstddef>
 #include <memory>
 #include <new>
 #include <type_traits>
 #include <utility>
-
-#include "base/check.h"
 
 namespace postern::base {
 
@@ -22,7 +23,8 @@ class Function<R(Args...)> {
   Function(std::nullptr_t) {}  // NOLINT(google-explicit-constructor): reads like a pointer
 
   template <class F>
-    requires(!std::is_same_v<std::decay_t<F>, Function> && std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
+    requires(!std::is_same_v<std::decay_t<F>, Function> &&
+             std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
   Function(F&& f) {  // NOLINT(google-explicit-constructor): a lambda converts
     using D = std::decay_t<F>;
     if constexpr (sizeof(D) <= kInline && alignof(D) <= alignof(std::max_align_t) &&
@@ -64,17 +66,20 @@ class Function<R(Args...)> {
   };
 
   template <class D>
-  static constexpr Table kInlineTable{
-      [](void* p, Args&&... args) -> R { return (*static_cast<D*>(p))(std::forward<Args>(args)...); },
-      [](void* from, void* to) {
-        ::new (to) D(std::move(*static_cast<D*>(from)));
-        static_cast<D*>(from)->~D();
-      },
-      [](void* p) { static_cast<D*>(p)->~D(); }};
+  static constexpr Table kInlineTable{[](void* p, Args&&... args) -> R {
+                                        return (*static_cast<D*>(p))(std::forward<Args>(args)...);
+                                      },
+                                      [](void* from, void* to) {
+                                        ::new (to) D(std::move(*static_cast<D*>(from)));
+                                        static_cast<D*>(from)->~D();
+                                      },
+                                      [](void* p) { static_cast<D*>(p)->~D(); }};
 
   template <class D>
   static constexpr Table kHeapTable{
-      [](void* p, Args&&... args) -> R { return (**static_cast<D**>(p))(std::forward<Args>(args)...); },
+      [](void* p, Args&&... args) -> R {
+        return (**static_cast<D**>(p))(std::forward<Args>(args)...);
+      },
       [](void* from, void* to) { ::new (to) D*(*static_cast<D**>(from)); },
       [](void* p) { delete *static_cast<D**>(p); }};
 

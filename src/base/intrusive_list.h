@@ -1,10 +1,11 @@
-// A doubly linked list whose links lie inside the elements: O(1) unlink without search or allocation. The list does
-// not own its elements; an element unlinks itself when destroyed. One thread.
+// A doubly linked list whose links lie inside the elements: O(1) unlink without search or
+// allocation. The list does not own its elements; an element unlinks itself when destroyed. One
+// thread.
 #pragma once
 
-#include <cstddef>
-
 #include "base/check.h"
+
+#include <cstddef>
 
 namespace postern::base {
 

@@ -1,19 +1,20 @@
 #include "base/log.h"
 
-#include <mutex>
-
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <mutex>
+#include <time.h>
+
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 namespace postern::base {
 namespace {
 
-constexpr std::string_view kNames[] = {"trace", "debug", "info", "warning", "error", "critical", "off"};
+constexpr std::string_view kNames[] = {"trace", "debug",    "info", "warning",
+                                       "error", "critical", "off"};
 
 struct Registry {
   std::mutex mutex;
@@ -21,7 +22,8 @@ struct Registry {
   LogLevel level = LogLevel::kInfo;
 };
 
-// Components are objects of static storage in many files; a function-local registry has no initialisation order.
+// Components are objects of static storage in many files; a function-local registry has no
+// initialisation order.
 Registry& registry() {
   static Registry* instance = new Registry;  // never destroyed: components may log during exit
   return *instance;
@@ -85,7 +87,8 @@ std::vector<std::pair<std::string, LogLevel>> logLevels() {
   Registry& all = registry();
   std::lock_guard lock(all.mutex);
   std::vector<std::pair<std::string, LogLevel>> out;
-  for (LogComponent* component : all.components) out.emplace_back(component->name(), component->level());
+  for (LogComponent* component : all.components)
+    out.emplace_back(component->name(), component->level());
   return out;
 }
 

@@ -1,5 +1,6 @@
-// Process log to stderr in Envoy's line shape: "[2026-01-01 10:00:00.000][1234][info][component] text". Levels per
-// component may change at run time (admin /logging). Never log secrets, tokens or key material. Any thread.
+// Process log to stderr in Envoy's line shape: "[2026-01-01 10:00:00.000][1234][info][component]
+// text". Levels per component may change at run time (admin /logging). Never log secrets, tokens or
+// key material. Any thread.
 #pragma once
 
 #include <fmt/core.h>

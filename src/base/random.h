@@ -1,4 +1,5 @@
-// Random numbers for balancing, jitter and identifiers. Not for keys: those come from the TLS library.
+// Random numbers for balancing, jitter and identifiers. Not for keys: those come from the TLS
+// library.
 #pragma once
 
 #include <cstdint>

@@ -1,14 +1,15 @@
-// JSON and YAML without exceptions: nlohmann::json behind functions that return values. Include <nlohmann/json_fwd.hpp>
-// through this header; a .cc that touches values includes <nlohmann/json.hpp> itself.
+// JSON and YAML without exceptions: nlohmann::json behind functions that return values. Include
+// <nlohmann/json_fwd.hpp> through this header; a .cc that touches values includes
+// <nlohmann/json.hpp> itself.
 #pragma once
+
+#include "base/error.h"
+
+#include <nlohmann/json_fwd.hpp>
 
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
-
-#include "base/error.h"
 
 namespace postern::json {
 
@@ -24,14 +25,16 @@ std::string dump(const Json& value);
 /// Indented by `indent` spaces.
 std::string dumpPretty(const Json& value, int indent = 2);
 
-/// One YAML document as JSON values by the YAML 1.2 core schema (yes/no stay strings; quoted scalars stay strings).
+/// One YAML document as JSON values by the YAML 1.2 core schema (yes/no stay strings; quoted
+/// scalars stay strings).
 base::ConfigResult<Json> parseYaml(std::string_view text);
 /// All documents of a stream; empty documents are left out.
 base::ConfigResult<std::vector<Json>> parseYamlStream(std::string_view text);
 /// Block-style YAML as kubectl prints it.
 std::string dumpYaml(const Json& value);
 
-/// Lookups that never throw: null when a step is absent. `path` is dotted: "spec.template.metadata".
+/// Lookups that never throw: null when a step is absent. `path` is dotted:
+/// "spec.template.metadata".
 const Json* find(const Json& value, std::string_view path);
 /// The string at a path, or `fallback`.
 std::string stringAt(const Json& value, std::string_view path, std::string_view fallback = "");

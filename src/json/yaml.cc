@@ -1,19 +1,20 @@
 // YAML 1.2 core schema over yaml-cpp; the only file that sees its exceptions.
-#include <cmath>
-#include <cstdlib>
-#include <limits>
+#include "base/strings.h"
+#include "json/json.h"
 
 #include <nlohmann/json.hpp>
 #include <yaml-cpp/yaml.h>
 
-#include "base/strings.h"
-#include "json/json.h"
+#include <cmath>
+#include <cstdlib>
+#include <limits>
 
 namespace postern::json {
 namespace {
 
 Json scalar(const std::string& text) {
-  if (text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL") return nullptr;
+  if (text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL")
+    return nullptr;
   if (text == "true" || text == "True" || text == "TRUE") return true;
   if (text == "false" || text == "False" || text == "FALSE") return false;
   std::string_view digits = text;
@@ -40,11 +41,15 @@ bool convert(const YAML::Node& node, Json& out, int depth) {
   if (depth > kDepthMax) return false;
   switch (node.Type()) {
     case YAML::NodeType::Undefined:
-    case YAML::NodeType::Null: out = nullptr; return true;
+    case YAML::NodeType::Null:
+      out = nullptr;
+      return true;
     case YAML::NodeType::Scalar:
       // Tag "!" marks a quoted scalar: text as written.
-      if (node.Tag() == "!" || node.Tag() == "tag:yaml.org,2002:str") out = node.Scalar();
-      else out = scalar(node.Scalar());
+      if (node.Tag() == "!" || node.Tag() == "tag:yaml.org,2002:str")
+        out = node.Scalar();
+      else
+        out = scalar(node.Scalar());
       return true;
     case YAML::NodeType::Sequence:
       out = Json::array();
@@ -91,14 +96,23 @@ void emit(YAML::Emitter& emitter, const Json& value) {
       return;
     case Json::value_t::string: {
       const auto& text = value.get_ref<const std::string&>();
-      if (text.find('\n') != std::string::npos) emitter << YAML::Literal << text;
-      else if (!scalar(text).is_string()) emitter << YAML::DoubleQuoted << text;
-      else emitter << text;
+      if (text.find('\n') != std::string::npos)
+        emitter << YAML::Literal << text;
+      else if (!scalar(text).is_string())
+        emitter << YAML::DoubleQuoted << text;
+      else
+        emitter << text;
       return;
     }
-    case Json::value_t::null: emitter << YAML::Null; return;
-    case Json::value_t::boolean: emitter << value.get<bool>(); return;
-    default: emitter << value.dump(); return;
+    case Json::value_t::null:
+      emitter << YAML::Null;
+      return;
+    case Json::value_t::boolean:
+      emitter << value.get<bool>();
+      return;
+    default:
+      emitter << value.dump();
+      return;
   }
 }
 
@@ -115,7 +129,8 @@ base::ConfigResult<std::vector<Json>> parseYamlStream(std::string_view text) {
     }
     return out;
   } catch (const YAML::Exception& e) {
-    return base::failConfig("", std::string("yaml: line ") + std::to_string(e.mark.line + 1) + ": " + e.msg);
+    return base::failConfig(
+        "", std::string("yaml: line ") + std::to_string(e.mark.line + 1) + ": " + e.msg);
   }
 }
 

@@ -1,0 +1,71 @@
+// A FIFO of bytes in 16 KiB blocks: producers append at the back, consumers drain at the front,
+// whole blocks move between buffers without a copy. Blocks come from a per-thread LIFO free list,
+// so hot memory is reused and an idle connection holds none. One thread; a Buffer may not cross
+// threads while it holds blocks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+struct iovec;
+
+namespace postern::base {
+
+class Buffer {
+ public:
+  static constexpr std::size_t kBlockBytes = 16384;  // payload of one block
+  static constexpr std::size_t kCopyBelowBytes =
+      512;  // moves shorter than this are copied into the last block
+
+  Buffer() = default;
+  explicit Buffer(std::string_view bytes) { append(bytes); }
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { clear(); }
+
+  std::size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  void clear();
+
+  /// Copies bytes to the end.
+  void append(std::string_view bytes);
+  void append(char c) { append(std::string_view(&c, 1)); }
+  /// Moves all of `other` to the end; `other` is empty afterwards.
+  void append(Buffer& other);
+  /// Moves the first `count` bytes (count <= other.size()).
+  void append(Buffer& other, std::size_t count);
+
+  /// The contiguous bytes at the front; empty only if the buffer is. Valid until the next non-const
+  /// call.
+  std::string_view front() const;
+  /// The first `count` bytes made contiguous (copies if they span blocks); count <= size() and <=
+  /// kBlockBytes.
+  std::string_view contiguous(std::size_t count);
+  /// Removes bytes from the front; count <= size().
+  void drain(std::size_t count);
+
+  /// Space for at least one byte at the end, to be filled and then committed. Returns its size.
+  std::size_t reserve(char*& out);
+  void commit(std::size_t count);
+
+  /// Fills at most `max` iovecs from the front for writev; returns how many.
+  int peek(iovec* out, int max) const;
+  /// Copies everything out.
+  std::string toString() const;
+
+ private:
+  struct Block;
+  static Block* takeBlock();
+  static void giveBlock(Block* block);
+  void popFront();
+
+  Block* head_ = nullptr;
+  Block* tail_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace postern::base

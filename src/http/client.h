@@ -1,0 +1,111 @@
+// HTTP client on a loop: one connection (ClientConnection) for those who pool themselves (the
+// proxy), and Client with a small keep-alive pool for whole requests and streamed answers
+// (Kubernetes client, tests, probes).
+#pragma once
+
+#include "base/error.h"
+#include "base/function.h"
+#include "event/loop.h"
+#include "http/server.h"
+#include "http/stream.h"
+#include "net/socket.h"
+#include "tls/tls.h"
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace postern::http {
+
+struct ClientLimits {
+  std::size_t header_bytes_max = 60 * 1024;
+  std::size_t header_count_max = 100;
+  std::uint32_t stream_window_bytes = 256 * 1024;
+  std::uint32_t connection_window_bytes = 1024 * 1024;
+  std::uint32_t concurrent_streams_max = 100;  // own limit; the peer's SETTINGS may lower it
+};
+
+class ClientConnection;
+class ClientObserver {
+ public:
+  virtual ~ClientObserver() = default;
+  /// Connected (TLS included): streams may be opened.
+  virtual void onConnected(ClientConnection& connection) = 0;
+  /// The connection has room again after `canOpen()` was false (an exchange ended, SETTINGS
+  /// arrived).
+  virtual void onAvailable(ClientConnection& connection) = 0;
+  /// No new streams (GOAWAY, `connection: close`, peer's half-close); running ones go on.
+  virtual void onDraining(ClientConnection& connection) = 0;
+  /// Gone; all its streams were reset before. Destroys itself after this returns.
+  virtual void onClosed(ClientConnection& connection, base::Error error) = 0;
+};
+
+class ClientConnection {
+ public:
+  virtual ~ClientConnection() = default;
+  /// Takes a connecting or connected transport. kAuto: by ALPN, HTTP/1.1 without.
+  static ClientConnection* start(event::Loop& loop, std::unique_ptr<net::Transport> transport,
+                                 Protocol protocol, const ClientLimits& limits,
+                                 ClientObserver& observer);
+  virtual bool canOpen() const = 0;
+  /// Opens an exchange; the connection owns the stream until its end or reset.
+  virtual Stream& open(StreamObserver& observer) = 0;
+  virtual net::Transport& transport() = 0;
+  virtual std::size_t activeStreams() const = 0;
+  virtual bool multiplexes() const = 0;
+  /// Closes once idle.
+  virtual void drain() = 0;
+  virtual void close() = 0;
+};
+
+struct ClientRequest {
+  std::string method = "GET";
+  std::string path = "/";
+  std::string authority;  // empty: the target's
+  HeaderMap headers;
+  std::string body;
+  std::chrono::milliseconds timeout{
+      std::chrono::seconds(30)};  // whole answer; for streams until the headers
+};
+
+struct ClientResponse {
+  int status = 0;
+  HeaderMap headers;
+  std::string body;
+};
+
+/// Requests to one origin. Loop thread. Cancel a request by destroying its Call.
+class Client {
+ public:
+  struct Options {
+    net::Address address;
+    std::string host;  // for Host, SNI and certificate check
+    std::shared_ptr<const tls::ClientContext> tls;
+    Protocol protocol = Protocol::kHttp1;
+    std::size_t connections_max = 32;
+    std::chrono::milliseconds connect_timeout{std::chrono::seconds(5)};
+    std::chrono::milliseconds idle_timeout{std::chrono::seconds(60)};
+    std::size_t body_bytes_max = 64 * 1024 * 1024;
+  };
+  class Call {
+   public:
+    virtual ~Call() = default;
+  };
+  virtual ~Client() = default;
+  static std::unique_ptr<Client> make(event::Loop& loop, Options options);
+
+  /// Whole answer.
+  virtual std::unique_ptr<Call> fetch(
+      ClientRequest request, base::Function<void(base::Result<ClientResponse>)> callback) = 0;
+
+  struct StreamCallbacks {
+    base::Function<void(int status, const HeaderMap& headers)> on_headers;
+    base::Function<void(std::string_view bytes)> on_data;
+    base::Function<void(std::optional<base::Error> error)> on_end;  // no error: complete
+  };
+  /// Answer piece by piece (watch, logs).
+  virtual std::unique_ptr<Call> stream(ClientRequest request, StreamCallbacks callbacks) = 0;
+};
+
+}  // namespace postern::http

@@ -1,0 +1,120 @@
+// Serving HTTP on a loop: connections (HTTP/1.1, HTTP/2 by ALPN or preface), limits, and two ways
+// to answer: a stream observer per request (proxy, gRPC), or a handler that gets the whole request
+// (control plane, API server).
+#pragma once
+
+#include "base/function.h"
+#include "event/loop.h"
+#include "http/headers.h"
+#include "http/stream.h"
+#include "net/socket.h"
+#include "tls/tls.h"
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postern::http {
+
+/// Each limit has a test that reaches it.
+struct ServerLimits {
+  std::size_t header_bytes_max = 60 * 1024;
+  std::size_t header_count_max = 100;
+  std::size_t body_bytes_max = 4 * 1024 * 1024;  // whole-request handlers only
+  std::uint32_t concurrent_streams_max = 100;    // HTTP/2, per connection
+  std::uint32_t stream_window_bytes = 256 * 1024;
+  std::uint32_t connection_window_bytes = 1024 * 1024;
+  std::chrono::milliseconds idle_timeout{std::chrono::hours(1)};
+  std::chrono::milliseconds headers_timeout{std::chrono::seconds(30)};
+  std::size_t connections_max = 65536;
+};
+
+enum class Protocol : unsigned char { kAuto, kHttp1, kHttp2 };
+
+class ServerConnection;
+
+/// Upward interface of a server connection.
+class ServerObserver {
+ public:
+  virtual ~ServerObserver() = default;
+  /// A new exchange; set the stream's observer before returning. The stream lives until its end or
+  /// reset; the returned observer must outlive it or reset it.
+  virtual StreamObserver* onStream(ServerConnection& connection, Stream& stream) = 0;
+  /// The connection is gone, streams first. It destroys itself after this returns.
+  virtual void onClosed(ServerConnection& connection) = 0;
+};
+
+/// One downstream connection. Owned by itself through the loop; destroyed after onClosed.
+class ServerConnection {
+ public:
+  virtual ~ServerConnection() = default;
+  static ServerConnection* start(event::Loop& loop, std::unique_ptr<net::Transport> transport,
+                                 Protocol protocol, const ServerLimits& limits,
+                                 ServerObserver& observer);
+  virtual net::Transport& transport() = 0;
+  /// No new requests: `connection: close` (HTTP/1) or GOAWAY (HTTP/2), closes when the last
+  /// exchange ends.
+  virtual void drain() = 0;
+  /// Closes now, resetting streams.
+  virtual void close() = 0;
+};
+
+/// A whole request, for handlers that want no streaming.
+struct Request {
+  HeaderMap headers;
+  std::string method;
+  std::string path;   // without query, percent-encoded as sent
+  std::string query;  // without '?'
+  std::string body;
+  net::Address remote;
+  net::PeerInfo peer;
+
+  /// First value of a query parameter, decoded; "" if absent.
+  std::string parameter(std::string_view name) const;
+  std::vector<std::string> parameters(std::string_view name) const;
+};
+
+/// The way to answer one Request; may be kept and used in later turns of the same loop. Destroying
+/// it unanswered answers 500.
+class Responder {
+ public:
+  virtual ~Responder() = default;
+  /// Whole answer; content-length is added.
+  virtual void respond(int status, HeaderMap headers, std::string body) = 0;
+  /// Streaming answer: start, write any number of times, end. write() returns how many bytes wait
+  /// unsent, so a slow reader can be dropped by its producer.
+  virtual void start(int status, HeaderMap headers) = 0;
+  virtual std::size_t write(std::string_view bytes) = 0;
+  virtual void end() = 0;
+  /// Called at most once when the client goes away before the end.
+  virtual void onGone(base::Function<void()> callback) = 0;
+  /// HTTP/1 only: sends 101 with these headers and hands over the raw connection with bytes already
+  /// read. Null when the request cannot be upgraded (HTTP/2).
+  virtual std::unique_ptr<net::Transport> upgrade(HeaderMap headers, base::Buffer& unread) = 0;
+};
+
+using Handler = base::Function<void(Request request, std::unique_ptr<Responder> responder)>;
+
+/// Listens and serves whole requests. Loop thread; destruction closes everything.
+class Server {
+ public:
+  struct Options {
+    ServerLimits limits;
+    std::shared_ptr<const tls::ServerContext> tls;  // null: cleartext
+  };
+  virtual ~Server() = default;
+  static std::unique_ptr<Server> make(event::Loop& loop, Options options, Handler handler);
+  /// Adds a listening socket (net::listenSocket, or one handed over by another process).
+  virtual void listen(base::Fd listener) = 0;
+  /// Serves one accepted connection.
+  virtual void serve(base::Fd connection) = 0;
+  /// Replaces the certificate for new connections.
+  virtual void setTls(std::shared_ptr<const tls::ServerContext> tls) = 0;
+  /// Stops accepting and drains.
+  virtual void drain() = 0;
+  virtual std::size_t connections() const = 0;
+};
+
+}  // namespace postern::http

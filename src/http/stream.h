@@ -1,0 +1,72 @@
+// One request-response exchange, seen from either side; HTTP/1 and HTTP/2 alike. Down by method
+// (Stream), up by one observer. Bodies are pulled: after headers nothing arrives until read() is
+// called, and each read() brings one onData (at most kReadBytes), onTrailers or end. Writing is
+// bounded too: when send* returns Flow::kFull the producer waits for onWritable before the next
+// sendData. An upward call is the last statement of its function in the codec connection; the
+// observer may destroy or reset the stream inside it.
+#pragma once
+
+#include "base/buffer.h"
+#include "http/headers.h"
+#include "net/transport.h"
+
+#include <cstddef>
+#include <memory>
+
+namespace postern::http {
+
+inline constexpr std::size_t kReadBytes = 65536;
+
+enum class End : bool { kNo, kYes };
+enum class Flow : unsigned char { kOpen, kFull };
+enum class ResetReason : unsigned char {
+  kCancel,   // either side gave up
+  kRefused,  // REFUSED_STREAM or above GOAWAY's last stream: not processed, any method may be tried
+             // again
+  kConnectionLost,   // connection ended after bytes of the answer were seen, or it cannot be told
+  kConnectFailure,   // never connected: nothing was sent
+  kLostBeforeReply,  // a reused connection ended with no byte of the answer seen
+  kProtocol,         // the peer broke the protocol
+  kOverflow,         // a limit of ours (pending requests, header size)
+  kTimeout,
+  kLocal,  // our own reset
+};
+
+class StreamObserver {
+ public:
+  virtual ~StreamObserver() = default;
+  /// Request headers (server) or final response headers (client). Once.
+  virtual void onHeaders(HeaderMap headers, End end) = 0;
+  /// Client only: a 1xx response other than 101.
+  virtual void onInformational(HeaderMap headers) { (void)headers; }
+  /// One piece of body, the answer to one read(). With End::kYes it is the last and may be empty.
+  virtual void onData(base::Buffer& data, End end) = 0;
+  virtual void onTrailers(HeaderMap trailers) = 0;
+  /// After Flow::kFull: write again.
+  virtual void onWritable() {}
+  /// The exchange ended early; nothing follows.
+  virtual void onReset(ResetReason reason) = 0;
+};
+
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  virtual void setObserver(StreamObserver* observer) = 0;
+  /// Client: the request. Server: 1xx (only 100, 103) and then the response.
+  virtual Flow sendHeaders(const HeaderMap& headers, End end) = 0;
+  /// Takes all of `data`.
+  virtual Flow sendData(base::Buffer& data, End end) = 0;
+  virtual Flow sendTrailers(const HeaderMap& trailers) = 0;
+  /// Asks for the next piece of body.
+  virtual void read() = 0;
+  /// Ends the exchange now; no further callback.
+  virtual void reset(ResetReason reason) = 0;
+  /// HTTP/1 after 101 or a CONNECT 2xx: takes the raw transport with bytes already read. The stream
+  /// is over. Null for HTTP/2 (use sendData/onData there).
+  virtual std::unique_ptr<net::Transport> takeTransport(base::Buffer& unread) = 0;
+  virtual const net::Transport& transport() const = 0;
+  /// 1, 2 → "HTTP/1.1", "HTTP/2"; 0 → "HTTP/1.0".
+  virtual int httpVersion() const = 0;
+};
+
+}  // namespace postern::http

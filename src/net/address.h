@@ -1,0 +1,60 @@
+// A socket address: IPv4, IPv6 or Unix path (a leading '@' is the abstract name space).
+#pragma once
+
+#include "base/error.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+namespace postern::net {
+
+class Address {
+ public:
+  Address() = default;
+  static Address fromSockaddr(const sockaddr* address, socklen_t length);
+  /// Numeric only, no name look-up: "10.0.0.1", "::1".
+  static std::optional<Address> fromIp(std::string_view ip, std::uint16_t port);
+  /// "10.0.0.1:80", "[::1]:80", "unix:/path".
+  static std::optional<Address> parse(std::string_view text);
+  static Address unixPath(std::string_view path);
+  static Address loopback(std::uint16_t port);
+
+  bool isIp() const { return family() == AF_INET || family() == AF_INET6; }
+  bool isUnix() const { return family() == AF_UNIX; }
+  sa_family_t family() const { return storage_.ss_family; }
+  std::uint16_t port() const;
+  void setPort(std::uint16_t port);
+  /// The IP without port, or the path.
+  std::string ip() const;
+  /// "10.0.0.1:80", "[::1]:80", or the path.
+  std::string toString() const;
+  bool isLoopback() const;
+
+  const sockaddr* sockaddrPtr() const { return reinterpret_cast<const sockaddr*>(&storage_); }
+  socklen_t length() const { return length_; }
+  bool operator==(const Address& other) const;
+
+ private:
+  sockaddr_storage storage_{};
+  socklen_t length_ = 0;
+};
+
+/// An address range "10.0.0.0/8"; a bare address is a full-length prefix.
+class Cidr {
+ public:
+  static std::optional<Cidr> parse(std::string_view text);
+  static std::optional<Cidr> make(std::string_view ip, unsigned prefix_bits);
+  bool contains(const Address& address) const;
+  unsigned prefixBits() const { return bits_; }
+
+ private:
+  Address base_;
+  unsigned bits_ = 0;
+};
+
+}  // namespace postern::net

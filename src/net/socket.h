@@ -1,0 +1,72 @@
+// Making sockets: listen, connect, accept. All are non-blocking and close-on-exec.
+#pragma once
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/function.h"
+#include "event/loop.h"
+#include "net/address.h"
+#include "net/transport.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace postern::net {
+
+struct ListenOptions {
+  int backlog = 1024;
+  bool reuse_port = false;
+  bool transparent = false;  // IP_TRANSPARENT (TPROXY)
+  bool freebind = false;     // IP_FREEBIND
+  std::uint32_t unix_mode = 0600;
+};
+
+/// A bound, listening socket.
+base::Result<base::Fd> listenSocket(const Address& address, const ListenOptions& options = {});
+/// A bound UDP socket.
+base::Result<base::Fd> udpSocket(const Address& address);
+
+Address localAddress(int fd);
+Address peerAddress(int fd);
+/// The destination before an nftables or iptables redirect (SO_ORIGINAL_DST); nothing when there
+/// was none.
+std::optional<Address> originalDestination(int fd);
+
+/// Accepts connections from a listening socket until destroyed. On EMFILE it pauses for 100 ms.
+/// Loop thread.
+class Acceptor {
+ public:
+  using Callback = base::Function<void(base::Fd connection, const Address& peer)>;
+  Acceptor(event::Loop& loop, base::Fd listener, Callback callback);
+  ~Acceptor();
+  const Address& local() const { return local_; }
+  int fd() const { return listener_.get(); }
+  /// Stops and starts accepting; queued connections stay in the kernel.
+  void pause();
+  void resume();
+
+ private:
+  void acceptAll();
+  base::Fd listener_;
+  Address local_;
+  Callback callback_;
+  bool paused_ = false;
+  event::Timer retry_;
+  event::FdWatch watch_;
+};
+
+struct ConnectOptions {
+  std::optional<Address> bind;  // source address
+  std::uint32_t mark = 0;       // SO_MARK when not 0
+  bool no_delay = true;
+};
+
+/// Wraps an accepted or handed-over connected socket.
+std::unique_ptr<Transport> makeSocketTransport(event::Loop& loop, base::Fd connected);
+/// Starts connecting; onConnected or onError follows in a later turn, never inside this call.
+std::unique_ptr<Transport> connectTransport(event::Loop& loop, const Address& to,
+                                            const ConnectOptions& options = {});
+
+}  // namespace postern::net

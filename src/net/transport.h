@@ -1,0 +1,83 @@
+// A connected byte stream: plain socket (net/socket_transport.h) or TLS (tls/tls_transport.h).
+// Non-blocking reads and writes that the owner makes when it wants; readiness is told through one
+// observer, edge-triggered. Owned by one connection object, on one loop. Knows nothing of HTTP.
+#pragma once
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "net/address.h"
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postern::net {
+
+enum class IoStatus : unsigned char {
+  kOk,     // some bytes moved
+  kAgain,  // nothing now; onReadable/onWritable will tell
+  kEof,    // the peer ended its direction (read only)
+  kError,  // the connection is dead; Transport::error() says why
+};
+
+struct IoResult {
+  IoStatus status;
+  std::size_t bytes = 0;
+};
+
+class TransportObserver {
+ public:
+  virtual ~TransportObserver() = default;
+  /// Client: connected (and the handshake is done). Server with TLS: the handshake is done. Plain
+  /// server: never.
+  virtual void onConnected() {}
+  /// Read until kAgain, kEof or kError, or stop: then call resumeRead() later.
+  virtual void onReadable() = 0;
+  /// Writing is possible again after a write returned kAgain.
+  virtual void onWritable() = 0;
+  /// Connecting failed, handshake failed, or the connection broke. Nothing follows. The transport
+  /// may be destroyed (through Loop::destroyLater or after return).
+  virtual void onError(base::Error error) = 0;
+};
+
+/// What TLS knows of the peer; empty on a plain connection.
+struct PeerInfo {
+  bool tls = false;
+  std::string sni;          // server side: as the client sent it
+  std::string alpn;         // negotiated protocol
+  std::string tls_version;  // "TLSv1.3"
+  std::string cipher;
+  std::string subject;             // RFC 2253 of the verified peer certificate
+  std::string certificate_pem;     // of the verified peer certificate
+  std::string sha256_fingerprint;  // hex, of the peer certificate
+  std::string common_name;         // of the verified peer certificate
+  std::vector<std::string> organizations;
+  std::vector<std::string> uri_sans;
+  std::vector<std::string> dns_sans;
+};
+
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  /// Set before anything else; may be replaced (protocol upgrade).
+  virtual void setObserver(TransportObserver* observer) = 0;
+  /// Appends at most `max` bytes to `into`.
+  virtual IoResult read(base::Buffer& into, std::size_t max) = 0;
+  /// Writes from the front of `from` and drains what was taken.
+  virtual IoResult write(base::Buffer& from) = 0;
+  /// Tells onReadable again in a later turn although nothing new arrived (the reader had stopped).
+  virtual void resumeRead() = 0;
+  /// Ends our direction (FIN, or TLS close_notify then FIN) after what was written.
+  virtual void shutdownWrite() = 0;
+  /// RST instead of FIN at destruction.
+  virtual void resetOnClose() = 0;
+  virtual base::Error error() const = 0;
+  virtual const Address& local() const = 0;
+  virtual const Address& remote() const = 0;
+  virtual const PeerInfo& peer() const = 0;
+  /// The socket, for options and splice; -1 when there is none (tests).
+  virtual int fd() const = 0;
+};
+
+}  // namespace postern::net
