@@ -45,7 +45,7 @@ function(postern_library folder deps)
   if(folder IN_LIST POSTERN_DATA_PATH AND compiled)
     target_compile_options(${target} PRIVATE -fno-exceptions)
   endif()
-  if(EXISTS ${dir}/build.cmake)
+  if(compiled AND EXISTS ${dir}/build.cmake)
     include(${dir}/build.cmake)
   endif()
 

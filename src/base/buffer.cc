@@ -1,0 +1,253 @@
+#include "base/buffer.h"
+
+#include "base/check.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include <sys/uio.h>
+
+namespace postern::base {
+
+struct Buffer::Block {
+  Block* next;
+  std::uint32_t begin;
+  std::uint32_t end;
+  char bytes[kBlockBytes];
+};
+
+namespace {
+
+// Free blocks of this thread, most recently used first. Bounded, so that a burst does not stay
+// resident.
+constexpr std::size_t kFreeBlocksMax = 64;
+
+struct FreeList {
+  void* head = nullptr;
+  std::size_t count = 0;
+  ~FreeList() {
+    while (head != nullptr) {
+      void* next = *static_cast<void**>(head);
+      ::operator delete(head);
+      head = next;
+    }
+    count = kFreeBlocksMax;  // later returns of this thread go straight to the heap
+  }
+};
+
+thread_local FreeList free_blocks;
+
+}  // namespace
+
+Buffer::Block* Buffer::takeBlock() {
+  void* memory = free_blocks.head;
+  if (memory != nullptr) {
+    free_blocks.head = *static_cast<void**>(memory);
+    --free_blocks.count;
+  } else {
+    memory = ::operator new(sizeof(Block));
+  }
+  auto* block = static_cast<Block*>(memory);
+  block->next = nullptr;
+  block->begin = block->end = 0;
+  return block;
+}
+
+void Buffer::giveBlock(Block* block) {
+  if (free_blocks.count >= kFreeBlocksMax) {
+    ::operator delete(block);
+    return;
+  }
+  *reinterpret_cast<void**>(block) = free_blocks.head;
+  free_blocks.head = block;
+  ++free_blocks.count;
+}
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : head_(std::exchange(other.head_, nullptr)),
+      tail_(std::exchange(other.tail_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  if (this != &other) {
+    clear();
+    head_ = std::exchange(other.head_, nullptr);
+    tail_ = std::exchange(other.tail_, nullptr);
+    size_ = std::exchange(other.size_, 0);
+  }
+  return *this;
+}
+
+void Buffer::clear() {
+  while (head_ != nullptr) popFront();
+  size_ = 0;
+}
+
+void Buffer::popFront() {
+  Block* next = head_->next;
+  giveBlock(head_);
+  head_ = next;
+  if (head_ == nullptr) tail_ = nullptr;
+}
+
+std::size_t Buffer::reserve(char*& out) {
+  if (tail_ == nullptr || tail_->end == kBlockBytes) {
+    Block* block = takeBlock();
+    if (tail_ != nullptr) {
+      tail_->next = block;
+    } else {
+      head_ = block;
+    }
+    tail_ = block;
+  }
+  out = tail_->bytes + tail_->end;
+  return kBlockBytes - tail_->end;
+}
+
+void Buffer::commit(std::size_t count) {
+  POSTERN_ASSERT(tail_ != nullptr && tail_->end + count <= kBlockBytes);
+  tail_->end += static_cast<std::uint32_t>(count);
+  size_ += count;
+  if (size_ == 0) clear();
+}
+
+void Buffer::append(std::string_view bytes) {
+  while (!bytes.empty()) {
+    char* out = nullptr;
+    std::size_t room = std::min(reserve(out), bytes.size());
+    std::memcpy(out, bytes.data(), room);
+    commit(room);
+    bytes.remove_prefix(room);
+  }
+}
+
+void Buffer::append(Buffer& other) {
+  if (other.size_ == 0) {
+    other.clear();
+    return;
+  }
+  if (other.size_ <= kCopyBelowBytes && tail_ != nullptr &&
+      kBlockBytes - tail_->end >= other.size_) {
+    for (Block* block = other.head_; block != nullptr; block = block->next) {
+      append(std::string_view(block->bytes + block->begin, block->end - block->begin));
+    }
+    other.clear();
+    return;
+  }
+  if (tail_ != nullptr && size_ > 0) {
+    tail_->next = other.head_;
+  } else {
+    clear();
+    head_ = other.head_;
+  }
+  tail_ = other.tail_;
+  size_ += other.size_;
+  other.head_ = other.tail_ = nullptr;
+  other.size_ = 0;
+}
+
+void Buffer::append(Buffer& other, std::size_t count) {
+  POSTERN_ASSERT(count <= other.size_);
+  if (count == other.size_) {
+    append(other);
+    return;
+  }
+  while (count > 0) {
+    Block* block = other.head_;
+    std::size_t piece = block->end - block->begin;
+    if (piece <= count && piece > kCopyBelowBytes) {
+      other.head_ = block->next;
+      if (other.head_ == nullptr) other.tail_ = nullptr;
+      other.size_ -= piece;
+      block->next = nullptr;
+      if (tail_ != nullptr && size_ > 0) {
+        tail_->next = block;
+      } else {
+        clear();
+        head_ = block;
+      }
+      tail_ = block;
+      size_ += piece;
+      count -= piece;
+    } else {
+      piece = std::min(piece, count);
+      append(std::string_view(block->bytes + block->begin, piece));
+      other.drain(piece);
+      count -= piece;
+    }
+  }
+}
+
+std::string_view Buffer::front() const {
+  const Block* block = head_;
+  while (block != nullptr && block->begin == block->end) block = block->next;
+  return block == nullptr
+             ? std::string_view()
+             : std::string_view(block->bytes + block->begin, block->end - block->begin);
+}
+
+std::string_view Buffer::contiguous(std::size_t count) {
+  POSTERN_ASSERT(count <= size_ && count <= kBlockBytes);
+  while (head_ != nullptr && head_->begin == head_->end && head_ != tail_) popFront();
+  if (head_ == nullptr || count == 0) return {};
+  std::size_t have = head_->end - head_->begin;
+  if (have >= count) return {head_->bytes + head_->begin, count};
+  if (head_->begin + count > kBlockBytes) {
+    std::memmove(head_->bytes, head_->bytes + head_->begin, have);
+    head_->begin = 0;
+    head_->end = static_cast<std::uint32_t>(have);
+  }
+  while (have < count) {
+    Block* second = head_->next;
+    std::size_t piece = std::min<std::size_t>(count - have, second->end - second->begin);
+    std::memcpy(head_->bytes + head_->end, second->bytes + second->begin, piece);
+    head_->end += static_cast<std::uint32_t>(piece);
+    second->begin += static_cast<std::uint32_t>(piece);
+    have += piece;
+    if (second->begin == second->end) {
+      head_->next = second->next;
+      if (tail_ == second) tail_ = head_;
+      giveBlock(second);
+    }
+  }
+  return {head_->bytes + head_->begin, count};
+}
+
+void Buffer::drain(std::size_t count) {
+  POSTERN_ASSERT(count <= size_);
+  size_ -= count;
+  while (count > 0) {
+    std::size_t have = head_->end - head_->begin;
+    if (have > count) {
+      head_->begin += static_cast<std::uint32_t>(count);
+      return;
+    }
+    count -= have;
+    popFront();
+  }
+  if (size_ == 0) clear();
+}
+
+int Buffer::peek(iovec* out, int max) const {
+  int used = 0;
+  for (const Block* block = head_; block != nullptr && used < max; block = block->next) {
+    if (block->begin == block->end) continue;
+    out[used].iov_base = const_cast<char*>(block->bytes + block->begin);
+    out[used].iov_len = block->end - block->begin;
+    ++used;
+  }
+  return used;
+}
+
+std::string Buffer::toString() const {
+  std::string out;
+  out.reserve(size_);
+  for (const Block* block = head_; block != nullptr; block = block->next) {
+    out.append(block->bytes + block->begin, block->end - block->begin);
+  }
+  return out;
+}
+
+}  // namespace postern::base
