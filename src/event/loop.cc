@@ -205,7 +205,7 @@ void Loop::runOnce(base::Duration wait) {
     std::uint32_t ready = 0;
     if (events[i].events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) ready |= kReadable;
     if (events[i].events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) ready |= kWritable;
-    if (events[i].events & (EPOLLHUP | EPOLLERR)) ready |= kHangup;
+    if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) ready |= kHangup;
     entry->callback(ready);
   }
   fireTimers();

@@ -23,7 +23,8 @@ namespace postern::event {
 
 class Loop;
 
-/// Readiness of a descriptor, as a bit set.
+/// Readiness of a descriptor, as a bit set. kHangup: the peer ended its direction, or the
+/// descriptor failed.
 enum Ready : std::uint32_t { kReadable = 1, kWritable = 2, kHangup = 4 };
 
 /// Watches one descriptor, edge-triggered: after a report, read or write until the kernel says

@@ -1,0 +1,131 @@
+#include "net/resolver.h"
+#include "net/socket.h"
+
+#include <gtest/gtest.h>
+
+namespace postern::net {
+namespace {
+
+using std::chrono::milliseconds;
+
+TEST(Address, ParsesWhatItPrints) {
+  for (std::string text : {"10.1.2.3:80", "[::1]:443", "0.0.0.0:0"}) {
+    auto address = Address::parse(text);
+    ASSERT_TRUE(address) << text;
+    EXPECT_EQ(address->toString(), text);
+  }
+  EXPECT_EQ(Address::parse("unix:///tmp/x")->toString(), "/tmp/x");
+  for (std::string bad : {"10.1.2.3", "10.1.2.3:70000", "::1:80", "a:80", "10.1.2.3:"})
+    EXPECT_FALSE(Address::parse(bad));
+}
+
+TEST(Cidr, ContainsItsRangeOnly) {
+  Cidr range = *Cidr::parse("10.16.0.0/12");
+  EXPECT_TRUE(range.contains(*Address::fromIp("10.31.255.255", 1)));
+  EXPECT_FALSE(range.contains(*Address::fromIp("10.32.0.0", 1)));
+  EXPECT_FALSE(range.contains(*Address::fromIp("::1", 1)));
+  EXPECT_TRUE(Cidr::parse("0.0.0.0/0")->contains(*Address::fromIp("1.2.3.4", 1)));
+  EXPECT_FALSE(Cidr::parse("10.0.0.0/33"));
+}
+
+struct Recorder : TransportObserver {
+  std::unique_ptr<Transport> transport;
+  base::Buffer in;
+  base::Buffer out;
+  bool connected = false;
+  bool eof = false;
+  base::Errc failed = base::Errc::kOk;
+  void onConnected() override {
+    connected = true;
+    flush();
+  }
+  void onReadable() override {
+    for (;;) {
+      IoResult result = transport->read(in, 1 << 20);
+      if (result.status == IoStatus::kEof) eof = true;
+      if (result.status != IoStatus::kOk) return;
+      if (result.bytes < (1 << 20)) return;
+    }
+  }
+  void onWritable() override { flush(); }
+  void onError(base::Error error) override { failed = error.code; }
+  void flush() { transport->write(out); }
+};
+
+struct Pair {
+  event::Loop loop;
+  Recorder client;
+  Recorder server;
+  Acceptor acceptor;
+  Pair()
+      : acceptor(loop, std::move(*listenSocket(Address::loopback(0))),
+                 [this](base::Fd fd, const Address&) {
+                   server.transport = makeSocketTransport(loop, std::move(fd));
+                   server.transport->setObserver(&server);
+                 }) {
+    client.transport = connectTransport(loop, acceptor.local());
+    client.transport->setObserver(&client);
+    until([this] { return client.connected && server.transport != nullptr; });
+  }
+  template <class F>
+  void until(F done) {
+    for (int i = 0; i < 2000 && !done(); ++i) loop.runOnce(milliseconds(5));
+    ASSERT_TRUE(done());
+  }
+};
+
+TEST(SocketTransport, CarriesMoreThanTheSocketBuffersHold) {
+  Pair pair;
+  std::string big(20'000'000, 'x');
+  pair.client.out.append(big);
+  pair.client.flush();
+  pair.until([&] { return pair.server.in.size() == big.size(); });
+  EXPECT_TRUE(pair.client.out.empty());
+}
+
+TEST(SocketTransport, ReportsTheEndThatCameWithTheLastBytes) {
+  Pair pair;
+  pair.client.out.append("bye");
+  pair.client.flush();
+  pair.client.transport->shutdownWrite();
+  pair.until([&] { return pair.server.eof; });
+  EXPECT_EQ(pair.server.in.toString(), "bye");
+}
+
+TEST(SocketTransport, RefusedConnectIsToldInALaterTurn) {
+  event::Loop loop;
+  base::Fd closed = std::move(*listenSocket(Address::loopback(0)));
+  Address nobody = localAddress(closed.get());
+  closed.reset();
+  Recorder client;
+  client.transport = connectTransport(loop, nobody);
+  client.transport->setObserver(&client);
+  EXPECT_EQ(client.failed, base::Errc::kOk);
+  for (int i = 0; i < 100 && client.failed == base::Errc::kOk; ++i) loop.runOnce(milliseconds(5));
+  EXPECT_EQ(client.failed, base::Errc::kRefused);
+}
+
+TEST(Resolver, AnswersNumericNamesAndLocalhostAndCancels) {
+  event::Loop loop;
+  auto resolver = makeResolver(loop);
+  int answers = 0;
+  auto one = resolver->resolve("127.0.0.9", DnsFamily::kAuto, [&](base::Result<DnsAnswer> answer) {
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->addresses.at(0).ip(), "127.0.0.9");
+    ++answers;
+  });
+  auto two =
+      resolver->resolve("localhost", DnsFamily::kV4Only, [&](base::Result<DnsAnswer> answer) {
+        ASSERT_TRUE(answer);
+        EXPECT_EQ(answer->addresses.at(0).ip(), "127.0.0.1");
+        ++answers;
+      });
+  auto three = resolver->resolve("127.0.0.1", DnsFamily::kAuto,
+                                 [&](base::Result<DnsAnswer>) { answers += 100; });
+  three.reset();
+  for (int i = 0; i < 100 && answers < 2; ++i) loop.runOnce(milliseconds(5));
+  EXPECT_EQ(answers, 2);
+}
+
+}  // namespace
+}  // namespace postern::net

@@ -1,0 +1,119 @@
+#include "net/socket.h"
+
+#include <cerrno>
+#include <string>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace postern::net {
+namespace {
+
+constexpr int kIp4OriginalDst =
+    80;  // SO_ORIGINAL_DST of <linux/netfilter_ipv4.h>, which conflicts with <netinet/in.h>
+constexpr int kIp6OriginalDst = 80;  // IP6T_SO_ORIGINAL_DST
+
+void setInt(int fd, int level, int option, int value) {
+  ::setsockopt(fd, level, option, &value, sizeof value);
+}
+
+}  // namespace
+
+base::Result<base::Fd> listenSocket(const Address& address, const ListenOptions& options) {
+  base::Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) return base::failErrno("socket");
+  if (address.isUnix()) {
+    std::string path = address.ip();
+    if (!path.starts_with('@')) ::unlink(path.c_str());
+  } else {
+    setInt(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+    if (options.reuse_port) setInt(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
+    if (options.transparent) setInt(fd.get(), SOL_IP, IP_TRANSPARENT, 1);
+    if (options.freebind) setInt(fd.get(), SOL_IP, IP_FREEBIND, 1);
+  }
+  if (::bind(fd.get(), address.sockaddrPtr(), address.length()) != 0)
+    return base::failErrno("bind");
+  if (address.isUnix() && !address.ip().starts_with('@'))
+    ::chmod(address.ip().c_str(), options.unix_mode);
+  if (::listen(fd.get(), options.backlog) != 0) return base::failErrno("listen");
+  return fd;
+}
+
+base::Result<base::Fd> udpSocket(const Address& address) {
+  base::Fd fd(::socket(address.family(), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) return base::failErrno("socket");
+  setInt(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  if (::bind(fd.get(), address.sockaddrPtr(), address.length()) != 0)
+    return base::failErrno("bind");
+  return fd;
+}
+
+Address localAddress(int fd) {
+  sockaddr_storage storage{};
+  socklen_t length = sizeof storage;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) return {};
+  return Address::fromSockaddr(reinterpret_cast<sockaddr*>(&storage), length);
+}
+
+Address peerAddress(int fd) {
+  sockaddr_storage storage{};
+  socklen_t length = sizeof storage;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0) return {};
+  return Address::fromSockaddr(reinterpret_cast<sockaddr*>(&storage), length);
+}
+
+std::optional<Address> originalDestination(int fd) {
+  sockaddr_storage storage{};
+  socklen_t length = sizeof storage;
+  auto* out = reinterpret_cast<sockaddr*>(&storage);
+  if (::getsockopt(fd, SOL_IP, kIp4OriginalDst, out, &length) == 0)
+    return Address::fromSockaddr(out, length);
+  length = sizeof storage;
+  if (::getsockopt(fd, SOL_IPV6, kIp6OriginalDst, out, &length) == 0)
+    return Address::fromSockaddr(out, length);
+  return std::nullopt;
+}
+
+// ---- accepting ----
+
+Acceptor::Acceptor(event::Loop& loop, base::Fd listener, Callback callback)
+    : listener_(std::move(listener)),
+      local_(localAddress(listener_.get())),
+      callback_(std::move(callback)),
+      retry_(loop, [this] { acceptAll(); }),
+      watch_(loop, listener_.get(), [this](std::uint32_t) { acceptAll(); }) {}
+
+Acceptor::~Acceptor() = default;
+
+void Acceptor::pause() { paused_ = true; }
+
+void Acceptor::resume() {
+  if (!paused_) return;
+  paused_ = false;
+  retry_.arm({});
+}
+
+void Acceptor::acceptAll() {
+  // A bound per turn: accepting must not starve the connections that exist.
+  constexpr int kAcceptsPerTurn = 64;
+  for (int i = 0; i < kAcceptsPerTurn && !paused_; ++i) {
+    sockaddr_storage storage{};
+    socklen_t length = sizeof storage;
+    int fd = ::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&storage), &length,
+                       SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        retry_.arm(std::chrono::milliseconds(100));
+      }
+      return;
+    }
+    callback_(base::Fd(fd), Address::fromSockaddr(reinterpret_cast<sockaddr*>(&storage), length));
+  }
+  if (!paused_) retry_.arm({});
+}
+
+}  // namespace postern::net

@@ -1,0 +1,217 @@
+// The plain transport: a connected (or connecting) stream socket.
+#include "net/socket.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+namespace postern::net {
+namespace {
+
+constexpr int kIovecsPerWrite = 64;
+
+class SocketTransport final : public Transport {
+ public:
+  SocketTransport(event::Loop& loop, base::Fd fd)
+      : fd_(std::move(fd)),
+        again_(loop, [this] { onAgain(); }),
+        local_(localAddress(fd_.get())),
+        remote_(peerAddress(fd_.get())),
+        watch_(loop, fd_.get(), [this](std::uint32_t ready) { onReady(ready); }) {}
+
+  SocketTransport(event::Loop& loop, const Address& to, const ConnectOptions& options)
+      : again_(loop, [this] { onAgain(); }), remote_(to) {
+    startConnect(loop, options);
+  }
+
+  void setObserver(TransportObserver* observer) override { observer_ = observer; }
+
+  IoResult read(base::Buffer& into, std::size_t max) override {
+    std::size_t total = 0;
+    while (total < max) {
+      char* out = nullptr;
+      std::size_t room = std::min(into.reserve(out), max - total);
+      ssize_t n = ::recv(fd_.get(), out, room, 0);
+      if (n > 0) {
+        into.commit(static_cast<std::size_t>(n));
+        total += static_cast<std::size_t>(n);
+        // A short read empties the socket: the next report comes with new bytes. Not so at the
+        // peer's end, whose report may already have come: then one more read is due.
+        if (static_cast<std::size_t>(n) < room && !hangup_) return {IoStatus::kOk, total};
+        continue;
+      }
+      into.commit(0);
+      if (n == 0) return total > 0 ? endAfter(total) : IoResult{IoStatus::kEof, 0};
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN) return {total > 0 ? IoStatus::kOk : IoStatus::kAgain, total};
+      if (total > 0) return endAfter(total);
+      error_ = base::errnoError("read", errno);
+      return {IoStatus::kError, 0};
+    }
+    return {IoStatus::kOk, total};
+  }
+
+  IoResult write(base::Buffer& from) override {
+    if (connecting_) return {IoStatus::kAgain, 0};
+    std::size_t total = 0;
+    while (!from.empty()) {
+      iovec pieces[kIovecsPerWrite];
+      msghdr message{};
+      message.msg_iov = pieces;
+      message.msg_iovlen = static_cast<std::size_t>(from.peek(pieces, kIovecsPerWrite));
+      ssize_t n = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+      if (n >= 0) {
+        from.drain(static_cast<std::size_t>(n));
+        total += static_cast<std::size_t>(n);
+        continue;
+      }
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN) {
+        write_blocked_ = true;
+        return {IoStatus::kAgain, total};
+      }
+      error_ = base::errnoError("write", errno);
+      return {IoStatus::kError, total};
+    }
+    return {IoStatus::kOk, total};
+  }
+
+  void resumeRead() override {
+    again_readable_ = true;
+    again_.arm({});
+  }
+  void shutdownWrite() override {
+    if (connecting_) return;
+    ::shutdown(fd_.get(), SHUT_WR);
+  }
+  void resetOnClose() override {
+    linger abort{};
+    abort.l_onoff = 1;
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &abort, sizeof abort);
+  }
+  base::Error error() const override { return error_; }
+  const Address& local() const override { return local_; }
+  const Address& remote() const override { return remote_; }
+  const PeerInfo& peer() const override { return peer_; }
+  int fd() const override { return fd_.get(); }
+
+ private:
+  void startConnect(event::Loop& loop, const ConnectOptions& options) {
+    fd_ = base::Fd(::socket(remote_.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    connecting_ = true;
+    if (!fd_) return failLater(base::errnoError("socket", errno));
+    int one = 1;
+    if (remote_.isIp() && options.no_delay)
+      ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (options.mark != 0 &&
+        ::setsockopt(fd_.get(), SOL_SOCKET, SO_MARK, &options.mark, sizeof options.mark) != 0) {
+      return failLater(base::errnoError("SO_MARK", errno));
+    }
+    if (options.bind) {
+      ::setsockopt(fd_.get(), SOL_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+      if (::bind(fd_.get(), options.bind->sockaddrPtr(), options.bind->length()) != 0) {
+        return failLater(base::errnoError("bind", errno));
+      }
+    }
+    int result = ::connect(fd_.get(), remote_.sockaddrPtr(), remote_.length());
+    if (result != 0 && errno != EINPROGRESS) return failLater(base::errnoError("connect", errno));
+    watch_ = event::FdWatch(loop, fd_.get(), [this](std::uint32_t ready) { onReady(ready); });
+  }
+
+  void failLater(base::Error error) {
+    error_ = error;
+    again_failed_ = true;
+    again_.arm({});
+  }
+
+  /// Bytes came before the end or error: give them first and report the end in a later turn.
+  IoResult endAfter(std::size_t total) {
+    resumeRead();
+    return {IoStatus::kOk, total};
+  }
+
+  void onReady(std::uint32_t ready) {
+    if (connecting_) {
+      finishConnect(ready);
+      return;
+    }
+    if (ready & event::kHangup) hangup_ = true;
+    bool writable = (ready & event::kWritable) != 0 && std::exchange(write_blocked_, false);
+    if (writable && (ready & event::kReadable))
+      resumeRead();  // one upward call per turn: the other one follows
+    if (observer_ == nullptr) return;
+    if (writable) {
+      observer_->onWritable();
+    } else if (ready & event::kReadable) {
+      observer_->onReadable();
+    }
+  }
+
+  void finishConnect(std::uint32_t ready) {
+    if ((ready & (event::kWritable | event::kHangup)) == 0) return;
+    int error = 0;
+    socklen_t length = sizeof error;
+    ::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    if (error != 0) {
+      error_ = base::errnoError("connect", error);
+      if (observer_ != nullptr) observer_->onError(error_);
+      return;
+    }
+    Address peer = peerAddress(fd_.get());
+    if (peer.length() == 0 && !remote_.isUnix())
+      return;  // still connecting: an early report of a fresh socket
+    connecting_ = false;
+    local_ = localAddress(fd_.get());
+    if (ready & event::kReadable) resumeRead();  // bytes may have come with the same report
+    if (observer_ != nullptr) observer_->onConnected();
+  }
+
+  void onAgain() {
+    bool failed = std::exchange(again_failed_, false);
+    bool readable = std::exchange(again_readable_, false);
+    if (observer_ == nullptr) return;
+    if (failed) {
+      observer_->onError(error_);
+    } else if (readable) {
+      observer_->onReadable();
+    }
+  }
+
+  base::Fd fd_;
+  event::Timer again_;
+  Address local_;
+  Address remote_;
+  PeerInfo peer_;
+  TransportObserver* observer_ = nullptr;
+  base::Error error_;
+  bool connecting_ = false;
+  bool write_blocked_ = false;
+  bool hangup_ = false;
+  bool again_readable_ = false;
+  bool again_failed_ = false;
+  event::FdWatch watch_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> makeSocketTransport(event::Loop& loop, base::Fd connected) {
+  Address local = localAddress(connected.get());
+  if (local.isIp()) {
+    int one = 1;
+    ::setsockopt(connected.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  }
+  return std::make_unique<SocketTransport>(loop, std::move(connected));
+}
+
+std::unique_ptr<Transport> connectTransport(event::Loop& loop, const Address& to,
+                                            const ConnectOptions& options) {
+  return std::make_unique<SocketTransport>(loop, to, options);
+}
+
+}  // namespace postern::net
