@@ -1,0 +1,113 @@
+// HTTP/1 message heads and the chunked coding, strictly by RFC 9112: bytes in, views out, no I/O
+// and no clock. What other parsers read differently is refused, so that nobody can smuggle a
+// request past us: bare LF, obs-fold, space before the colon, NUL and control bytes, Content-Length
+// beside Transfer-Encoding, differing Content-Lengths, codings other than chunked. Views point into
+// the caller's bytes or into the parser, until the next feed() or reset().
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace postern::codec {
+
+struct H1Limits {
+  std::size_t head_bytes_max = 60 * 1024;
+  std::size_t field_count_max = 100;
+};
+
+enum class H1Body : unsigned char { kNone, kLength, kChunked, kUntilClose };
+
+struct H1Field {
+  std::string_view name;  // as sent
+  std::string_view value;
+};
+
+struct H1Head {
+  std::string_view method;  // request
+  std::string_view target;  // request, as sent
+  std::string_view reason;  // response
+  int status = 0;           // response
+  int minor_version = 1;    // HTTP/1.0 or HTTP/1.1
+  H1Body body = H1Body::kNone;
+  std::uint64_t content_length = 0;
+  bool keep_alive = true;  // what the version and Connection say
+  bool upgrade = false;    // Connection: upgrade, with an Upgrade field
+  std::vector<H1Field> fields;
+};
+
+class H1HeadParser {
+ public:
+  enum class Role : unsigned char { kRequest, kResponse };
+  enum class Status : unsigned char { kNeedMore, kDone, kError };
+
+  H1HeadParser(Role role, H1Limits limits) : role_(role), limits_(limits) {}
+
+  /// Takes bytes up to the end of the head; `consumed` says how many. After kDone head() is valid
+  /// until reset().
+  Status feed(std::string_view bytes, std::size_t& consumed);
+  /// Ready for the next message. `response_to` is the request's method (answers to HEAD and CONNECT
+  /// have no body).
+  void reset(std::string_view response_to = {});
+
+  const H1Head& head() const { return head_; }
+  /// After kError: why, and the status a server answers with (400, 431, 501, 505).
+  const char* error() const { return error_; }
+  int errorStatus() const { return error_status_; }
+  /// Some bytes of a head have arrived, not all.
+  bool started() const { return !partial_.empty(); }
+
+ private:
+  Status parse(std::string_view head);
+  bool parseRequestLine(std::string_view line);
+  bool parseStatusLine(std::string_view line);
+  bool parseVersion(std::string_view text);
+  bool parseField(std::string_view line);
+  bool interpret();
+  bool decideBody(bool chunked, bool have_length, int hosts);
+  bool refuse(const char* error, int status = 400);
+
+  Role role_;
+  H1Limits limits_;
+  H1Head head_;
+  std::string partial_;  // a head that came in pieces
+  const char* error_ = "";
+  int error_status_ = 400;
+  bool to_head_ = false;
+  bool to_connect_ = false;
+};
+
+/// Decodes the chunked coding (RFC 9112 7.1); extensions are skipped, trailers collected under the
+/// head's limits.
+class H1ChunkDecoder {
+ public:
+  enum class Event : unsigned char { kNeedMore, kData, kEnd, kError };
+  explicit H1ChunkDecoder(H1Limits limits) : limits_(limits) {}
+
+  /// Consumes a part of `bytes`. With kData, `data` is body content inside `bytes`. Call again with
+  /// the rest.
+  Event next(std::string_view bytes, std::size_t& consumed, std::string_view& data);
+  void reset();
+  const std::vector<std::pair<std::string, std::string>>& trailers() const { return trailers_; }
+  const char* error() const { return error_; }
+
+ private:
+  enum class State : unsigned char { kSize, kData, kDataEnd, kTrailer, kEnd, kError };
+  bool line(std::string_view bytes, std::size_t& consumed);
+  Event sizeLine();
+  Event trailerLine();
+  Event refuse(const char* error);
+
+  H1Limits limits_;
+  State state_ = State::kSize;
+  std::uint64_t left_ = 0;
+  std::string line_;
+  std::size_t trailer_bytes_ = 0;
+  std::vector<std::pair<std::string, std::string>> trailers_;
+  const char* error_ = "";
+};
+
+}  // namespace postern::codec

@@ -1,0 +1,156 @@
+#include "codec/h1_parser.h"
+
+#include <gtest/gtest.h>
+
+namespace postern::codec {
+namespace {
+
+using Status = H1HeadParser::Status;
+using Role = H1HeadParser::Role;
+
+Status parseAll(H1HeadParser& parser, std::string_view bytes) {
+  std::size_t consumed = 0;
+  return parser.feed(bytes, consumed);
+}
+
+TEST(H1Request, ParsesWholeAndBytewiseAlike) {
+  const std::string text =
+      "\r\nPOST /a?b=c HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nX-A:  v \r\n\r\nabc";
+  for (std::size_t piece : {text.size(), std::size_t{2}, std::size_t{7}}) {
+    H1HeadParser parser(Role::kRequest, {});
+    Status status = Status::kNeedMore;
+    std::size_t at = 0;
+    while (status == Status::kNeedMore && at < text.size()) {
+      std::string chunk = text.substr(at, piece);
+      std::size_t consumed = 0;
+      status = parser.feed(chunk, consumed);
+      at += consumed;
+      if (status != Status::kDone) continue;
+      const H1Head& head = parser.head();
+      EXPECT_EQ(head.method, "POST");
+      EXPECT_EQ(head.target, "/a?b=c");
+      ASSERT_EQ(head.fields.size(), 3u);
+      EXPECT_EQ(head.fields[2].value, "v");
+      EXPECT_EQ(head.body, H1Body::kLength);
+      EXPECT_EQ(head.content_length, 3u);
+    }
+    ASSERT_EQ(status, Status::kDone) << piece;
+    EXPECT_EQ(text.substr(at), "abc");
+  }
+}
+
+TEST(H1Request, RefusesWhatOthersReadDifferently) {
+  struct Case {
+    const char* text;
+    int status;
+  };
+  const Case cases[] = {
+      {"GET / HTTP/1.1\nHost: x\n\n", 400},
+      {"GET / HTTP/1.1\r\nHost: x\n\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\n\r\n", 400},
+      {"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400},
+      {"GET  / HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+      {"GET / HTTP/1.2\r\nHost: x\r\n\r\n", 505},
+      {"G(T / HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+       400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1,1\r\n\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: "
+       "chunked\r\n\r\n",
+       501},
+      {"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+  };
+  for (const Case& each : cases) {
+    H1HeadParser parser(Role::kRequest, {});
+    EXPECT_EQ(parseAll(parser, each.text), Status::kError) << each.text;
+    EXPECT_EQ(parser.errorStatus(), each.status) << each.text;
+  }
+  H1HeadParser parser(Role::kRequest, {});
+  const char nul[] = "GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n";
+  EXPECT_EQ(parseAll(parser, std::string_view(nul, sizeof nul - 1)), Status::kError);
+}
+
+TEST(H1Request, HasLimitsOnBytesAndFields) {
+  H1HeadParser small(Role::kRequest, {.head_bytes_max = 64, .field_count_max = 100});
+  EXPECT_EQ(parseAll(small, "GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(64, 'a') + "\r\n\r\n"),
+            Status::kError);
+  EXPECT_EQ(small.errorStatus(), 431);
+  H1HeadParser endless(Role::kRequest, {.head_bytes_max = 64, .field_count_max = 100});
+  EXPECT_EQ(parseAll(endless, std::string(65, 'a')), Status::kError);
+  H1HeadParser few(Role::kRequest, {.head_bytes_max = 1024, .field_count_max = 2});
+  EXPECT_EQ(parseAll(few, "GET / HTTP/1.1\r\nHost: x\r\nA: b\r\nC: d\r\n\r\n"), Status::kError);
+  EXPECT_EQ(few.errorStatus(), 431);
+}
+
+TEST(H1Response, KnowsWhichAnswersHaveABody) {
+  struct Case {
+    const char* text;
+    const char* method;
+    H1Body body;
+  };
+  const Case cases[] = {
+      {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "GET", H1Body::kLength},
+      {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "HEAD", H1Body::kNone},
+      {"HTTP/1.1 204 No Content\r\n\r\n", "GET", H1Body::kNone},
+      {"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "GET", H1Body::kNone},
+      {"HTTP/1.1 200\r\n\r\n", "GET", H1Body::kUntilClose},
+      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "GET", H1Body::kChunked},
+      {"HTTP/1.1 200 OK\r\n\r\n", "CONNECT", H1Body::kNone},
+  };
+  for (const Case& each : cases) {
+    H1HeadParser parser(Role::kResponse, {});
+    parser.reset(each.method);
+    ASSERT_EQ(parseAll(parser, each.text), Status::kDone) << each.text;
+    EXPECT_EQ(parser.head().body, each.body) << each.text;
+  }
+}
+
+std::string decode(H1ChunkDecoder& decoder, const std::string& text, std::size_t piece,
+                   H1ChunkDecoder::Event& last) {
+  std::string out;
+  for (std::size_t at = 0; at < text.size();) {
+    std::string chunk = text.substr(at, piece);
+    std::size_t consumed = 0;
+    std::string_view data;
+    last = decoder.next(chunk, consumed, data);
+    at += consumed;
+    if (last == H1ChunkDecoder::Event::kData) out += data;
+    if (last == H1ChunkDecoder::Event::kEnd || last == H1ChunkDecoder::Event::kError) break;
+  }
+  return out;
+}
+
+TEST(H1Chunks, DecodeInAnyPieces) {
+  for (std::size_t piece : {1000, 1, 2, 3}) {
+    H1ChunkDecoder decoder({});
+    H1ChunkDecoder::Event last{};
+    EXPECT_EQ(decode(decoder, "5;ext=1\r\nhello\r\n1\r\n!\r\n0\r\nX-T: v\r\n\r\n", piece, last),
+              "hello!");
+    EXPECT_EQ(last, H1ChunkDecoder::Event::kEnd);
+    ASSERT_EQ(decoder.trailers().size(), 1u);
+    EXPECT_EQ(decoder.trailers()[0].first, "x-t");
+  }
+}
+
+TEST(H1Chunks, RefuseMalformedOnes) {
+  for (const char* text : {"5\nhello\r\n", "\r\n", "-1\r\n", "0x5\r\n", "5 \r\nhello",
+                           "5\r\nhelloX\r\n", "1000000000000000\r\n", "0\r\nbad trailer\r\n\r\n"}) {
+    H1ChunkDecoder decoder({});
+    H1ChunkDecoder::Event last{};
+    decode(decoder, text, 1000, last);
+    EXPECT_EQ(last, H1ChunkDecoder::Event::kError) << text;
+  }
+  H1ChunkDecoder decoder({});
+  H1ChunkDecoder::Event last{};
+  decode(decoder, "1;" + std::string(5000, 'x'), 100, last);
+  EXPECT_EQ(last, H1ChunkDecoder::Event::kError);
+}
+
+}  // namespace
+}  // namespace postern::codec
