@@ -6,6 +6,8 @@
 #include "json/json.h"
 #include "model/types.h"
 
+#include <nlohmann/json.hpp>
+
 #include <set>
 #include <string>
 #include <vector>

@@ -44,6 +44,11 @@ Json httpInspector() {
                "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector", Json::object());
 }
 
+Json tlsInspector() {
+  return named("envoy.filters.listener.tls_inspector",
+               "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector", Json::object());
+}
+
 Json accessLog(const model::MeshSettings& mesh) {
   if (mesh.access_log_file.empty()) return Json::array();
   std::string format(mesh.access_log_format.empty() ? kTextFormat : mesh.access_log_format);

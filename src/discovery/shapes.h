@@ -28,6 +28,7 @@ Json named(std::string_view name, std::string_view type, Json fields);
 Json socketAddress(std::string_view ip, std::uint32_t port);
 Json adsSource();
 Json httpInspector();
+Json tlsInspector();
 /// The file access log of the mesh settings; an empty array when it is off.
 Json accessLog(const model::MeshSettings& mesh);
 Json tcpProxy(std::string_view stat_prefix, std::string_view cluster, const Json& access_log);
