@@ -26,7 +26,9 @@ add_compile_options(-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
 add_library(postern_warnings INTERFACE)
 target_compile_options(postern_warnings INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual
-  -Wimplicit-fallthrough)
+  -Wimplicit-fallthrough
+  # Designated initialisers leave members to their defaults on purpose.
+  -Wno-missing-field-initializers)
 if(POSTERN_WERROR)
   target_compile_options(postern_warnings INTERFACE -Werror)
 endif()

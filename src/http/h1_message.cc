@@ -1,0 +1,181 @@
+#include "http/h1_message.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace postern::http {
+
+void H1BodyReader::start(codec::H1Body framing, std::uint64_t length) {
+  framing_ = framing;
+  left_ = length;
+  done_ = framing == codec::H1Body::kNone;
+  chunks_.reset();
+}
+
+H1BodyReader::Status H1BodyReader::read(base::Buffer& in, base::Buffer& out) {
+  if (done_) return Status::kEnd;
+  if (framing_ == codec::H1Body::kChunked) return readChunks(in, out);
+  if (in.empty()) return Status::kNeedMore;
+  std::size_t take = std::min(in.size(), kReadBytes);
+  if (framing_ == codec::H1Body::kLength)
+    take = static_cast<std::size_t>(std::min<std::uint64_t>(take, left_));
+  out.append(in, take);
+  if (framing_ == codec::H1Body::kUntilClose) return Status::kPiece;
+  left_ -= take;
+  done_ = left_ == 0;
+  return done_ ? Status::kEnd : Status::kPiece;
+}
+
+H1BodyReader::Status H1BodyReader::readChunks(base::Buffer& in, base::Buffer& out) {
+  while (!in.empty() && out.size() < kReadBytes) {
+    std::size_t consumed = 0;
+    std::string_view data;
+    codec::H1ChunkDecoder::Event event = chunks_.next(in.front(), consumed, data);
+    if (event == codec::H1ChunkDecoder::Event::kError) return Status::kError;
+    if (event == codec::H1ChunkDecoder::Event::kData) out.append(data);
+    in.drain(consumed);
+    if (event == codec::H1ChunkDecoder::Event::kEnd) {
+      done_ = true;
+      return Status::kEnd;
+    }
+  }
+  return out.empty() ? Status::kNeedMore : Status::kPiece;
+}
+
+H1BodyReader::Status H1BodyReader::end() {
+  if (framing_ != codec::H1Body::kUntilClose) return Status::kError;
+  done_ = true;
+  return Status::kEnd;
+}
+
+void writeStatusLine(base::Buffer& out, int status) {
+  char digits[16];
+  auto [end, error] = std::to_chars(digits, digits + sizeof digits, status);
+  out.append("HTTP/1.1 ");
+  out.append(std::string_view(digits, static_cast<std::size_t>(end - digits)));
+  out.append(" ");
+  out.append(reasonPhrase(status));
+  out.append("\r\n");
+}
+
+void writeFields(base::Buffer& out, const HeaderMap& headers) {
+  headers.each([&out](std::string_view name, std::string_view value) {
+    if (name.starts_with(':') || name == "connection" || name == "keep-alive" ||
+        name == "proxy-connection" || name == "transfer-encoding") {
+      return;
+    }
+    out.append(name);
+    out.append(": ");
+    out.append(value);
+    out.append("\r\n");
+  });
+}
+
+void writeChunk(base::Buffer& out, base::Buffer& data) {
+  if (data.empty()) return;  // an empty chunk would end the body
+  char digits[20];
+  auto [end, error] = std::to_chars(digits, digits + sizeof digits, data.size(), 16);
+  out.append(std::string_view(digits, static_cast<std::size_t>(end - digits)));
+  out.append("\r\n");
+  out.append(data);
+  out.append("\r\n");
+}
+
+void writeLastChunk(base::Buffer& out, const HeaderMap* trailers) {
+  out.append("0\r\n");
+  if (trailers != nullptr) writeFields(out, *trailers);
+  out.append("\r\n");
+}
+
+std::string_view reasonPhrase(int status) {
+  switch (status) {
+    case 100:
+      return "Continue";
+    case 101:
+      return "Switching Protocols";
+    case 103:
+      return "Early Hints";
+    case 200:
+      return "OK";
+    case 201:
+      return "Created";
+    case 202:
+      return "Accepted";
+    case 203:
+      return "Non-Authoritative Information";
+    case 204:
+      return "No Content";
+    case 205:
+      return "Reset Content";
+    case 206:
+      return "Partial Content";
+    case 300:
+      return "Multiple Choices";
+    case 301:
+      return "Moved Permanently";
+    case 302:
+      return "Found";
+    case 303:
+      return "See Other";
+    case 304:
+      return "Not Modified";
+    case 307:
+      return "Temporary Redirect";
+    case 308:
+      return "Permanent Redirect";
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 406:
+      return "Not Acceptable";
+    case 408:
+      return "Request Timeout";
+    case 409:
+      return "Conflict";
+    case 410:
+      return "Gone";
+    case 411:
+      return "Length Required";
+    case 412:
+      return "Precondition Failed";
+    case 413:
+      return "Payload Too Large";
+    case 414:
+      return "URI Too Long";
+    case 415:
+      return "Unsupported Media Type";
+    case 417:
+      return "Expectation Failed";
+    case 422:
+      return "Unprocessable Entity";
+    case 426:
+      return "Upgrade Required";
+    case 429:
+      return "Too Many Requests";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
+    case 502:
+      return "Bad Gateway";
+    case 503:
+      return "Service Unavailable";
+    case 504:
+      return "Gateway Timeout";
+    case 505:
+      return "HTTP Version Not Supported";
+    default:
+      return "Unknown";
+  }
+}
+
+}  // namespace postern::http

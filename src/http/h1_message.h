@@ -1,0 +1,51 @@
+// What both sides of HTTP/1 share: reading a body of a known framing piece by piece, and writing
+// messages. No I/O.
+#pragma once
+
+#include "base/buffer.h"
+#include "codec/h1_parser.h"
+#include "http/headers.h"
+#include "http/stream.h"
+
+#include <string_view>
+
+namespace postern::http {
+
+/// Takes body content out of raw input.
+class H1BodyReader {
+ public:
+  enum class Status : unsigned char { kNeedMore, kPiece, kEnd, kError };
+  explicit H1BodyReader(const codec::H1Limits& limits) : chunks_(limits) {}
+
+  void start(codec::H1Body framing, std::uint64_t length);
+  bool done() const { return done_; }
+  /// Moves at most kReadBytes of content from `in` to `out`; kEnd may come with a last piece in
+  /// `out`.
+  Status read(base::Buffer& in, base::Buffer& out);
+  /// The peer ended its direction: the end of a body that runs until close, an error for any other.
+  Status end();
+  const std::vector<std::pair<std::string, std::string>>& trailers() const {
+    return chunks_.trailers();
+  }
+
+ private:
+  Status readChunks(base::Buffer& in, base::Buffer& out);
+  codec::H1Body framing_ = codec::H1Body::kNone;
+  std::uint64_t left_ = 0;
+  bool done_ = true;
+  codec::H1ChunkDecoder chunks_;
+};
+
+/// How an outgoing body is framed.
+enum class H1Framing : unsigned char { kNone, kLength, kChunked, kUntilClose };
+
+void writeStatusLine(base::Buffer& out, int status);
+/// All fields but pseudo headers and those that belong to the connection (connection, keep-alive,
+/// proxy-connection, transfer-encoding), in order.
+void writeFields(base::Buffer& out, const HeaderMap& headers);
+void writeChunk(base::Buffer& out, base::Buffer& data);
+void writeLastChunk(base::Buffer& out, const HeaderMap* trailers);
+/// RFC 9110 reason phrase, "Unknown" for others.
+std::string_view reasonPhrase(int status);
+
+}  // namespace postern::http
