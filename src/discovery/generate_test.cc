@@ -2,6 +2,7 @@
 // configuration, for the sidecar of `echo` and for the gateways.
 #include "discovery/generate.h"
 
+#include "discovery/distributor.h"
 #include "json/json.h"
 
 #include <gtest/gtest.h>
@@ -232,6 +233,38 @@ TEST_F(ArticleTest, AChangeTouchesOnlyWhatReadIt) {
   const auto routing = builder_.build(sources_)->changedSince(*after);
   EXPECT_TRUE(routing.contains("VirtualService/default/httpbin-egress"));
   EXPECT_TRUE(touches(of_routes, routing));
+}
+
+TEST_F(ArticleTest, ADistributorReportsOnlyWhatIsDifferent) {
+  Distributor distributor;
+  const auto none = [](Distributor::ProxyId, const Delta&) {};
+  distributor.update(builder_.build(sources_), none);
+  const auto id = distributor.add(echo().proxy());
+  ASSERT_NE(distributor.resources(id, Type::kRoutes), nullptr);
+  EXPECT_TRUE(distributor.resources(id, Type::kRoutes)->contains("80"));
+
+  mesh("REGISTRY_ONLY");
+  std::map<Type, Delta> deltas;
+  distributor.update(builder_.build(sources_),
+                     [&](Distributor::ProxyId, const Delta& delta) { deltas[delta.type] = delta; });
+  ASSERT_TRUE(deltas.contains(Type::kRoutes));
+  EXPECT_FALSE(deltas.contains(Type::kClusters));  // the timeout it read did not change
+  EXPECT_FALSE(deltas.contains(Type::kEndpoints));
+
+  const auto before = distributor.generations();
+  distributor.update(builder_.build(sources_), none);
+  EXPECT_EQ(distributor.generations(), before);
+
+  serviceEntry("HTTP", 80);
+  deltas.clear();
+  distributor.update(builder_.build(sources_),
+                     [&](Distributor::ProxyId, const Delta& delta) { deltas[delta.type] = delta; });
+  ASSERT_EQ(deltas[Type::kClusters].updated.size(), 1U);
+  EXPECT_EQ(deltas[Type::kClusters].updated[0]->resource.name, "outbound|80||httpbin.org");
+  sources_.service_entries.clear();
+  distributor.update(builder_.build(sources_),
+                     [&](Distributor::ProxyId, const Delta& delta) { deltas[delta.type] = delta; });
+  EXPECT_EQ(deltas[Type::kClusters].removed, std::vector<std::string>{"outbound|80||httpbin.org"});
 }
 
 }  // namespace

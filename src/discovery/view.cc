@@ -95,11 +95,20 @@ bool View::sidecarAllows(const model::Service& service, const model::Port& port)
 }
 
 const std::vector<View::VisibleService>& View::services() {
-  note("Service/*");
-  note("ServiceEntry/*");
-  if (!proxy_.router) note("Sidecar/*");
-  if (services_ready_) return services_;
-  services_ready_ = true;
+  if (!services_ready_) {
+    services_ready_ = true;
+    std::set<std::string> outer = takeDependencies();
+    note("Service/*");
+    note("ServiceEntry/*");
+    buildScope();
+    scope_dependencies_ = std::exchange(dependencies_, std::move(outer));
+  }
+  // The scope is computed once, but every type that reads it depends on what it was made of.
+  dependencies_.insert(scope_dependencies_.begin(), scope_dependencies_.end());
+  return services_;
+}
+
+void View::buildScope() {
   // A host of the proxy's own namespace wins over the same host elsewhere; then Kubernetes, then
   // age.
   for (const auto& item : snapshot_->services) {
@@ -133,7 +142,6 @@ const std::vector<View::VisibleService>& View::services() {
     }
     if (!visible.ports.empty()) services_.push_back(std::move(visible));
   }
-  return services_;
 }
 
 const model::Service* View::service(std::string_view host) {

@@ -49,11 +49,13 @@ class View {
   const model::Workload* pod();
   const model::Sidecar* sidecar();
   bool sidecarAllows(const model::Service& service, const model::Port& port);
+  void buildScope();
   void note(std::string key) { dependencies_.insert(std::move(key)); }
 
   std::shared_ptr<const Snapshot> snapshot_;
   ProxyKey proxy_;
   std::set<std::string> dependencies_;
+  std::set<std::string> scope_dependencies_;
   bool services_ready_ = false;
   std::vector<VisibleService> services_;
   std::map<std::string, const model::Service*, std::less<>> by_host_;
