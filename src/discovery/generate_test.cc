@@ -3,6 +3,7 @@
 #include "discovery/generate.h"
 
 #include "discovery/distributor.h"
+#include "discovery/lookup.h"
 #include "json/json.h"
 
 #include <gtest/gtest.h>
@@ -233,6 +234,33 @@ TEST_F(ArticleTest, AChangeTouchesOnlyWhatReadIt) {
   const auto routing = builder_.build(sources_)->changedSince(*after);
   EXPECT_TRUE(routing.contains("VirtualService/default/httpbin-egress"));
   EXPECT_TRUE(touches(of_routes, routing));
+}
+
+TEST_F(ArticleTest, TheSnapshotAnswersTheValidator) {
+  serviceEntry("HTTP", 80);
+  egress();
+  const SnapshotLookup lookup(builder_.build(sources_));
+  EXPECT_TRUE(lookup.hasGateway("default", "egress"));
+  EXPECT_FALSE(lookup.hasGateway("other", "egress"));
+  EXPECT_TRUE(lookup.hasHost("httpbin.org"));
+  EXPECT_TRUE(lookup.hasHost("echo.default.svc.cluster.local"));
+  EXPECT_FALSE(lookup.hasHost("nowhere.default.svc.cluster.local"));
+}
+
+TEST_F(ArticleTest, ASidecarScopeHidesServices) {
+  mesh("ALLOW_ANY");
+  serviceEntry("HTTP", 80);
+  sources_.sidecars.push_back(
+      add("kind: Sidecar\nmetadata: {name: s, namespace: default}\nspec:\n"
+          "  egress: [{hosts: ['./*.cluster.local']}]\n"
+          "  outboundTrafficPolicy: {mode: REGISTRY_ONLY}\n"));
+  View sidecar = echo();
+  auto clusters = byName(generateClusters(sidecar));
+  EXPECT_TRUE(clusters.contains("outbound|80||echo.default.svc.cluster.local"));
+  EXPECT_FALSE(clusters.contains("outbound|80||httpbin.org"));
+  EXPECT_FALSE(clusters.contains("outbound|8080||frontpage.backyards-demo.svc.cluster.local"));
+  EXPECT_EQ(ask(byName(generateRoutes(sidecar))["80"], "httpbin.org"), "502");
+  EXPECT_TRUE(sidecar.takeDependencies().contains("Sidecar/*"));
 }
 
 TEST_F(ArticleTest, ADistributorReportsOnlyWhatIsDifferent) {
