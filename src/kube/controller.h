@@ -34,6 +34,10 @@ class Controller {
   virtual void enqueue(std::string key) = 0;  // any thread
   virtual void enqueueAfter(std::string key, std::chrono::milliseconds after) = 0;
 
+  /// Enqueues from informers' handlers, which may outlive the controller: then it does nothing.
+  using Sink = std::function<void(std::string key)>;
+  virtual Sink sink() = 0;
+
   /// Enqueues each changed object's own key.
   void watch(Informer& informer);
   /// Enqueues the key of the controlling owner of this kind (metadata.ownerReferences, controller:

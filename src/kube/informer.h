@@ -36,7 +36,7 @@ class Informer {
   virtual bool waitSynced(std::chrono::milliseconds timeout) = 0;
   virtual ObjectPtr get(std::string_view ns, std::string_view name) const = 0;
   /// All objects, by key order; of one namespace if given.
-  virtual std::vector<ObjectPtr> list(std::string_view ns = "") const = 0;
+  virtual std::vector<ObjectPtr> list(std::string_view ns = {}) const = 0;
   virtual const ResourceType& type() const = 0;
 };
 

@@ -89,7 +89,8 @@ class OperatorImpl final : public Operator {
     gateway_controller_->watch(*gateways_);
     gateway_controller_->watchOwned(*deployments_, kube::types::kMeshGateway);
     gateway_controller_->watchOwned(*services_, kube::types::kMeshGateway);
-    // A change of the mesh (proxy image, domain, log) concerns all its gateways.
+    // A change of the mesh (proxy image, domain, log) concerns all its gateways. The handler ends
+    // with the informer of the meshes, which is destroyed before that of the gateways.
     gateway_controller_->watchMapped(*meshes_, [this](const Json&) {
       std::vector<std::string> keys;
       for (const auto& each : gateways_->list()) keys.push_back(kube::keyOf(*each));
@@ -101,6 +102,7 @@ class OperatorImpl final : public Operator {
   ~OperatorImpl() override {
     mesh_controller_.reset();
     gateway_controller_.reset();
+    meshes_.reset();
   }
 
  private:
