@@ -138,7 +138,8 @@ class InformerImpl final : public Informer {
       Json object = item;
       object["apiVersion"] = type_.apiVersion();  // items of a list carry neither
       object["kind"] = type_.kind;
-      now[keyOf(object)] = std::make_shared<const Json>(std::move(object));
+      std::string key = keyOf(object);
+      now[std::move(key)] = std::make_shared<const Json>(std::move(object));
     }
     {
       std::lock_guard lock(mutex_);
