@@ -167,7 +167,8 @@ Json deployment(const Context& c) {
 
 Json service(const Context& c) {
   Json metadata = c.metadata(c.name);
-  for (const auto& [key, value] : c.spec.value("serviceLabels", Json::object()).items()) {
+  const Json extra_labels = c.spec.value("serviceLabels", Json::object());
+  for (const auto& [key, value] : extra_labels.items()) {
     if (!metadata["labels"].contains(key)) metadata["labels"][key] = value;
   }
   if (c.spec.contains("serviceAnnotations")) metadata["annotations"] = c.spec["serviceAnnotations"];
