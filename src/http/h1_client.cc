@@ -132,6 +132,7 @@ class H1Client final : public ClientConnection,
   bool eof_ = false;
   bool switched_ = false;
   bool connect_request_ = false;
+  bool head_request_ = false;
   bool advancing_ = false;
 };
 
@@ -139,6 +140,7 @@ Flow H1Client::sendHeaders(const HeaderMap& headers, End end) {
   if (state_ != State::kExchange) return Flow::kOpen;
   std::string_view method = headers.method();
   connect_request_ = method == "CONNECT";
+  head_request_ = method == "HEAD";
   parser_.reset(method);
   out_.append(method);
   out_.append(" ");
@@ -243,7 +245,7 @@ bool H1Client::readHead() {
     const std::uint64_t length = head.content_length;
     in_.drain(consumed);
     if (code >= 100 && code < 200 && code != 101) {
-      parser_.reset();
+      parser_.reset(head_request_ ? "HEAD" : connect_request_ ? "CONNECT" : "");
       stream_->onInformational(std::move(headers));
       return true;
     }

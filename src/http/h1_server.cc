@@ -168,7 +168,10 @@ void H1Server::advance() {
       deliverBody();
       progress = wants_body_ && !request_delivered_ && !in_.empty();
     }
-    if (progress || in_.size() < kInHighBytes) fill();
+    // What this reads has used up its edge of the poller: go round again, nobody else will tell.
+    const std::size_t before = in_.size();
+    if (before < kInHighBytes) fill();
+    progress = progress || in_.size() > before;
   }
   advancing_ = false;
   if (!eof_ || state_ == State::kClosed || !transport_ || close_after_flush_ || switched_) return;
