@@ -1,0 +1,1 @@
+target_link_libraries(${target} PUBLIC nlohmann_json::nlohmann_json PRIVATE PkgConfig::RE2)
