@@ -1,0 +1,171 @@
+// The two fixed tables of RFC 7541: static fields (appendix A) and the Huffman code (appendix B).
+// The code is canonical, so the lengths are enough to make it.
+#include "codec/hpack.h"
+
+#include <array>
+
+namespace postern::codec {
+namespace {
+
+constexpr std::array<HpackStaticField, kHpackStaticCount> kStatic = {{
+    {":authority", ""},
+    {":method", "GET"},
+    {":method", "POST"},
+    {":path", "/"},
+    {":path", "/index.html"},
+    {":scheme", "http"},
+    {":scheme", "https"},
+    {":status", "200"},
+    {":status", "204"},
+    {":status", "206"},
+    {":status", "304"},
+    {":status", "400"},
+    {":status", "404"},
+    {":status", "500"},
+    {"accept-charset", ""},
+    {"accept-encoding", "gzip, deflate"},
+    {"accept-language", ""},
+    {"accept-ranges", ""},
+    {"accept", ""},
+    {"access-control-allow-origin", ""},
+    {"age", ""},
+    {"allow", ""},
+    {"authorization", ""},
+    {"cache-control", ""},
+    {"content-disposition", ""},
+    {"content-encoding", ""},
+    {"content-language", ""},
+    {"content-length", ""},
+    {"content-location", ""},
+    {"content-range", ""},
+    {"content-type", ""},
+    {"cookie", ""},
+    {"date", ""},
+    {"etag", ""},
+    {"expect", ""},
+    {"expires", ""},
+    {"from", ""},
+    {"host", ""},
+    {"if-match", ""},
+    {"if-modified-since", ""},
+    {"if-none-match", ""},
+    {"if-range", ""},
+    {"if-unmodified-since", ""},
+    {"last-modified", ""},
+    {"link", ""},
+    {"location", ""},
+    {"max-forwards", ""},
+    {"proxy-authenticate", ""},
+    {"proxy-authorization", ""},
+    {"range", ""},
+    {"referer", ""},
+    {"refresh", ""},
+    {"retry-after", ""},
+    {"server", ""},
+    {"set-cookie", ""},
+    {"strict-transport-security", ""},
+    {"transfer-encoding", ""},
+    {"user-agent", ""},
+    {"vary", ""},
+    {"via", ""},
+    {"www-authenticate", ""},
+}};
+
+constexpr std::size_t kSymbols = 257;  // the last is EOS
+constexpr unsigned kLongest = 30;
+// clang-format off
+constexpr std::array<std::uint8_t, kSymbols> kLengths = {
+    13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
+    28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6,
+    5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10, 13, 6, 7, 7, 7, 7, 7, 7,
+    7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6,
+    15, 5, 6, 5, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 6, 5, 6, 7, 6, 5, 5, 6, 7, 7,
+    7, 7, 7, 15, 11, 14, 13, 28, 20, 22, 20, 20, 22, 22, 22, 23, 22, 23, 23, 23, 23, 23, 24, 23,
+    24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24, 22, 21, 20, 22, 22, 23, 23, 21,
+    23, 22, 22, 24, 21, 22, 23, 23, 21, 21, 22, 21, 23, 22, 23, 23, 20, 22, 22, 22, 23, 22, 22, 23,
+    26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25, 19, 21, 26, 27, 27, 26, 27, 24,
+    21, 21, 26, 26, 28, 27, 27, 27, 20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23,
+    26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26, 30,
+};
+// clang-format on
+
+struct Huffman {
+  std::array<std::uint32_t, kSymbols> code{};
+  std::array<std::uint16_t, kSymbols> sorted{};        // symbols by code
+  std::array<std::uint32_t, kLongest + 1> first{};     // first code of a length
+  std::array<std::uint32_t, kLongest + 1> first_at{};  // its place in `sorted`
+  std::array<std::uint64_t, kLongest + 1> limit{};     // codes below, left-aligned to 32 bits
+
+  constexpr Huffman() {
+    std::uint32_t next = 0;
+    std::uint32_t at = 0;
+    for (unsigned length = 1; length <= kLongest; ++length) {
+      next <<= 1;
+      first[length] = next;
+      first_at[length] = at;
+      for (std::size_t symbol = 0; symbol < kSymbols; ++symbol) {
+        if (kLengths[symbol] != length) continue;
+        code[symbol] = next++;
+        sorted[at++] = static_cast<std::uint16_t>(symbol);
+      }
+      limit[length] = static_cast<std::uint64_t>(next) << (32 - length);
+    }
+  }
+};
+constexpr Huffman kHuffman;
+
+}  // namespace
+
+const HpackStaticField& hpackStatic(std::size_t index) { return kStatic[index - 1]; }
+
+std::size_t huffmanSize(std::string_view in) {
+  std::size_t bits = 0;
+  for (char c : in) bits += kLengths[static_cast<unsigned char>(c)];
+  return (bits + 7) / 8;
+}
+
+void huffmanEncode(std::string_view in, std::string& out) {
+  std::uint64_t bits = 0;
+  unsigned count = 0;
+  for (char c : in) {
+    const auto symbol = static_cast<unsigned char>(c);
+    bits = bits << kLengths[symbol] | kHuffman.code[symbol];
+    count += kLengths[symbol];
+    while (count >= 8) {
+      count -= 8;
+      out += static_cast<char>(bits >> count & 0xff);
+    }
+  }
+  if (count > 0) out += static_cast<char>((bits << (8 - count) | (0xffU >> count)) & 0xff);
+}
+
+bool huffmanDecode(std::string_view in, std::string& out, std::size_t max) {
+  std::uint64_t bits = 0;
+  unsigned count = 0;
+  std::size_t at = 0;
+  while (true) {
+    while (count <= 32 && at < in.size()) {
+      bits = bits << 8 | static_cast<unsigned char>(in[at++]);
+      count += 8;
+    }
+    if (count == 0) return true;
+    // The next 32 bits, filled with ones behind the end, as the padding is.
+    const std::uint64_t window = count >= 32 ? bits >> (count - 32) & 0xffffffffU
+                                             : (bits << (32 - count) & 0xffffffffU) |
+                                                   ((std::uint64_t{1} << (32 - count)) - 1);
+    unsigned length = 5;
+    while (length < kLongest && window >= kHuffman.limit[length]) ++length;
+    if (length > count) {
+      // Not a whole code: must be less than a byte of ones.
+      return count < 8 && (bits & ((1U << count) - 1)) == (1U << count) - 1;
+    }
+    const auto code = static_cast<std::uint32_t>(window >> (32 - length));
+    const std::uint16_t symbol =
+        kHuffman.sorted[kHuffman.first_at[length] + (code - kHuffman.first[length])];
+    if (symbol == 256 || out.size() >= max) return false;
+    out += static_cast<char>(symbol);
+    count -= length;
+  }
+}
+
+}  // namespace postern::codec

@@ -1,0 +1,141 @@
+#include "codec/hpack.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace postern::codec {
+namespace {
+
+using Fields = std::vector<std::pair<std::string, std::string>>;
+
+struct Collect final : HpackSink {
+  Fields fields;
+  void onField(std::string_view name, std::string_view value) override {
+    fields.emplace_back(name, value);
+  }
+};
+
+std::string hex(std::string_view digits) {
+  std::string out;
+  std::string pair;
+  for (char c : digits) {
+    if (c == ' ') continue;
+    pair += c;
+    if (pair.size() < 2) continue;
+    out += static_cast<char>(std::stoi(pair, nullptr, 16));
+    pair.clear();
+  }
+  return out;
+}
+
+Fields decode(HpackDecoder& decoder, std::string_view digits) {
+  Collect sink;
+  EXPECT_EQ(decoder.decode(hex(digits), sink), HpackDecoder::Status::kOk) << digits;
+  return sink.fields;
+}
+
+TEST(Hpack, DecodesTheRequestsOfAppendixC4) {
+  HpackDecoder decoder(65536, 100);
+  Fields want = {
+      {":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "www.example.com"}};
+  EXPECT_EQ(decode(decoder, "8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff"), want);
+  want.push_back({"cache-control", "no-cache"});
+  EXPECT_EQ(decode(decoder, "8286 84be 5886 a8eb 1064 9cbf"), want);
+  want = {{":method", "GET"},
+          {":scheme", "https"},
+          {":path", "/index.html"},
+          {":authority", "www.example.com"},
+          {"custom-key", "custom-value"}};
+  EXPECT_EQ(decode(decoder, "8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf"), want);
+  EXPECT_EQ(decoder.table().size(), 164u);
+}
+
+TEST(Hpack, DecodesPlainLiteralsOfAppendixC3) {
+  HpackDecoder decoder(65536, 100);
+  Fields want = {
+      {":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "www.example.com"}};
+  EXPECT_EQ(decode(decoder, "8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d"), want);
+  EXPECT_EQ(decoder.table().size(), 57u);
+}
+
+TEST(Hpack, DecodesAppendixC2) {
+  HpackDecoder decoder(65536, 100);
+  EXPECT_EQ(decode(decoder, "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572"),
+            (Fields{{"custom-key", "custom-header"}}));
+  EXPECT_EQ(decode(decoder, "040c 2f73 616d 706c 652f 7061 7468"),
+            (Fields{{":path", "/sample/path"}}));
+  EXPECT_EQ(decode(decoder, "1008 7061 7373 776f 7264 0673 6563 7265 74"),
+            (Fields{{"password", "secret"}}));
+  EXPECT_EQ(decoder.table().count(), 1u);
+}
+
+TEST(Hpack, RefusesBrokenBlocks) {
+  for (const char* broken : {
+           "80",                    // index 0
+           "be",                    // beyond the table
+           "ff ff ff ff ff ff 0f",  // integer too long
+           "41",                    // value missing
+           "41 05 61",              // value cut
+           "82 3f e1 1f",           // size update after a field
+           "3f e2 1f",              // size update above the setting
+           "41 81 00",              // padding of zeros
+           "41 82 ff ff",           // padding longer than 7 bits
+           "41 84 ff ff ff ff"      // EOS
+       }) {
+    HpackDecoder decoder(65536, 100);
+    Collect sink;
+    EXPECT_EQ(decoder.decode(hex(broken), sink), HpackDecoder::Status::kError) << broken;
+  }
+}
+
+TEST(Hpack, BoundsTheListButKeepsTheTable) {
+  HpackEncoder encoder;
+  std::string block;
+  encoder.begin(block);
+  encoder.encode("x-big", std::string(500, 'a'), block);
+  for (int i = 0; i < 1000; ++i) block += '\xbe';  // the same entry again
+  encoder.encode("x-last", "1", block);
+  HpackDecoder decoder(4096, 100);
+  Collect sink;
+  EXPECT_EQ(decoder.decode(block, sink), HpackDecoder::Status::kTooLarge);
+  EXPECT_LT(sink.fields.size(), 9u);
+  EXPECT_EQ(decoder.table().at(0).name(), "x-last");
+}
+
+TEST(Hpack, EncodesWhatItDecodes) {
+  HpackEncoder encoder;
+  HpackDecoder decoder(65536, 100);
+  for (int round = 0; round < 200; ++round) {
+    Fields fields = {{":method", "POST"},
+                     {":path", "/a/" + std::to_string(round)},
+                     {"authorization", "Bearer x"},
+                     {"x-round", std::string(static_cast<std::size_t>(round), 'r')},
+                     {"content-type", "application/grpc"},
+                     {"empty", ""}};
+    if (round == 50) encoder.setPeerTableSize(0);
+    if (round == 60) encoder.setPeerTableSize(300);
+    std::string block;
+    encoder.begin(block);
+    for (const auto& [name, value] : fields) encoder.encode(name, value, block);
+    Collect sink;
+    ASSERT_EQ(decoder.decode(block, sink), HpackDecoder::Status::kOk);
+    ASSERT_EQ(sink.fields, fields);
+  }
+}
+
+TEST(Hpack, HuffmanCodesEveryByte) {
+  std::string all;
+  for (int i = 0; i < 256; ++i) all += static_cast<char>(i);
+  for (std::size_t from = 0; from < 256; ++from) {
+    std::string coded;
+    huffmanEncode(std::string_view(all).substr(from), coded);
+    EXPECT_EQ(coded.size(), huffmanSize(std::string_view(all).substr(from)));
+    std::string back;
+    ASSERT_TRUE(huffmanDecode(coded, back, 1000));
+    EXPECT_EQ(back, all.substr(from));
+  }
+}
+
+}  // namespace
+}  // namespace postern::codec
