@@ -1,0 +1,82 @@
+// The types that may appear inside an Any. Naming each one here also keeps its code in the program.
+#include "api/message.h"
+#include "envoy/admin/v3/config_dump.pb.h"
+#include "envoy/config/bootstrap/v3/bootstrap.pb.h"
+#include "envoy/config/cluster/v3/cluster.pb.h"
+#include "envoy/config/endpoint/v3/endpoint.pb.h"
+#include "envoy/config/listener/v3/listener.pb.h"
+#include "envoy/config/route/v3/route.pb.h"
+#include "envoy/extensions/access_loggers/file/v3/file.pb.h"
+#include "envoy/extensions/access_loggers/stream/v3/stream.pb.h"
+#include "envoy/extensions/filters/http/cors/v3/cors.pb.h"
+#include "envoy/extensions/filters/http/fault/v3/fault.pb.h"
+#include "envoy/extensions/filters/http/grpc_stats/v3/config.pb.h"
+#include "envoy/extensions/filters/http/router/v3/router.pb.h"
+#include "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.pb.h"
+#include "envoy/extensions/filters/listener/original_dst/v3/original_dst.pb.h"
+#include "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.pb.h"
+#include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
+#include "envoy/extensions/filters/network/sni_cluster/v3/sni_cluster.pb.h"
+#include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
+#include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
+#include "envoy/extensions/transport_sockets/tls/v3/secret.pb.h"
+#include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
+#include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb.h"
+#include "google/protobuf/struct.pb.h"
+#include "google/protobuf/wrappers.pb.h"
+
+#include <map>
+
+namespace postern::api {
+namespace {
+
+using google::protobuf::Message;
+using Registry = std::map<std::string, const Message*, std::less<>>;
+
+template <class... Types>
+Registry registryOf() {
+  Registry out;
+  (out.emplace(Types::descriptor()->full_name(), &Types::default_instance()), ...);
+  return out;
+}
+
+const Registry& registry() {
+  namespace ext = envoy::extensions;
+  namespace conf = envoy::config;
+  static const Registry instance = registryOf<
+      conf::bootstrap::v3::Bootstrap, conf::cluster::v3::Cluster,
+      conf::endpoint::v3::ClusterLoadAssignment, conf::listener::v3::Listener,
+      conf::route::v3::RouteConfiguration, envoy::admin::v3::ConfigDump,
+      envoy::admin::v3::BootstrapConfigDump, envoy::admin::v3::ListenersConfigDump,
+      envoy::admin::v3::ClustersConfigDump, envoy::admin::v3::RoutesConfigDump,
+      envoy::admin::v3::EndpointsConfigDump, envoy::admin::v3::SecretsConfigDump,
+      ext::access_loggers::file::v3::FileAccessLog,
+      ext::access_loggers::stream::v3::StdoutAccessLog,
+      ext::access_loggers::stream::v3::StderrAccessLog, ext::filters::http::cors::v3::Cors,
+      ext::filters::http::cors::v3::CorsPolicy, ext::filters::http::fault::v3::HTTPFault,
+      ext::filters::http::grpc_stats::v3::FilterConfig, ext::filters::http::router::v3::Router,
+      ext::filters::listener::http_inspector::v3::HttpInspector,
+      ext::filters::listener::original_dst::v3::OriginalDst,
+      ext::filters::listener::tls_inspector::v3::TlsInspector,
+      ext::filters::network::http_connection_manager::v3::HttpConnectionManager,
+      ext::filters::network::sni_cluster::v3::SniCluster,
+      ext::filters::network::tcp_proxy::v3::TcpProxy,
+      ext::transport_sockets::raw_buffer::v3::RawBuffer,
+      ext::transport_sockets::tls::v3::DownstreamTlsContext,
+      ext::transport_sockets::tls::v3::UpstreamTlsContext, ext::transport_sockets::tls::v3::Secret,
+      ext::upstreams::http::v3::HttpProtocolOptions, google::protobuf::Struct,
+      google::protobuf::StringValue>();
+  return instance;
+}
+
+}  // namespace
+
+std::unique_ptr<Message> makeMessage(std::string_view type_url) {
+  const auto slash = type_url.rfind('/');
+  if (slash != std::string_view::npos) type_url.remove_prefix(slash + 1);
+  const auto found = registry().find(type_url);
+  if (found == registry().end()) return nullptr;
+  return std::unique_ptr<Message>(found->second->New());
+}
+
+}  // namespace postern::api
