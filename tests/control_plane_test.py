@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""The API server and the control plane as programs, driven by kubectl: mesh resources become objects, edits take effect,
+and kill -9 of the API server loses nothing that was acknowledged.
+
+Ports are chosen by the kernel, state lives in a temporary folder, and every process started here is ended here.
+"""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
+MESH = """
+apiVersion: istio.banzaicloud.io/v1beta1
+kind: Istio
+metadata: {name: mesh, namespace: istio-system}
+spec: {}
+"""
+GATEWAY = """
+apiVersion: istio.banzaicloud.io/v1beta1
+kind: MeshGateway
+metadata: {name: %s, namespace: default}
+spec: {type: ingress, ports: [{name: http, port: 8000, protocol: TCP, targetPort: 8000}]}
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Cluster:
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="postern-test-")
+        self.kubeconfig = os.path.join(self.folder, "kubeconfig")
+        self.port = free_port()
+        self.processes = []
+        self.start_api()
+
+    def start(self, *arguments):
+        log = open(os.path.join(self.folder, "log"), "ab")
+        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def start_api(self):
+        self.api = self.start(os.path.join(BIN, "postern"), "apiserver", "--data-dir", os.path.join(self.folder, "data"),
+                              "--listen", f"127.0.0.1:{self.port}", "--kubeconfig", self.kubeconfig)
+        self.eventually(lambda: self.kubectl("get", "--raw", "/readyz") == "ok")
+
+    def start_control(self):
+        self.control = self.start(os.path.join(BIN, "postern-control"), "--kubeconfig", self.kubeconfig,
+                                  "--webhook-address", f"127.0.0.1:{free_port()}")
+
+    def kubectl(self, *arguments, stdin=None, check=False):
+        environment = dict(os.environ, KUBECONFIG=self.kubeconfig, HOME=self.folder)
+        done = subprocess.run(("kubectl",) + arguments, input=stdin, env=environment, text=True, timeout=60,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        if check and done.returncode != 0:
+            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}")
+        return done.stdout if done.returncode == 0 else None
+
+    @staticmethod
+    def eventually(question, seconds=20):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if question():
+                return
+            time.sleep(0.05)
+        raise AssertionError("did not come true in time")
+
+    def close(self):
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        shutil.rmtree(self.folder)
+
+
+def install(cluster):
+    """CRDs, namespace, control plane and mesh; the webhooks lead to a Service without pods here, so they are removed."""
+    cluster.kubectl("apply", "-f", os.path.join(ROOT, "tests/testdata/mesh_crds.yaml"), check=True)
+    cluster.kubectl("apply", "-f", "-", stdin="apiVersion: v1\nkind: Namespace\nmetadata: {name: istio-system}\n", check=True)
+    cluster.start_control()
+    cluster.eventually(lambda: cluster.kubectl("get", "validatingwebhookconfiguration", "istio-validator-istio-system"))
+    cluster.kubectl("delete", "validatingwebhookconfigurations,mutatingwebhookconfigurations", "--all", check=True)
+    cluster.kubectl("apply", "-f", "-", stdin=MESH, check=True)
+
+
+def test_mesh_becomes_gateways(cluster):
+    install(cluster)
+    for kind in ("deployment", "service", "hpa", "pdb", "serviceaccount", "role", "rolebinding"):
+        for name in ("istio-ingressgateway", "istio-egressgateway"):
+            cluster.eventually(lambda: f"/{name}" in (cluster.kubectl("-n", "istio-system", "get", kind, "-o", "name") or ""))
+    lines = cluster.kubectl("-n", "istio-system", "get", "istio", "mesh", check=True).splitlines()
+    assert lines[0].split() == ["NAME", "STATUS", "ERROR", "GATEWAYS", "AGE"], lines
+    # No pod runs here: a mesh that called itself available would be lying.
+    assert "Reconciling" in lines[1] and "gateway" in lines[1], lines
+
+
+def test_edit_of_the_mesh_takes_effect(cluster):
+    mode = ("-n", "istio-system", "get", "istio", "mesh", "-o", "jsonpath={@.spec.outboundTrafficPolicy.mode}")
+    assert cluster.kubectl(*mode) == "ALLOW_ANY"
+    patched = cluster.kubectl("-n", "istio-system", "patch", "istio", "mesh", "--type=merge", "-p",
+                              '{"spec":{"outboundTrafficPolicy":{"mode":"REGISTRY_ONLY"}}}', check=True)
+    assert patched == "istio.istio.banzaicloud.io/mesh patched\n", patched
+    assert cluster.kubectl(*mode) == "REGISTRY_ONLY"
+
+
+def test_own_gateway_in_its_namespace(cluster):
+    cluster.kubectl("apply", "-f", "-", stdin=GATEWAY % "edge", check=True)
+    cluster.eventually(lambda: cluster.kubectl("-n", "default", "get", "deployment", "edge"))
+    objects = json.loads(cluster.kubectl("-n", "default", "get", "deploy,svc,hpa,pdb", "-l", "gateway-name=edge,gateway-type=ingress",
+                                         "-o", "json", check=True))
+    assert sorted(o["kind"] for o in objects["items"]) == [
+        "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service"], objects
+
+
+def test_scale_is_left_alone(cluster):
+    cluster.kubectl("-n", "default", "scale", "deployment", "edge", "--replicas=0", check=True)
+    cluster.kubectl("-n", "default", "annotate", "meshgateway", "edge", "touched=yes", check=True)
+    time.sleep(1)  # the operator has reconciled by now; a wrong one would have reset the count
+    replicas = cluster.kubectl("-n", "default", "get", "deployment", "edge", "-o", "jsonpath={.spec.replicas}")
+    assert replicas == "0", replicas
+
+
+def test_kill_nine_loses_nothing(cluster):
+    for number in range(20):
+        cluster.kubectl("apply", "-f", "-", stdin=GATEWAY % f"g{number}", check=True)
+    cluster.api.kill()
+    cluster.api.wait(10)
+    cluster.start_api()
+    names = cluster.kubectl("-n", "default", "get", "meshgateways", "-o", "name", check=True)
+    for number in range(20):
+        assert f"/g{number}\n" in names, names
+    # The control plane reconnects by itself and takes up what comes.
+    cluster.kubectl("apply", "-f", "-", stdin=GATEWAY % "late", check=True)
+    cluster.eventually(lambda: cluster.kubectl("-n", "default", "get", "service", "late"), 40)
+
+
+def main():
+    passed, failed = 0, 0
+    cluster = Cluster()
+    print(cluster.kubectl("version"), "uid", os.getuid())
+    try:
+        for name, test in list(globals().items()):
+            if not name.startswith("test_"):
+                continue
+            try:
+                test(cluster)
+                passed += 1
+                print("ok", name)
+            except Exception as error:  # every failure is counted and shown
+                failed += 1
+                print("FAILED", name, repr(error))
+        if failed:
+            print(open(os.path.join(cluster.folder, "log"), errors="replace").read()[-8000:])
+    finally:
+        cluster.close()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+sys.exit(main())
