@@ -16,7 +16,8 @@
 
 namespace postern::apiserver {
 
-/// Gives a raw HTTP/1.1 connection to the node's local streaming server.
+/// Gives a raw HTTP/1.1 connection to the node's local streaming server, fresh from
+/// net::connectTransport: its onConnected is still to come.
 class NodeConnector {
  public:
   virtual ~NodeConnector() = default;

@@ -226,11 +226,13 @@ void Webhooks::call(RunPtr run, const Json& webhook) {
                   });
   };
   if (!connect_) return send(net::connectTransport(loop_, address));
-  connect_(address,
-           [this, run, webhook, send = std::move(send)](base::Result<base::Fd> fd) mutable {
-             if (!fd) return broken(run, webhook, fd.error().message());
-             send(net::makeSocketTransport(loop_, std::move(*fd)));
-           });
+  connect_(address, [this, run, webhook,
+                     send = std::move(send)](base::Result<base::Fd> fd) mutable {
+    if (!fd) return broken(run, webhook, fd.error().message());
+    auto plain = net::makeSocketTransport(loop_, std::move(*fd));
+    plain->resumeRead();  // it comes connected and tells nothing more: this starts the handshake
+    send(std::move(plain));
+  });
 }
 
 void Webhooks::broken(RunPtr run, const Json& webhook, const std::string& why) {
