@@ -16,6 +16,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
+KUBECTL = os.environ.get("KUBECTL", "kubectl")
 MESH = """
 apiVersion: istio.banzaicloud.io/v1beta1
 kind: Istio
@@ -61,7 +62,7 @@ class Cluster:
 
     def kubectl(self, *arguments, stdin=None, check=False):
         environment = dict(os.environ, KUBECONFIG=self.kubeconfig, HOME=self.folder)
-        done = subprocess.run(("kubectl",) + arguments, input=stdin, env=environment, text=True, timeout=60,
+        done = subprocess.run((KUBECTL,) + arguments, input=stdin, env=environment, text=True, timeout=60,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
         if check and done.returncode != 0:
             raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}")
