@@ -78,7 +78,7 @@ int serve(std::shared_ptr<const proxy::Config> config) {
   event::Timer drained(loop, [&] { loop.stop(); });
   event::Loop::SignalWatch signals(loop, {SIGTERM, SIGINT}, [&](int) {
     worker.stopListening();
-    drained.arm(std::chrono::seconds(worker.connections == 0 ? 0 : 5));
+    drained.arm(std::chrono::seconds(worker.connections() == 0 ? 0 : 5));
   });
   loop.run();
   return 0;

@@ -273,17 +273,24 @@ void Exchange::finish() {
   worker_.loop().destroyLater(std::unique_ptr<event::Deferred>(this));
 }
 
-class Manager final : public http::ServerObserver, public event::Deferred {
+class Manager final : public http::ServerObserver,
+                      public DownstreamConnection,
+                      public event::Deferred {
  public:
   Manager(Worker& worker, const HttpManager& config, ConnectionFacts facts)
       : worker_(worker), config_(config), facts_(std::move(facts)) {
-    ++worker_.connections;
+    worker_.remember(*this);
   }
-  ~Manager() override { --worker_.connections; }
+  void start(std::unique_ptr<net::Transport> client) {
+    connection_ = http::ServerConnection::start(worker_.loop(), std::move(client),
+                                                http::Protocol::kHttp1, {}, *this);
+  }
+  void close() override { connection_->close(); }
   http::StreamObserver* onStream(http::ServerConnection&, http::Stream& stream) override {
     return new Exchange(worker_, config_, facts_, stream);  // destroys itself when finished
   }
   void onClosed(http::ServerConnection&) override {
+    worker_.forget(*this);
     worker_.loop().destroyLater(std::unique_ptr<event::Deferred>(this));
   }
 
@@ -291,6 +298,7 @@ class Manager final : public http::ServerObserver, public event::Deferred {
   Worker& worker_;
   const HttpManager& config_;
   const ConnectionFacts facts_;
+  http::ServerConnection* connection_ = nullptr;
 };
 
 }  // namespace
@@ -298,8 +306,7 @@ class Manager final : public http::ServerObserver, public event::Deferred {
 void startHttpManager(Worker& worker, const HttpManager& config,
                       std::unique_ptr<net::Transport> client, ConnectionFacts facts) {
   auto* manager = new Manager(worker, config, std::move(facts));  // destroys itself when closed
-  http::ServerConnection::start(worker.loop(), std::move(client), http::Protocol::kHttp1,
-                                http::ServerLimits{}, *manager);
+  manager->start(std::move(client));
 }
 
 }  // namespace postern::proxy

@@ -7,7 +7,7 @@ namespace {
 constexpr std::size_t kPieceBytes = 64 * 1024;
 
 /// Two ends and a buffer each way; a direction reads only when its buffer is empty.
-class TcpPipe final : public event::Deferred {
+class TcpPipe final : public DownstreamConnection, public event::Deferred {
  public:
   TcpPipe(Worker& worker, const TcpProxy& config, std::unique_ptr<net::Transport> client,
           ConnectionFacts facts)
@@ -24,10 +24,10 @@ class TcpPipe final : public event::Deferred {
     record_.downstream_local = facts.destination.toString();
     record_.downstream_remote = client_.transport->remote().toString();
     record_.server_name = facts.server_name;
-    ++worker_.connections;
+    worker_.remember(*this);
     connect(facts);
   }
-  ~TcpPipe() override { --worker_.connections; }
+  void close() override { finish("", ""); }
 
  private:
   enum class Name : unsigned char { kClient, kServer };
@@ -99,6 +99,7 @@ class TcpPipe final : public event::Deferred {
   void finish(const char* flags, const std::string& failure) {
     if (done_) return;
     done_ = true;
+    worker_.forget(*this);
     deadline_.cancel();
     for (Side* side : {&client_, &server_}) {
       if (side->transport) side->transport->setObserver(nullptr);

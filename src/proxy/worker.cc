@@ -12,6 +12,11 @@ Worker::Worker(event::Loop& loop, std::shared_ptr<const Config> config)
       pool_(loop),
       log_writer_(loop) {}
 
+Worker::~Worker() {
+  stopListening();
+  while (!connections_.empty()) (*connections_.begin())->close();
+}
+
 base::ConfigResult<void> Worker::start() {
   for (const Listener& listener : config_->listeners) {
     if (!listener.bind) continue;

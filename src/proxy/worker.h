@@ -9,14 +9,29 @@
 #include "proxy/route_match.h"
 #include "proxy/upstream_pool.h"
 
+#include <map>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 namespace postern::proxy {
 
+/// A downstream connection, known to its worker until it is over.
+class DownstreamConnection {
+ public:
+  virtual ~DownstreamConnection() = default;
+  /// Ends it now; it forgets itself at the worker before this returns.
+  virtual void close() = 0;
+};
+
 class Worker {
  public:
   Worker(event::Loop& loop, std::shared_ptr<const Config> config);
+  /// Closes the connections that are left.
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
   /// Binds the listeners; the error names the listener.
   base::ConfigResult<void> start();
   /// Stops accepting; connections go on.
@@ -27,7 +42,9 @@ class Worker {
   ClusterManager& clusters() { return clusters_; }
   UpstreamPool& pool() { return pool_; }
   void log(const std::vector<AccessLogConfig>& logs, const AccessRecord& record);
-  std::size_t connections = 0;
+  void remember(DownstreamConnection& connection) { connections_.insert(&connection); }
+  void forget(DownstreamConnection& connection) { connections_.erase(&connection); }
+  std::size_t connections() const { return connections_.size(); }
 
  private:
   void accept(const Listener& listener, base::Fd fd, const net::Address& peer);
@@ -40,6 +57,7 @@ class Worker {
   AccessLogWriter log_writer_;
   std::map<std::string, LogFormat> formats_;
   std::vector<std::unique_ptr<net::Acceptor>> acceptors_;
+  std::set<DownstreamConnection*> connections_;
 };
 
 }  // namespace postern::proxy
