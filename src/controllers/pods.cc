@@ -44,14 +44,10 @@ kube::ApiResult<void> setScheduled(Context& context, const Json& pod, bool place
 kube::ApiResult<void> placeOn(Context& context, const Json& pod, const std::string& node) {
   std::string ns = json::stringAt(pod, "metadata.namespace");
   std::string name = json::stringAt(pod, "metadata.name");
-  Json binding{{"apiVersion", "v1"},
-               {"kind", "Binding"},
-               {"metadata",
-                {{"name", name}, {"namespace", ns}, {"uid", json::stringAt(pod, "metadata.uid")}}},
-               {"target", {{"apiVersion", "v1"}, {"kind", "Node"}, {"name", node}}}};
-  auto bound = context.client.raw("POST", kPod.url(ns, name, "binding"), json::dump(binding));
-  if (!bound) return std::unexpected(bound.error());
-  auto now = context.client.get(kPod, ns, name);
+  // The local API serves no pods/binding; a pod made anew under this name has another uid.
+  Json patch{{"metadata", {{"uid", json::stringAt(pod, "metadata.uid")}}},
+             {"spec", {{"nodeName", node}}}};
+  auto now = context.client.patch(kPod, ns, name, kube::PatchType::kMerge, patch);
   if (!now) return std::unexpected(now.error());
   POSTERN_TRY_VOID(setScheduled(context, *now, true, ""));
   Json subject = std::move(*now);
