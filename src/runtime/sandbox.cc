@@ -1,4 +1,4 @@
-#include "node/sandbox.h"
+#include "runtime/sandbox.h"
 
 #include "base/strings.h"
 
@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace postern::node {
+namespace postern::runtime {
 namespace {
 
 constexpr int kCannotStart = 126;
@@ -220,4 +220,4 @@ void Sandbox::kill() {
   if (pidfd_) ::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
 }
 
-}  // namespace postern::node
+}  // namespace postern::runtime

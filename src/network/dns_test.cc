@@ -1,10 +1,10 @@
-#include "node/dns_message.h"
-#include "node/dns_names.h"
+#include "network/dns_message.h"
+#include "network/dns_names.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-namespace postern::node {
+namespace postern::network {
 namespace {
 
 std::shared_ptr<const json::Json> object(std::string_view yaml) {
@@ -63,4 +63,4 @@ TEST(DnsMessage, CutsWhatDoesNotFitAndRefusesBrokenQueries) {
 }
 
 }  // namespace
-}  // namespace postern::node
+}  // namespace postern::network

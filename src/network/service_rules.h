@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace postern::node {
+namespace postern::network {
 
 using ObjectPtr = std::shared_ptr<const json::Json>;
 
@@ -32,4 +32,4 @@ std::vector<ServicePort> servicePorts(const std::vector<ObjectPtr>& services,
 /// Replaces table "ip postern-services" in one transaction (`nft -f -`).
 std::string serviceRuleset(const std::vector<ServicePort>& ports);
 
-}  // namespace postern::node
+}  // namespace postern::network

@@ -1,6 +1,6 @@
 // Needs the right to make network namespaces; skips without it. All links live in namespaces that
 // end with the child process.
-#include "node/netlink.h"
+#include "network/netlink.h"
 
 #include "base/fd.h"
 
@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace postern::node {
+namespace postern::network {
 namespace {
 
 base::Fd ownNamespace() { return base::Fd(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)); }
@@ -51,4 +51,4 @@ TEST(Netlink, BuildsThePodNetwork) {
 }
 
 }  // namespace
-}  // namespace postern::node
+}  // namespace postern::network

@@ -1,4 +1,4 @@
-#include "node/netlink.h"
+#include "network/netlink.h"
 
 #include <libmnl/libmnl.h>
 
@@ -11,7 +11,7 @@
 #include <linux/veth.h>
 #include <net/if.h>
 
-namespace postern::node {
+namespace postern::network {
 namespace {
 
 constexpr std::size_t kMessageBytes = 4096;
@@ -179,4 +179,4 @@ base::Result<void> Netlink::removeLink(const std::string& link) {
   return call(message, "netlink: cannot remove link");
 }
 
-}  // namespace postern::node
+}  // namespace postern::network

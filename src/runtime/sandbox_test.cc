@@ -1,5 +1,5 @@
 // Needs the right to make namespaces; skips without it.
-#include "node/sandbox.h"
+#include "runtime/sandbox.h"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace postern::node {
+namespace postern::runtime {
 namespace {
 
 class SandboxTest : public testing::Test {
@@ -93,4 +93,4 @@ TEST_F(SandboxTest, KillEndsEverythingInside) {
 }
 
 }  // namespace
-}  // namespace postern::node
+}  // namespace postern::runtime

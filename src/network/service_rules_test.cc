@@ -1,9 +1,9 @@
-#include "node/service_rules.h"
+#include "network/service_rules.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-namespace postern::node {
+namespace postern::network {
 namespace {
 
 ObjectPtr object(std::string_view yaml) {
@@ -48,4 +48,4 @@ TEST(ServiceRules, RefusesWithoutEndpointsAndLeavesHeadlessOut) {
 }
 
 }  // namespace
-}  // namespace postern::node
+}  // namespace postern::network

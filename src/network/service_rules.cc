@@ -1,4 +1,4 @@
-#include "node/service_rules.h"
+#include "network/service_rules.h"
 
 #include "base/strings.h"
 #include "net/address.h"
@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <map>
 
-namespace postern::node {
+namespace postern::network {
 namespace {
 
 bool isIpv4(const std::string& text) {
@@ -131,4 +131,4 @@ std::string serviceRuleset(const std::vector<ServicePort>& ports) {
       nat, refuse);
 }
 
-}  // namespace postern::node
+}  // namespace postern::network

@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-namespace postern::node {
+namespace postern::network {
 
 struct DnsNamesInput {
   std::vector<std::shared_ptr<const json::Json>> services;
@@ -47,4 +47,4 @@ class DnsNames {
 /// The address in a name below xip.io, nip.io or sslip.io.
 std::optional<std::string> addressInName(std::string_view name);
 
-}  // namespace postern::node
+}  // namespace postern::network

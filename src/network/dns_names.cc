@@ -1,4 +1,4 @@
-#include "node/dns_names.h"
+#include "network/dns_names.h"
 
 #include "base/strings.h"
 #include "net/address.h"
@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 
-namespace postern::node {
+namespace postern::network {
 namespace {
 
 constexpr std::string_view kClusterDomain = "cluster.local";
@@ -122,4 +122,4 @@ std::optional<std::string> addressInName(std::string_view name) {
   return std::nullopt;
 }
 
-}  // namespace postern::node
+}  // namespace postern::network

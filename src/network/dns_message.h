@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-namespace postern::node {
+namespace postern::network {
 
 inline constexpr std::uint16_t kDnsTypeA = 1;
 inline constexpr std::uint16_t kDnsTypeAaaa = 28;
@@ -36,4 +36,4 @@ std::string dnsResponse(const DnsQuery& query, DnsCode code,
                         const std::vector<std::string>& ipv4_addresses, std::uint32_t ttl_seconds,
                         std::size_t bytes_max = kDnsUdpBytesMax);
 
-}  // namespace postern::node
+}  // namespace postern::network

@@ -11,7 +11,7 @@
 struct mnl_socket;
 struct nlmsghdr;
 
-namespace postern::node {
+namespace postern::network {
 
 /// A name for one end of a veth pair, and the namespace it is born in (-1: the connection's own).
 struct VethEnd {
@@ -45,4 +45,4 @@ class Netlink {
   std::uint32_t sequence_ = 0;
 };
 
-}  // namespace postern::node
+}  // namespace postern::network

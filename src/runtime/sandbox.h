@@ -12,7 +12,7 @@
 
 #include <sys/types.h>
 
-namespace postern::node {
+namespace postern::runtime {
 
 struct BindMount {
   std::string source;
@@ -54,4 +54,4 @@ class Sandbox {
   base::Fd pidfd_;
 };
 
-}  // namespace postern::node
+}  // namespace postern::runtime

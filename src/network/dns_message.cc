@@ -1,10 +1,10 @@
-#include "node/dns_message.h"
+#include "network/dns_message.h"
 
 #include "base/strings.h"
 
 #include <arpa/inet.h>
 
-namespace postern::node {
+namespace postern::network {
 namespace {
 
 constexpr std::size_t kHeaderBytes = 12;
@@ -89,4 +89,4 @@ std::string dnsResponse(const DnsQuery& query, DnsCode code,
   return out + query.question + records;
 }
 
-}  // namespace postern::node
+}  // namespace postern::network
