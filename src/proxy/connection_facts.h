@@ -1,0 +1,27 @@
+// What is known of a downstream connection before its first filter: where it wanted to go, who made
+// it, what its first bytes look like. Also keeps the configuration it was accepted under alive.
+#pragma once
+
+#include "net/address.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace postern::proxy {
+
+struct Listener;
+struct FilterChain;
+
+struct ConnectionFacts {
+  net::Address destination;  // local address; the original one after a redirect
+  net::Address source;
+  bool restored = false;  // `destination` is not the socket's own local address
+  std::string server_name;
+  std::string transport_protocol = "raw_buffer";
+  std::vector<std::string> application_protocols;
+  std::shared_ptr<const Listener> listener;
+  std::shared_ptr<const FilterChain> chain;
+};
+
+}  // namespace postern::proxy

@@ -1,0 +1,122 @@
+#include "proxy/stats.h"
+
+#include <algorithm>
+
+namespace postern::proxy {
+
+namespace {
+
+template <class T>
+T& findOrMake(std::map<std::string, T, std::less<>>& all, std::mutex& mutex,
+              std::string_view name) {
+  // Only the owning thread inserts, so it may look without the lock.
+  auto it = all.find(name);
+  if (it != all.end()) return it->second;
+  const std::lock_guard lock(mutex);
+  return all.try_emplace(std::string(name)).first->second;
+}
+
+}  // namespace
+
+void Histogram::record(double value) {
+  const auto* bound = std::lower_bound(kHistogramBounds.begin(), kHistogramBounds.end(), value);
+  auto& bucket = buckets_[static_cast<std::size_t>(bound - kHistogramBounds.begin())];
+  bucket.store(bucket.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  sum_.store(sum_.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
+}
+
+void Histogram::addTo(Values& values) const {
+  for (std::size_t i = 0; i < buckets_.size(); ++i) {
+    const std::uint64_t count = buckets_[i].load(std::memory_order_relaxed);
+    values.buckets[i] += count;
+    values.count += count;
+  }
+  values.sum += sum_.load(std::memory_order_relaxed);
+}
+
+double Histogram::Values::quantile(double quantile) const {
+  if (count == 0) return 0;
+  const double wanted = quantile * static_cast<double>(count);
+  double below = 0;
+  for (std::size_t i = 0; i < kHistogramBounds.size(); ++i) {
+    const auto here = static_cast<double>(buckets[i]);
+    if (here > 0 && below + here >= wanted) {
+      const double low = i == 0 ? 0 : kHistogramBounds[i - 1];
+      return low + (kHistogramBounds[i] - low) * std::max(0.0, wanted - below) / here;
+    }
+    below += here;
+  }
+  return kHistogramBounds.back();
+}
+
+Counter& StatsScope::counter(std::string_view name) { return findOrMake(counters_, mutex_, name); }
+Gauge& StatsScope::gauge(std::string_view name) { return findOrMake(gauges_, mutex_, name); }
+Histogram& StatsScope::histogram(std::string_view name) {
+  return findOrMake(histograms_, mutex_, name);
+}
+
+StatsScope& StatsStore::scope(std::string_view prefix) {
+  auto it = scopes_.find(prefix);
+  if (it == scopes_.end()) {
+    const std::lock_guard lock(mutex_);
+    it = scopes_.emplace(std::string(prefix), std::make_unique<StatsScope>(std::string(prefix)))
+             .first;
+  }
+  it->second->hidden_.store(false, std::memory_order_relaxed);
+  return *it->second;
+}
+
+void StatsStore::hide(std::string_view prefix) {
+  const auto it = scopes_.find(prefix);
+  if (it != scopes_.end()) it->second->hidden_.store(true, std::memory_order_relaxed);
+}
+
+StatsStore& Stats::makeStore() {
+  const std::lock_guard lock(mutex_);
+  stores_.push_back(std::make_unique<StatsStore>());
+  return *stores_.back();
+}
+
+std::map<std::string, Stats::Value> Stats::read() const {
+  std::map<std::string, Value> out;
+  const std::lock_guard lock(mutex_);
+  for (const auto& store : stores_) {
+    const std::lock_guard store_lock(store->mutex_);
+    for (const auto& [prefix, scope] : store->scopes_) {
+      if (scope->hidden_.load(std::memory_order_relaxed)) continue;
+      const std::lock_guard scope_lock(scope->mutex_);
+      for (const auto& [name, counter] : scope->counters_) {
+        Value& value = out[prefix + name];
+        value.number += static_cast<std::int64_t>(counter.value());
+        value.used = value.used || counter.value() != 0;
+      }
+      for (const auto& [name, gauge] : scope->gauges_) {
+        Value& value = out[prefix + name];
+        value.kind = Value::Kind::kGauge;
+        value.number += gauge.value();
+        value.used = value.used || gauge.used();
+      }
+      for (const auto& [name, histogram] : scope->histograms_) {
+        Value& value = out[prefix + name];
+        value.kind = Value::Kind::kHistogram;
+        histogram.addTo(value.histogram);
+        value.used = value.used || value.histogram.count != 0;
+      }
+    }
+  }
+  return out;
+}
+
+std::int64_t Stats::value(std::string_view name) const {
+  const auto all = read();
+  const auto it = all.find(std::string(name));
+  return it == all.end() ? 0 : it->second.number;
+}
+
+std::string statName(std::string_view name) {
+  std::string out(name);
+  std::replace(out.begin(), out.end(), ':', '_');
+  return out;
+}
+
+}  // namespace postern::proxy
