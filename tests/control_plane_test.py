@@ -91,7 +91,7 @@ class Cluster:
 
 def install(cluster):
     """CRDs, namespace, control plane and mesh; the webhooks lead to a Service without pods here, so they are removed."""
-    cluster.kubectl("apply", "-f", os.path.join(ROOT, "tests/testdata/mesh_crds.yaml"), check=True)
+    cluster.kubectl("apply", "-f", os.path.join(ROOT, "deploy/crds"), check=True)
     cluster.kubectl("apply", "-f", "-", stdin="apiVersion: v1\nkind: Namespace\nmetadata: {name: istio-system}\n", check=True)
     cluster.start_control()
     cluster.eventually(lambda: cluster.kubectl("get", "validatingwebhookconfiguration", "istio-validator-istio-system"))
@@ -148,6 +148,35 @@ def test_kill_nine_loses_nothing(cluster):
     # The control plane reconnects by itself and takes up what comes.
     cluster.kubectl("apply", "-f", "-", stdin=GATEWAY % "late", check=True)
     cluster.eventually(lambda: cluster.kubectl("-n", "default", "get", "service", "late"), 40)
+
+
+def test_schemas_refuse_wrong_types_and_unknown_fields(cluster):
+    def error_of(kind, spec, group="networking.istio.io/v1beta1"):
+        text = json.dumps({"apiVersion": group, "kind": kind, "metadata": {"name": "x", "namespace": "default"}, "spec": spec})
+        environment = dict(os.environ, KUBECONFIG=cluster.kubeconfig, HOME=cluster.folder)
+        done = subprocess.run((KUBECTL, "apply", "--dry-run=server", "-f", "-"), input=text, env=environment, text=True,
+                              timeout=60, capture_output=True, check=False)
+        return done.stderr if done.returncode else ""
+
+    mesh = "istio.banzaicloud.io/v1beta1"
+    port = {"number": 80, "name": "http", "protocol": "HTTP"}
+    assert error_of("Gateway", {"servers": [{"port": port, "hosts": ["*"]}]}) == ""
+    for kind, spec, path, group in (
+            ("Gateway", {"servers": [{"port": dict(port, number="80"), "hosts": ["*"]}]}, "spec.servers[0].port.number", None),
+            ("Gateway", {"servers": [{"port": port}]}, "spec.servers[0].hosts", None),
+            ("Gateway", {"servers": [{"port": port, "hosts": ["*"], "hoosts": []}]}, "spec.servers[0].hoosts", None),
+            ("VirtualService", {"hosts": ["a.b"], "http": [{"timeout": 5}]}, "spec.http[0].timeout", None),
+            ("VirtualService", {"hosts": ["a.b"], "http": [{"redirect": {"port": 1, "derivePort": "FROM_REQUEST_PORT"}}]},
+             "spec.http[0].redirect", None),
+            ("ServiceEntry", {"hosts": ["a.b"], "resolution": "DSN"}, "spec.resolution", None),
+            ("DestinationRule", {"host": "a.b", "subsets": [{"labels": {}}]}, "spec.subsets[0].name", None),
+            ("Sidecar", {"egress": [{"port": {"number": 80}}]}, "spec.egress[0].hosts", None),
+            ("MeshGateway", {"type": "both", "ports": [{"port": 80}]}, "spec.type", mesh),
+            ("MeshGateway", {"type": "ingress", "ports": [{"port": 70000}]}, "spec.ports[0].port", mesh),
+            ("Istio", {"outboundTrafficPolicy": {"mode": "SOME"}}, "spec.outboundTrafficPolicy.mode", mesh),
+            ("Istio", {"proxxy": {}}, "spec.proxxy", mesh)):
+        error = error_of(kind, spec, group or "networking.istio.io/v1beta1")
+        assert path in error, (kind, spec, error)
 
 
 def main():
