@@ -2,49 +2,24 @@
 
 #include "base/log.h"
 #include "envoy/service/discovery/v3/discovery.pb.h"
+#include "xds/subscription.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
+#include <utility>
+#include <vector>
 
 namespace postern::xds {
 namespace {
 
 namespace discovery = envoy::service::discovery::v3;
 
-constexpr std::size_t kNamesMax = 100'000;
-
-struct TypeState {
-  bool wildcard = false;
-  std::set<std::string> names;              // subscribed by name
-  std::map<std::string, std::string> held;  // name → version; "" when told that it does not exist
-  std::string nonce;                        // of the unacknowledged response, or empty
-  bool subscribed = false;
-  bool unanswered = false;  // a first subscription is answered even by nothing
-};
-
-/// Names as removed what the proxy holds, or asked for by name, and does not exist (once).
-void reportAbsent(TypeState& state, const std::set<std::string>& present,
-                  discovery::DeltaDiscoveryResponse& response) {
-  for (auto held = state.held.begin(); held != state.held.end();) {
-    if (present.contains(held->first) || held->second.empty()) {
-      ++held;
-      continue;
-    }
-    response.add_removed_resources(held->first);
-    held = state.held.erase(held);
-  }
-  for (const auto& name : state.names) {
-    if (present.contains(name) || state.held.contains(name)) continue;
-    const auto& told = response.removed_resources();
-    if (std::find(told.begin(), told.end(), name) == told.end()) {
-      response.add_removed_resources(name);
-    }
-    state.held[name] = "";
-  }
-}
+constexpr int kInvalidArgument = 3;
+constexpr int kResourceExhausted = 8;
 
 NodeInfo nodeInfo(const envoy::config::core::v3::Node& node) {
   return {.id = node.id(),
@@ -55,49 +30,38 @@ NodeInfo nodeInfo(const envoy::config::core::v3::Node& node) {
           .metadata_json = json::dump(api::toJson(node.metadata()))};
 }
 
-}  // namespace
+struct Connection {
+  std::unique_ptr<http::GrpcStream> stream;
+  Server::Variant variant = Server::Variant::kDelta;
+  std::optional<Caller> caller;      // once admitted
+  std::vector<std::string> waiting;  // messages that came before
+  ResourceSource::ProxyId proxy = 0;
+  bool known = false;
+  bool refused = false;
+  std::map<std::string, Subscription, std::less<>> types;
+  std::uint64_t next_nonce = 1;
 
-struct Server::Impl {
-  struct Connection {
-    std::unique_ptr<http::GrpcStream> stream;
-    ResourceSource::ProxyId proxy = 0;
-    bool known = false;
-    std::map<std::string, TypeState, std::less<>> types;
-    std::uint64_t next_nonce = 1;
-  };
-
-  explicit Impl(ResourceSource& s) : source(s) {}
-
-  void receive(Connection& connection, std::string_view message);
-  bool introduce(Connection& connection, const discovery::DeltaDiscoveryRequest& request);
-  void subscribe(TypeState& state, const discovery::DeltaDiscoveryRequest& request);
-  void pushAll(Connection& connection);
-  void push(Connection& connection, std::string_view type_url, TypeState& state);
-  void drop(std::uint64_t id);
-
-  ResourceSource& source;
-  std::map<std::uint64_t, std::unique_ptr<Connection>> connections;
-  std::uint64_t next_id = 1;
+  Subscription* find(std::string_view type_url) {
+    const auto found = types.find(type_url);
+    return found == types.end() ? nullptr : &found->second;
+  }
+  void refuse(http::GrpcStatus status) {
+    refused = true;
+    waiting.clear();
+    stream->close(std::move(status));
+  }
 };
 
-bool Server::Impl::introduce(Connection& connection,
-                             const discovery::DeltaDiscoveryRequest& request) {
-  if (connection.known) return true;
-  if (request.node().id().empty()) {
-    connection.stream->close({3, "the first request must name the node"});
-    return false;
+/// True while a listener or route of the past may still be in use.
+bool mayStillName(Connection& connection) {
+  for (const auto type_url : {api::kListenerType, api::kRouteType}) {
+    const Subscription* state = connection.find(type_url);
+    if (state != nullptr && !state->nonce.empty()) return true;
   }
-  auto proxy = source.connected(nodeInfo(request.node()), connection.stream->peer());
-  if (!proxy) {
-    connection.stream->close({7, proxy.error().message()});
-    return false;
-  }
-  connection.proxy = *proxy;
-  connection.known = true;
-  return true;
+  return false;
 }
 
-void Server::Impl::subscribe(TypeState& state, const discovery::DeltaDiscoveryRequest& request) {
+void subscribeDelta(Subscription& state, const discovery::DeltaDiscoveryRequest& request) {
   const bool first = !state.subscribed;
   if (first) {
     state.subscribed = true;
@@ -127,63 +91,219 @@ void Server::Impl::subscribe(TypeState& state, const discovery::DeltaDiscoveryRe
   }
 }
 
+/// The request's list replaces the names; a change is answered in full.
+void subscribeFull(Subscription& state, const discovery::DiscoveryRequest& request) {
+  std::set<std::string, std::less<>> names(request.resource_names().begin(),
+                                           request.resource_names().end());
+  const bool wildcard =
+      names.contains("*") || (names.empty() && isWildcardType(request.type_url()));
+  if (!state.subscribed || names != state.names || wildcard != state.wildcard) {
+    state.subscribed = true;
+    state.unanswered = true;
+  }
+  state.names = std::move(names);
+  state.wildcard = wildcard;
+}
+
+}  // namespace
+
+struct Server::Impl {
+  explicit Impl(ResourceSource& s) : source(s) {}
+
+  void admitted(std::uint64_t id, std::expected<Caller, http::GrpcStatus> verdict);
+  void receive(Connection& connection, std::string_view message);
+  void receiveDelta(Connection& connection, std::string_view message);
+  void receiveFull(Connection& connection, std::string_view message);
+  bool introduce(Connection& connection, const envoy::config::core::v3::Node& node);
+  void answered(Connection& connection, Subscription& state, std::string_view type_url,
+                std::string_view nonce, std::string_view error);
+  void pushAll(Connection& connection);
+  void push(Connection& connection, std::string_view type_url, Subscription& state, bool removals);
+  void pushFull(Connection& connection, std::string_view type_url, Subscription& state);
+  std::string nextNonce(Connection& connection, std::string_view type_url, Subscription& state);
+  void drop(std::uint64_t id);
+
+  ResourceSource& source;
+  std::map<std::uint64_t, std::unique_ptr<Connection>> connections;
+  std::uint64_t next_id = 1;
+};
+
+void Server::Impl::admitted(std::uint64_t id, std::expected<Caller, http::GrpcStatus> verdict) {
+  const auto found = connections.find(id);
+  if (found == connections.end()) return;
+  Connection& connection = *found->second;
+  if (connection.caller || connection.refused) return;
+  if (!verdict) return connection.refuse(std::move(verdict).error());
+  connection.caller = std::move(*verdict);
+  for (const std::string& message : std::exchange(connection.waiting, {})) {
+    if (connection.refused) return;
+    receive(connection, message);
+  }
+}
+
+bool Server::Impl::introduce(Connection& connection, const envoy::config::core::v3::Node& node) {
+  if (connection.known) return true;
+  if (node.id().empty()) {
+    connection.refuse({kInvalidArgument, "the first request must name the node"});
+    return false;
+  }
+  auto proxy = source.connected(nodeInfo(node), *connection.caller);
+  if (!proxy) {
+    connection.refuse(std::move(proxy).error());
+    return false;
+  }
+  connection.proxy = *proxy;
+  connection.known = true;
+  return true;
+}
+
 void Server::Impl::receive(Connection& connection, std::string_view message) {
+  if (connection.refused) return;
+  if (!connection.caller) {
+    if (connection.waiting.size() >= kWaitingMax) {
+      return connection.refuse(
+          {kResourceExhausted, "too many messages before the caller is known"});
+    }
+    connection.waiting.emplace_back(message);
+    return;
+  }
+  if (connection.variant == Variant::kDelta) return receiveDelta(connection, message);
+  receiveFull(connection, message);
+}
+
+void Server::Impl::answered(Connection& connection, Subscription& state, std::string_view type_url,
+                            std::string_view nonce, std::string_view error) {
+  if (nonce.empty() || nonce != state.nonce) return;
+  state.nonce.clear();
+  source.acknowledged(connection.proxy, type_url, error);
+}
+
+void Server::Impl::receiveDelta(Connection& connection, std::string_view message) {
   discovery::DeltaDiscoveryRequest request;
   if (!api::parseBytes(message, request)) {
-    connection.stream->close({3, "malformed DeltaDiscoveryRequest"});
-    return;
+    return connection.refuse({kInvalidArgument, "malformed DeltaDiscoveryRequest"});
   }
-  if (!introduce(connection, request)) return;
-  TypeState& state = connection.types[request.type_url()];
+  if (!introduce(connection, request.node())) return;
+  Subscription& state = connection.types[request.type_url()];
   if (state.names.size() + static_cast<std::size_t>(request.resource_names_subscribe_size()) >
       kNamesMax) {
-    connection.stream->close({8, "too many subscribed resources"});
+    return connection.refuse({kResourceExhausted, "too many subscribed resources"});
+  }
+  answered(connection, state, request.type_url(), request.response_nonce(),
+           request.error_detail().message());
+  subscribeDelta(state, request);
+  pushAll(connection);
+}
+
+void Server::Impl::receiveFull(Connection& connection, std::string_view message) {
+  discovery::DiscoveryRequest request;
+  if (!api::parseBytes(message, request)) {
+    return connection.refuse({kInvalidArgument, "malformed DiscoveryRequest"});
+  }
+  if (!introduce(connection, request.node())) return;
+  Subscription& state = connection.types[request.type_url()];
+  if (static_cast<std::size_t>(request.resource_names_size()) > kNamesMax) {
+    return connection.refuse({kResourceExhausted, "too many subscribed resources"});
+  }
+  // A nonce of a response that another one followed: the newer acknowledgement carries the names.
+  if (state.subscribed && request.response_nonce() != state.nonce &&
+      !request.response_nonce().empty() && !state.nonce.empty()) {
     return;
   }
-  if (!request.response_nonce().empty() && request.response_nonce() == state.nonce) {
-    state.nonce.clear();
-    source.acknowledged(connection.proxy, request.type_url(), request.error_detail().message());
-  }
-  subscribe(state, request);
+  answered(connection, state, request.type_url(), request.response_nonce(),
+           request.error_detail().message());
+  subscribeFull(state, request);
   pushAll(connection);
 }
 
 void Server::Impl::pushAll(Connection& connection) {
-  if (!connection.known) return;
+  if (!connection.known || connection.refused) return;
+  const bool full = connection.variant == Variant::kStateOfTheWorld;
+  const auto one = [&](std::string_view type_url, Subscription& state) {
+    if (full) {
+      pushFull(connection, type_url, state);
+    } else {
+      push(connection, type_url, state, type_url != api::kClusterType);
+    }
+  };
   for (const auto type_url : kPushOrder) {
-    const auto found = connection.types.find(type_url);
-    if (found != connection.types.end()) push(connection, type_url, found->second);
+    if (Subscription* state = connection.find(type_url)) one(type_url, *state);
   }
   for (auto& [type_url, state] : connection.types) {
     if (std::find(kPushOrder.begin(), kPushOrder.end(), type_url) == kPushOrder.end()) {
-      push(connection, type_url, state);
+      one(type_url, state);
     }
+  }
+  Subscription* clusters = full ? nullptr : connection.find(api::kClusterType);
+  if (clusters != nullptr && !mayStillName(connection)) {
+    push(connection, api::kClusterType, *clusters, true);
   }
 }
 
-void Server::Impl::push(Connection& connection, std::string_view type_url, TypeState& state) {
+std::string Server::Impl::nextNonce(Connection& connection, std::string_view type_url,
+                                    Subscription& state) {
+  state.unanswered = false;
+  state.nonce = std::to_string(connection.next_nonce++);
+  source.sent(connection.proxy, type_url);
+  return state.nonce;
+}
+
+void Server::Impl::push(Connection& connection, std::string_view type_url, Subscription& state,
+                        bool removals) {
   if (!state.subscribed || !state.nonce.empty()) return;  // the acknowledgement pushes again
   discovery::DeltaDiscoveryResponse response;
-  std::set<std::string> present;
-  for (auto& resource : source.resources(connection.proxy, type_url)) {
-    if (!state.wildcard && !state.names.contains(resource.name)) continue;
-    present.insert(resource.name);
-    const auto held = state.held.find(resource.name);
-    if (held != state.held.end() && held->second == resource.version) continue;
-    auto& out = *response.add_resources();
-    out.set_name(resource.name);
-    out.set_version(resource.version);
-    out.mutable_resource()->set_type_url(std::string(type_url));
-    out.mutable_resource()->set_value(std::move(resource.bytes));
-    state.held[resource.name] = resource.version;
+  std::set<std::string, std::less<>> present;
+  Subscription* assignments =
+      type_url == api::kClusterType ? connection.find(api::kEndpointType) : nullptr;
+  source.resources(connection.proxy, type_url,
+                   [&](std::string_view name, std::string_view version, std::string_view bytes) {
+                     if (!state.wants(name)) return;
+                     present.emplace(name);
+                     if (state.has(name, version)) return;
+                     // A replaced cluster waits for its endpoints again, though it subscribed to
+                     // them before.
+                     if (assignments != nullptr && state.held.contains(name)) {
+                       assignments->forget(name);
+                     }
+                     auto& out = *response.add_resources();
+                     out.set_name(std::string(name));
+                     out.set_version(std::string(version));
+                     out.mutable_resource()->set_type_url(std::string(type_url));
+                     out.mutable_resource()->set_value(std::string(bytes));
+                     state.held[std::string(name)] = version;
+                   });
+  if (removals) {
+    for (std::string& name : state.takeAbsent(present)) {
+      response.add_removed_resources(std::move(name));
+    }
   }
-  reportAbsent(state, present, response);
   if (response.resources().empty() && response.removed_resources().empty() && !state.unanswered) {
     return;
   }
-  state.unanswered = false;
-  state.nonce = std::to_string(connection.next_nonce++);
-  response.set_nonce(state.nonce);
+  response.set_nonce(nextNonce(connection, type_url, state));
+  response.set_type_url(std::string(type_url));
+  connection.stream->send(api::serialize(response));
+}
+
+void Server::Impl::pushFull(Connection& connection, std::string_view type_url,
+                            Subscription& state) {
+  if (!state.subscribed || !state.nonce.empty()) return;
+  discovery::DiscoveryResponse response;
+  std::map<std::string, std::string, std::less<>> now;
+  std::string all;
+  source.resources(connection.proxy, type_url,
+                   [&](std::string_view name, std::string_view version, std::string_view bytes) {
+                     if (!state.wants(name)) return;
+                     now[std::string(name)] = version;
+                     all.append(name).append("\n").append(version).append("\n");
+                     auto& out = *response.add_resources();
+                     out.set_type_url(std::string(type_url));
+                     out.set_value(std::string(bytes));
+                   });
+  if (now == state.held && !state.unanswered) return;
+  state.held = std::move(now);
+  response.set_version_info(std::to_string(std::hash<std::string>{}(all)));
+  response.set_nonce(nextNonce(connection, type_url, state));
   response.set_type_url(std::string(type_url));
   connection.stream->send(api::serialize(response));
 }
@@ -202,10 +322,13 @@ Server::~Server() = default;
 
 std::size_t Server::connections() const { return impl_->connections.size(); }
 
-http::GrpcCallbacks Server::accept(std::unique_ptr<http::GrpcStream> stream) {
+http::GrpcCallbacks Server::accept(std::unique_ptr<http::GrpcStream> stream, Variant variant,
+                                   const http::HeaderMap& headers, const Admit& admit) {
   const std::uint64_t id = impl_->next_id++;
-  auto connection = std::make_unique<Impl::Connection>();
+  auto connection = std::make_unique<Connection>();
   connection->stream = std::move(stream);
+  connection->variant = variant;
+  if (!admit) connection->caller = Caller{};
   impl_->connections.emplace(id, std::move(connection));
   const std::weak_ptr<Impl> weak = impl_;
   const auto withConnection = [weak, id](auto&& work) {
@@ -216,22 +339,32 @@ http::GrpcCallbacks Server::accept(std::unique_ptr<http::GrpcStream> stream) {
   };
   http::GrpcCallbacks callbacks;
   callbacks.on_message = [withConnection](std::string_view message) {
-    withConnection([&](Impl& impl, Impl::Connection& c) { impl.receive(c, message); });
+    withConnection([&](Impl& impl, Connection& c) { impl.receive(c, message); });
   };
   callbacks.on_half_close = [withConnection] {
-    withConnection([](Impl&, Impl::Connection& c) { c.stream->close(); });
+    withConnection([](Impl&, Connection& c) { c.stream->close(); });
   };
   callbacks.on_close = [weak, id](const http::GrpcStatus&) {
     if (const auto impl = weak.lock()) impl->drop(id);
   };
+  if (admit) {
+    admit(headers, [weak, id](std::expected<Caller, http::GrpcStatus> verdict) {
+      if (const auto impl = weak.lock()) impl->admitted(id, std::move(verdict));
+    });
+  }
   return callbacks;
 }
 
-void Server::registerAt(http::GrpcServer& server) {
-  server.addMethod(std::string(kDeltaMethod),
-                   [this](std::unique_ptr<http::GrpcStream> stream, const http::HeaderMap&) {
-                     return accept(std::move(stream));
-                   });
+void Server::registerAt(http::GrpcServer& server, Admit admit) {
+  const auto add = [&](std::string_view method, Variant variant) {
+    server.addMethod(std::string(method),
+                     [this, variant, admit](std::unique_ptr<http::GrpcStream> stream,
+                                            const http::HeaderMap& headers) {
+                       return accept(std::move(stream), variant, headers, admit);
+                     });
+  };
+  add(kDeltaMethod, Variant::kDelta);
+  add(kStreamMethod, Variant::kStateOfTheWorld);
 }
 
 void Server::changed(ResourceSource::ProxyId proxy) {

@@ -11,6 +11,8 @@ namespace postern::xds {
 
 inline constexpr std::string_view kDeltaMethod =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+inline constexpr std::string_view kStreamMethod =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
 /// Clusters before the endpoints they need, listeners before the routes they need.
 inline constexpr std::array<std::string_view, 4> kPushOrder = {

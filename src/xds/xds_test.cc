@@ -1,11 +1,14 @@
 // The client against the server over streams in memory.
 #include "envoy/config/cluster/v3/cluster.pb.h"
+#include "envoy/service/discovery/v3/discovery.pb.h"
 #include "xds/client.h"
 #include "xds/server.h"
 
 #include <gtest/gtest.h>
 
 #include <map>
+#include <optional>
+#include <utility>
 
 namespace postern::xds {
 namespace {
@@ -43,7 +46,8 @@ class MemoryChannel : public http::GrpcChannel {
                                          http::GrpcCallbacks callbacks) override {
     auto client = std::make_shared<http::GrpcCallbacks>(std::move(callbacks));
     auto server = std::make_shared<http::GrpcCallbacks>();
-    *server = server_.accept(std::make_unique<MemoryStream>(loop_, client));
+    *server =
+        server_.accept(std::make_unique<MemoryStream>(loop_, client), Server::Variant::kDelta);
     return std::make_unique<MemoryStream>(loop_, server);
   }
 
@@ -53,27 +57,36 @@ class MemoryChannel : public http::GrpcChannel {
 };
 
 struct Source : ResourceSource {
-  base::ConfigResult<ProxyId> connected(const NodeInfo& info, const net::PeerInfo&) override {
+  std::expected<ProxyId, http::GrpcStatus> connected(const NodeInfo& info,
+                                                     const Caller& who) override {
+    if (info.id == "bad") return std::unexpected(http::GrpcStatus{3, "no such kind of node"});
     node = info;
+    caller = who;
     return 7;
   }
   void disconnected(ProxyId) override { ++gone; }
-  std::vector<ServedResource> resources(ProxyId, std::string_view type_url) override {
-    std::vector<ServedResource> out;
-    if (type_url != api::kClusterType) return out;
-    for (const auto& [name, version] : clusters) {
+  void resources(ProxyId, std::string_view type_url, const Visit& visit) override {
+    const auto found = by_type.find(type_url);
+    const auto& list = type_url == api::kClusterType ? clusters
+                       : found == by_type.end()      ? none
+                                                     : found->second;
+    for (const auto& [name, version] : list) {
       envoy::config::cluster::v3::Cluster cluster;
       cluster.set_name(name);
-      out.push_back({name, version, api::serialize(cluster)});
+      visit(name, version, api::serialize(cluster));
     }
-    return out;
   }
+  void sent(ProxyId, std::string_view) override { ++responses; }
   void acknowledged(ProxyId, std::string_view, std::string_view error) override {
     (error.empty() ? acks : nacks) += 1;
     last_error = error;
   }
   NodeInfo node;
+  Caller caller;
+  const std::map<std::string, std::string> none;
   std::map<std::string, std::string> clusters;
+  std::map<std::string, std::map<std::string, std::string>, std::less<>> by_type;
+  int responses = 0;
   int acks = 0;
   int nacks = 0;
   int gone = 0;
@@ -143,6 +156,180 @@ TEST_F(Xds, NamesAreToldAbsentOnceAndArriveLater) {
   client.subscribe(api::kClusterType, {"y"});
   turns();
   EXPECT_EQ(log.back(), "+y@1");
+}
+
+/// A peer that speaks the messages itself: it keeps responses until told to acknowledge.
+template <class Request, class Response>
+struct Peer {
+  Peer(event::Loop& on, Server& server, Server::Variant variant, const Server::Admit& admit = {})
+      : loop(on), mine(std::make_shared<http::GrpcCallbacks>()) {
+    mine->on_message = [this](std::string_view message) {
+      ASSERT_TRUE(api::parseBytes(message, responses.emplace_back()));
+    };
+    mine->on_close = [this](const http::GrpcStatus& status) { closed = status; };
+    theirs = std::make_shared<http::GrpcCallbacks>(
+        server.accept(std::make_unique<MemoryStream>(loop, mine), variant, {}, admit));
+  }
+  Request request(std::string_view type_url) {
+    Request out;
+    out.set_type_url(std::string(type_url));
+    if (std::exchange(first, false)) out.mutable_node()->set_id(id);
+    return out;
+  }
+  void send(const Request& request) {
+    const std::string bytes = api::serialize(request);
+    theirs->on_message(bytes);
+    turns();
+  }
+  void ack(const Response& response) {
+    Request out = request(response.type_url());
+    out.set_response_nonce(response.nonce());
+    send(out);
+  }
+  void turns() {
+    for (int i = 0; i < 10; ++i) loop.runOnce();
+  }
+  event::Loop& loop;
+  std::string id = "router~10.0.0.1~a.b~b.svc.cluster.local";
+  bool first = true;
+  std::vector<Response> responses;
+  std::optional<http::GrpcStatus> closed;
+  std::shared_ptr<http::GrpcCallbacks> mine;
+  std::shared_ptr<http::GrpcCallbacks> theirs;
+};
+using FullPeer = Peer<envoy::service::discovery::v3::DiscoveryRequest,
+                      envoy::service::discovery::v3::DiscoveryResponse>;
+using DeltaPeer = Peer<envoy::service::discovery::v3::DeltaDiscoveryRequest,
+                       envoy::service::discovery::v3::DeltaDiscoveryResponse>;
+
+TEST_F(Xds, StateOfTheWorldSendsTheWholeTypeWhenItChanged) {
+  source.clusters = {{"a", "1"}, {"b", "1"}};
+  FullPeer peer(loop, server, Server::Variant::kStateOfTheWorld);
+  peer.send(peer.request(api::kClusterType));
+  ASSERT_EQ(peer.responses.size(), 1U);
+  EXPECT_EQ(peer.responses[0].resources_size(), 2);
+  EXPECT_FALSE(peer.responses[0].version_info().empty());
+  auto ack = peer.request(api::kClusterType);
+  ack.set_response_nonce(peer.responses[0].nonce());
+  ack.set_version_info(peer.responses[0].version_info());
+  peer.send(ack);
+  EXPECT_EQ(source.acks, 1);
+  server.changed(7);
+  peer.turns();
+  EXPECT_EQ(peer.responses.size(), 1U);  // nothing is different
+
+  source.clusters = {{"b", "1"}};
+  server.changed(7);
+  peer.turns();
+  ASSERT_EQ(peer.responses.size(), 2U);
+  EXPECT_EQ(peer.responses[1].resources_size(), 1);
+  EXPECT_NE(peer.responses[1].version_info(), peer.responses[0].version_info());
+}
+
+TEST_F(Xds, StateOfTheWorldAnswersByNameAndIgnoresStaleNonces) {
+  source.by_type[std::string(api::kRouteType)] = {{"80", "1"}, {"90", "1"}};
+  FullPeer peer(loop, server, Server::Variant::kStateOfTheWorld);
+  auto ask = peer.request(api::kRouteType);
+  ask.add_resource_names("80");
+  peer.send(ask);
+  ASSERT_EQ(peer.responses.size(), 1U);
+  EXPECT_EQ(peer.responses[0].resources_size(), 1);
+
+  auto stale = peer.request(api::kRouteType);
+  stale.set_response_nonce("never sent");
+  peer.send(stale);
+  EXPECT_EQ(peer.responses.size(), 1U);
+
+  auto more = peer.request(api::kRouteType);
+  more.set_response_nonce(peer.responses[0].nonce());
+  more.add_resource_names("80");
+  more.add_resource_names("90");
+  peer.send(more);
+  ASSERT_EQ(peer.responses.size(), 2U);
+  EXPECT_EQ(peer.responses[1].resources_size(), 2);
+}
+
+TEST_F(Xds, AClusterLeavesAfterTheRoutesThatNamedIt) {
+  source.clusters = {{"old", "1"}};
+  source.by_type[std::string(api::kRouteType)] = {{"80", "to old"}};
+  DeltaPeer peer(loop, server, Server::Variant::kDelta);
+  peer.send(peer.request(api::kClusterType));
+  peer.ack(peer.responses.back());
+  auto ask = peer.request(api::kRouteType);
+  ask.add_resource_names_subscribe("80");
+  peer.send(ask);
+  peer.ack(peer.responses.back());
+
+  source.clusters = {{"new", "1"}};
+  source.by_type[std::string(api::kRouteType)] = {{"80", "to new"}};
+  server.changed(7);
+  peer.turns();
+  ASSERT_EQ(peer.responses.size(), 4U);
+  EXPECT_EQ(peer.responses[2].type_url(), api::kClusterType);
+  EXPECT_EQ(peer.responses[2].removed_resources_size(), 0);
+  EXPECT_EQ(peer.responses[3].type_url(), api::kRouteType);
+  const auto route = peer.responses[3];
+  peer.ack(peer.responses[2]);
+  EXPECT_EQ(peer.responses.size(), 4U);
+  peer.ack(route);
+  ASSERT_EQ(peer.responses.size(), 5U);
+  EXPECT_EQ(peer.responses[4].removed_resources(0), "old");
+}
+
+TEST_F(Xds, AReplacedClusterGetsItsEndpointsAgain) {
+  source.clusters = {{"a", "1"}};
+  source.by_type[std::string(api::kEndpointType)] = {{"a", "1"}};
+  DeltaPeer peer(loop, server, Server::Variant::kDelta);
+  peer.send(peer.request(api::kClusterType));
+  peer.ack(peer.responses.back());
+  auto ask = peer.request(api::kEndpointType);
+  ask.add_resource_names_subscribe("a");
+  peer.send(ask);
+  peer.ack(peer.responses.back());
+  source.clusters = {{"a", "2"}};
+  server.changed(7);
+  peer.turns();
+  ASSERT_EQ(peer.responses.size(), 4U);
+  EXPECT_EQ(peer.responses[3].type_url(), api::kEndpointType);
+  EXPECT_EQ(peer.responses[3].resources_size(), 1);
+}
+
+TEST_F(Xds, MessagesWaitUntilTheCallerIsKnown) {
+  source.clusters = {{"a", "1"}};
+  Server::Verdict verdict;
+  DeltaPeer peer(loop, server, Server::Variant::kDelta,
+                 [&](const http::HeaderMap&, Server::Verdict v) { verdict = std::move(v); });
+  peer.send(peer.request(api::kClusterType));
+  EXPECT_TRUE(peer.responses.empty());
+  verdict(Caller{.local = false, .ns = "b", .service_account = "sa", .pod = "a"});
+  peer.turns();
+  ASSERT_EQ(peer.responses.size(), 1U);
+  EXPECT_EQ(source.caller.service_account, "sa");
+}
+
+TEST_F(Xds, RefusedCallersAndUnknownNodesGetAStatus) {
+  DeltaPeer stranger(loop, server, Server::Variant::kDelta,
+                     [&](const http::HeaderMap&, const Server::Verdict& verdict) {
+                       verdict(std::unexpected(http::GrpcStatus{16, "no token"}));
+                     });
+  stranger.turns();
+  ASSERT_TRUE(stranger.closed);
+  EXPECT_EQ(stranger.closed->code, 16);
+
+  DeltaPeer unknown(loop, server, Server::Variant::kDelta);
+  unknown.id = "bad";
+  unknown.send(unknown.request(api::kClusterType));
+  ASSERT_TRUE(unknown.closed);
+  EXPECT_EQ(unknown.closed->code, 3);
+  EXPECT_EQ(unknown.closed->message, "no such kind of node");
+
+  DeltaPeer hasty(loop, server, Server::Variant::kDelta,
+                  [](const http::HeaderMap&, const Server::Verdict&) {});
+  for (std::size_t i = 0; i <= Server::kWaitingMax; ++i) {
+    hasty.send(hasty.request(api::kClusterType));
+  }
+  ASSERT_TRUE(hasty.closed);
+  EXPECT_EQ(hasty.closed->code, 8);
 }
 
 }  // namespace
