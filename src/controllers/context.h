@@ -33,6 +33,9 @@ class Context {
   void record(const Json& object, std::string_view component, std::string_view type,
               std::string_view reason, std::string_view message);
 
+  /// Keeps an object that informers' handlers refer to until no informer is left.
+  void keep(std::shared_ptr<void> object) { kept_.push_back(std::move(object)); }
+
   kube::Client& client;
   const Options options;
 
@@ -41,15 +44,19 @@ class Context {
   // In order of creation and destroyed backwards: handlers may read informers made earlier.
   std::vector<std::unique_ptr<kube::Informer>> informers_;
   unsigned long long events_ = 0;
+  std::vector<std::shared_ptr<void>> kept_;
 };
 
 using ControllerPtr = std::unique_ptr<kube::Controller>;
-void startWorkloads(Context& context, std::vector<ControllerPtr>& out);    // workloads.cc
-void startDeployments(Context& context, std::vector<ControllerPtr>& out);  // deployment.cc
-void startPods(Context& context, std::vector<ControllerPtr>& out);         // pods.cc
-void startServices(Context& context, std::vector<ControllerPtr>& out);     // services.cc
-void startEndpoints(Context& context, std::vector<ControllerPtr>& out);    // endpoints.cc
-void startNamespaces(Context& context, std::vector<ControllerPtr>& out);   // namespaces.cc
+void startWorkloads(Context& context, std::vector<ControllerPtr>& out);          // workloads.cc
+void startDeployments(Context& context, std::vector<ControllerPtr>& out);        // deployment.cc
+void startPods(Context& context, std::vector<ControllerPtr>& out);               // pods.cc
+void startServices(Context& context, std::vector<ControllerPtr>& out);           // services.cc
+void startEndpoints(Context& context, std::vector<ControllerPtr>& out);          // endpoints.cc
+void startNamespaces(Context& context, std::vector<ControllerPtr>& out);         // namespaces.cc
+void startAutoscalers(Context& context, std::vector<ControllerPtr>& out);        // autoscaling.cc
+void startDisruptionBudgets(Context& context, std::vector<ControllerPtr>& out);  // disruption.cc
+void startGarbageCollector(Context& context, std::vector<ControllerPtr>& out);   // garbage.cc
 
 /// RFC 3339 in UTC with seconds, as metav1.Time.
 std::string timeText(std::time_t at);

@@ -1,5 +1,6 @@
 #include "controllers/address_pool.h"
 #include "controllers/context.h"
+#include "controllers/object_graph.h"
 #include "controllers/rollout.h"
 
 #include <gtest/gtest.h>
@@ -74,6 +75,44 @@ TEST(Context, ResolvesPercentages) {
   EXPECT_EQ(resolvePercent(&quarter, 3, true, 0), 1);
   EXPECT_EQ(resolvePercent(&quarter, 3, false, 9), 0);
   EXPECT_EQ(resolvePercent(nullptr, 3, false, 9), 9);
+}
+
+Json owned(const char* uid, const char* name, std::vector<std::string> owners) {
+  Json out{{"metadata", {{"uid", uid}, {"namespace", "a"}, {"name", name}}}};
+  for (const std::string& each : owners) {
+    out["metadata"]["ownerReferences"].push_back(
+        {{"apiVersion", "apps/v1"}, {"kind", "ReplicaSet"}, {"name", "r"}, {"uid", each}});
+  }
+  return out;
+}
+
+TEST(ObjectGraph, FindsDependentsOfWhatIsGone) {
+  using List = std::vector<std::string>;
+  ObjectGraph graph;
+  graph.put(kube::types::kReplicaSet, owned("r1", "r", {}));
+  graph.put(kube::types::kPod, owned("p1", "p", {"r1", "r2"}));
+  EXPECT_EQ(graph.dependents("r1"), List{"p1"});
+  EXPECT_EQ(graph.remove("r1"), List{"p1"});
+  EXPECT_EQ(graph.find("r1"), nullptr);
+  // An owner that was never seen has dependents too.
+  EXPECT_EQ(graph.dependents("r2"), List{"p1"});
+  // Giving up an owner breaks the way back.
+  graph.put(kube::types::kPod, owned("p1", "p", {"r1"}));
+  EXPECT_EQ(graph.dependents("r2"), List{});
+  graph.remove("p1");
+  EXPECT_EQ(graph.dependents("r1"), List{});
+}
+
+TEST(ObjectGraph, ReadsTheFinalizersOfDeletion) {
+  ObjectGraph graph;
+  Json object = owned("d", "d", {});
+  object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z";
+  object["metadata"]["finalizers"] = {"foregroundDeletion"};
+  graph.put(kube::types::kDeployment, object);
+  EXPECT_TRUE(graph.find("d")->deleting);
+  EXPECT_TRUE(graph.find("d")->waits_for_dependents);
+  EXPECT_FALSE(graph.find("d")->releases_dependents);
+  EXPECT_EQ(graph.ofType(kube::types::kDeployment), std::vector<std::string>{"d"});
 }
 
 }  // namespace

@@ -19,6 +19,9 @@ class ManagerImpl final : public Manager {
     startPods(context_, controllers_);
     startServices(context_, controllers_);
     startEndpoints(context_, controllers_);
+    startAutoscalers(context_, controllers_);
+    startDisruptionBudgets(context_, controllers_);
+    startGarbageCollector(context_, controllers_);
   }
   ~ManagerImpl() override { controllers_.clear(); }
 
