@@ -1,0 +1,109 @@
+#include "cli/mesh_status.h"
+
+#include "kube/client.h"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <string>
+
+namespace postern::cli {
+namespace {
+
+using json::Json;
+
+/// "[a b]" of an array of strings.
+std::string words(const Json* list) {
+  std::string out;
+  if (list == nullptr || !list->is_array()) return out;
+  for (const Json& each : *list) {
+    if (each.is_string()) out += (out.empty() ? "" : " ") + each.get<std::string>();
+  }
+  return out;
+}
+
+Json loadBalancers(const Json& services) {
+  Json out = Json::array();
+  for (const Json& service : services["items"]) {
+    if (json::stringAt(service, "spec.type") != "LoadBalancer") continue;
+    Json addresses = Json::array();
+    if (const Json* ingress = json::find(service, "status.loadBalancer.ingress");
+        ingress != nullptr && ingress->is_array()) {
+      for (const Json& each : *ingress) addresses.push_back(json::stringAt(each, "ip"));
+    }
+    Json ports = Json::array();
+    if (const Json* list = json::find(service, "spec.ports"); list != nullptr) {
+      for (const Json& each : *list) ports.push_back(json::integerAt(each, "port"));
+    }
+    Json entry = {{"namespace", json::stringAt(service, "metadata.namespace")},
+                  {"name", json::stringAt(service, "metadata.name")},
+                  {"addresses", std::move(addresses)},
+                  {"ports", std::move(ports)}};
+    // What the host could not give as asked: written by the node, with the sysctl that helps.
+    const Json* annotations = json::find(service, "metadata.annotations");
+    if (annotations != nullptr && annotations->is_object()) {
+      const auto found = annotations->find("postern.dev/host-ports");
+      if (found != annotations->end() && found->is_string()) {
+        auto value = json::parse(found->get<std::string>());
+        entry["hostPorts"] = value ? *value : *found;
+      }
+    }
+    out.push_back(std::move(entry));
+  }
+  return out;
+}
+
+}  // namespace
+
+void addMeshStatus(const cluster::DataFolder& folder, Json& status) {
+  auto config = kube::ClientConfig::fromKubeconfig(folder.adminKubeconfig());
+  auto client = config ? kube::Client::make(std::move(*config))
+                       : base::failConfig("", config.error().message());
+  if (!client) {
+    status["apiError"] = client.error().message();
+    return;
+  }
+  auto services = (*client)->list(kube::types::kService, "");
+  if (!services) {
+    status["apiError"] = services.error().message;
+    return;
+  }
+  status["loadBalancers"] = loadBalancers(*services);
+  auto mesh = (*client)->get(kube::types::kIstio, "istio-system", "mesh");
+  if (!mesh) {
+    status["mesh"] = {{"installed", false}};
+    return;
+  }
+  Json out = {{"installed", true},
+              {"status", json::stringAt(*mesh, "status.Status")},
+              {"error", json::stringAt(*mesh, "status.ErrorMessage")},
+              {"version", json::stringAt(*mesh, "spec.version")}};
+  if (const Json* addresses = json::find(*mesh, "status.GatewayAddress"); addresses != nullptr) {
+    out["gateways"] = *addresses;
+  }
+  status["mesh"] = std::move(out);
+}
+
+void printMeshStatus(const Json& status) {
+  const std::string broken = json::stringAt(status, "apiError");
+  if (!broken.empty()) fmt::print("{:<14} {}\n", "API error", broken);
+  if (status.contains("mesh")) {
+    const Json& mesh = status["mesh"];
+    if (!json::boolAt(mesh, "installed")) {
+      fmt::print("{:<14} not installed\n", "mesh");
+    } else {
+      fmt::print("{:<14} {}{}{}\n", "mesh", json::stringAt(mesh, "status"),
+                 json::stringAt(mesh, "error").empty() ? "" : ": ", json::stringAt(mesh, "error"));
+      fmt::print("{:<14} {}\n", "gateways", words(json::find(mesh, "gateways")));
+    }
+  }
+  const Json* balancers = json::find(status, "loadBalancers");
+  if (balancers == nullptr) return;
+  for (const Json& each : *balancers) {
+    if (!each.contains("hostPorts")) continue;
+    fmt::print("{:<14} {}/{}: {}\n", "host ports", json::stringAt(each, "namespace"),
+               json::stringAt(each, "name"), json::dump(each["hostPorts"]));
+  }
+}
+
+}  // namespace postern::cli
