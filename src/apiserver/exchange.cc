@@ -2,13 +2,16 @@
 
 #include "apiserver/rest.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace postern::apiserver {
 namespace {
 
 constexpr std::size_t kAnswerBytesMax = 16 * 1024 * 1024;
-constexpr std::size_t kPipeBytesMax = 1024 * 1024;  // unread on one side: the other waits
+constexpr std::size_t kPipeBytesMax = 1024 * 1024;     // unread on one side: the other waits
+constexpr std::size_t kErrorTextBytesMax = 10000;      // of a node's error answer
+constexpr std::size_t kForwardBytesMax = 1024 * 1024;  // waits for a slow client: read no more
 
 /// Copies bytes between two transports until both directions ended. Destroys itself.
 class Pipe final : public event::Deferred {
@@ -96,6 +99,7 @@ class Exchange final : public event::Deferred,
 
   WholeAnswer done;
   std::unique_ptr<http::Responder> responder;
+  ErrorAnswer error_answer;
 
   void start(std::unique_ptr<net::Transport> transport) {
     timer_.arm(request_.timeout);
@@ -121,6 +125,10 @@ class Exchange final : public event::Deferred,
     if (responder) {
       timer_.cancel();
       if (answer_.status == 101) return upgraded(std::move(headers));
+      if (error_answer && answer_.status >= 300) {
+        if (end == http::End::kYes) return complete();
+        return stream_->read();
+      }
       http::HeaderMap copy;
       headers.each([&](std::string_view name, std::string_view value) {
         if (!name.starts_with(':') && name != "content-length") copy.add(name, value);
@@ -133,10 +141,15 @@ class Exchange final : public event::Deferred,
     stream_->read();
   }
   void onData(base::Buffer& data, http::End end) override {
-    if (responder) {
+    std::size_t waiting = 0;
+    if (responder && error_answer && answer_.status >= 300) {
+      answer_.body += data.toString();
+      data.clear();
+      answer_.body.resize(std::min(answer_.body.size(), kErrorTextBytesMax));
+    } else if (responder) {
       while (!data.empty()) {
         std::string_view piece = data.front();
-        responder->write(piece);
+        waiting = responder->write(piece);
         data.drain(piece.size());
       }
     } else {
@@ -148,6 +161,11 @@ class Exchange final : public event::Deferred,
       }
     }
     if (end == http::End::kYes) return complete();
+    if (waiting > kForwardBytesMax) {
+      return responder->onDrained([this] {
+        if (stream_ != nullptr) stream_->read();
+      });
+    }
     if (stream_ != nullptr) stream_->read();
   }
   void onTrailers(http::HeaderMap) override { complete(); }
@@ -194,7 +212,9 @@ class Exchange final : public event::Deferred,
     stream_ = nullptr;
     if (std::exchange(told_, true)) return;
     timer_.cancel();
-    if (responder) {
+    if (responder && error_answer && answer_.status >= 300) {
+      respondFailure(*responder, error_answer(answer_.status, std::move(answer_.body)));
+    } else if (responder) {
       responder->end();
     } else {
       auto callback = std::move(done);
@@ -247,9 +267,11 @@ void exchangeWhole(event::Loop& loop, std::unique_ptr<net::Transport> transport,
 }
 
 void exchangeForward(event::Loop& loop, std::unique_ptr<net::Transport> transport,
-                     http::ClientRequest request, std::unique_ptr<http::Responder> responder) {
+                     http::ClientRequest request, std::unique_ptr<http::Responder> responder,
+                     ErrorAnswer error_answer) {
   auto* exchange = new Exchange(loop, std::move(request));
   exchange->responder = std::move(responder);
+  exchange->error_answer = std::move(error_answer);
   exchange->start(std::move(transport));
 }
 

@@ -26,6 +26,7 @@ class FakeResponder final : public http::Responder {
   }
   void end() override {}
   void onGone(base::Function<void()>) override {}
+  void onDrained(base::Function<void()>) override {}
   std::unique_ptr<net::Transport> upgrade(http::HeaderMap, base::Buffer&) override {
     return nullptr;
   }

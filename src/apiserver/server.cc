@@ -2,8 +2,8 @@
 
 #include "apiserver/auth.h"
 #include "apiserver/discovery.h"
-#include "apiserver/exchange.h"
 #include "apiserver/pki.h"
+#include "apiserver/pod_streams.h"
 #include "base/log.h"
 #include "base/strings.h"
 #include "http/server.h"
@@ -19,12 +19,6 @@ constexpr std::size_t kBodyBytesMax = 3 * 1024 * 1024;
 base::LogComponent& log() {
   static base::LogComponent component("apiserver");
   return component;
-}
-
-bool isPodStream(const Call& call) {
-  return call.group.empty() && call.resource == "pods" &&
-         (call.sub == "exec" || call.sub == "attach" || call.sub == "portforward" ||
-          call.sub == "log");
 }
 
 class ServerImpl final : public Server {
@@ -146,13 +140,19 @@ class ServerImpl final : public Server {
       a.sub = call->sub;
       a.ns = call->resource == "namespaces" && call->ns.empty() ? call->name : call->ns;
       a.name = call->name;
-      if (isPodStream(*call) && call->sub != "log") a.verb = "create";
     } else {
       a.verb = base::toLower(call->request.method);
       a.path = call->request.path;
     }
     if (!auth_.authorize(call->user, a)) {
       return respondFailure(*responder, Auth::refusal(call->user, a));
+    }
+    // A WebSocket can only be asked for by GET; whoever may merely read shall not run commands.
+    if (isPodStream(*call) && call->sub != "log" && a.verb == "get") {
+      a.verb = "create";
+      if (!auth_.authorize(call->user, a)) {
+        return respondFailure(*responder, Auth::refusal(call->user, a));
+      }
     }
     route(std::move(call), std::move(responder));
   }
@@ -198,7 +198,7 @@ class ServerImpl final : public Server {
   bool special(std::shared_ptr<Call>& call, std::unique_ptr<http::Responder>& responder) {
     const schema::Kind& kind = call->served->kind;
     if (isPodStream(*call)) {
-      forward(call, std::move(responder));
+      forward(*call, std::move(responder));
       return true;
     }
     if (kind.storage == "/serviceaccounts" && call->sub == "token") {
@@ -216,36 +216,17 @@ class ServerImpl final : public Server {
     return !known;
   }
 
-  void forward(const std::shared_ptr<Call>& call, std::unique_ptr<http::Responder> responder) {
-    if (!store_->get("/pods", call->ns, call->name)) {
-      return respondFailure(*responder, notFound(call->served->kind, call->name));
-    }
+  void forward(const Call& call, std::unique_ptr<http::Responder> responder) {
+    auto pod = store_->get("/pods", call.ns, call.name);
+    if (!pod) return respondFailure(*responder, notFound(call.served->kind, call.name));
+    auto target = nodeTarget(call, *pod);
+    if (!target) return respondFailure(*responder, target.error());
+    if (target->empty()) return responder->respond(200, {{"content-type", "text/plain"}}, "");
     if (options_.node == nullptr) {
       return respondFailure(
           *responder, {500, "InternalError", "error dialing backend: no node agent", nullptr});
     }
-    auto shared = std::make_shared<std::unique_ptr<http::Responder>>(std::move(responder));
-    options_.node->connect(
-        [this, call, shared](base::Result<std::unique_ptr<net::Transport>> transport) {
-          if (!transport) {
-            return respondFailure(
-                **shared, {500, "InternalError",
-                           "error dialing backend: " + transport.error().message(), nullptr});
-          }
-          http::ClientRequest request;
-          request.method = call->request.method;
-          request.path = "/pods/" + base::percentEncode(call->ns) + "/" +
-                         base::percentEncode(call->name) + "/" + call->sub;
-          if (!call->request.query.empty()) request.path += "?" + call->request.query;
-          request.authority = "node";
-          call->request.headers.each([&](std::string_view name, std::string_view value) {
-            if (!name.starts_with(':') && name != "authorization" && name != "host" &&
-                name != "content-length" && name != "connection") {
-              request.headers.add(name, value);
-            }
-          });
-          exchangeForward(loop_, std::move(*transport), std::move(request), std::move(*shared));
-        });
+    forwardToNode(loop_, *options_.node, call, std::move(*target), std::move(responder));
   }
 
   event::Loop& loop_;

@@ -80,15 +80,18 @@ base::Result<std::optional<WsMessage>> WebSocketParser::next() {
   }
 }
 
-std::string webSocketFrame(WsOpcode opcode, std::string_view payload) {
+std::string webSocketFrameHead(WsOpcode opcode, std::size_t bytes) {
   std::string out;
   out.push_back(static_cast<char>(0x80 | static_cast<std::uint8_t>(opcode)));
-  const std::uint64_t size = payload.size();
+  const std::uint64_t size = bytes;
   const int extra = size < 126 ? 0 : size <= 0xffff ? 2 : 8;
   out.push_back(static_cast<char>(extra == 0 ? size : extra == 2 ? 126 : 127));
   for (int i = extra - 1; i >= 0; --i) out.push_back(static_cast<char>((size >> (8 * i)) & 0xff));
-  out.append(payload);
   return out;
+}
+
+std::string webSocketFrame(WsOpcode opcode, std::string_view payload) {
+  return webSocketFrameHead(opcode, payload.size()).append(payload);
 }
 
 std::string webSocketClose(std::uint16_t code, std::string_view reason) {

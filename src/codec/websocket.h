@@ -45,6 +45,8 @@ class WebSocketParser {
   std::optional<WsOpcode> fragmented_;
 };
 
+/// What precedes `size` bytes of payload in an unfragmented, unmasked frame.
+std::string webSocketFrameHead(WsOpcode opcode, std::size_t size);
 /// One unfragmented, unmasked frame.
 std::string webSocketFrame(WsOpcode opcode, std::string_view payload);
 /// A close frame with a status code.

@@ -74,6 +74,7 @@ class Exchange final : public StreamObserver {
     if (stream_ == nullptr || !started_) return;
     full_ = false;
     if (!pending_.empty() || ended_) pump();
+    if (pending_.empty() && drained_) std::exchange(drained_, nullptr)();
   }
   void onReset(ResetReason) override {
     stream_ = nullptr;
@@ -116,6 +117,7 @@ class Exchange final : public StreamObserver {
     if (!full_) pump();
   }
   void onGone(base::Function<void()> callback) { gone_ = std::move(callback); }
+  void onDrained(base::Function<void()> callback) { drained_ = std::move(callback); }
   std::unique_ptr<net::Transport> upgrade(HeaderMap headers, base::Buffer& unread) {
     if (stream_ == nullptr || started_) return nullptr;
     setStatus(headers, 101);
@@ -127,6 +129,7 @@ class Exchange final : public StreamObserver {
   }
   void abandoned() {
     gone_ = nullptr;
+    drained_ = nullptr;
     if (stream_ == nullptr) return;
     if (!started_) return respond(500, {{"content-type", "text/plain"}}, "internal error\n");
     if (!ended_) {
@@ -148,6 +151,7 @@ class Exchange final : public StreamObserver {
   void over() {
     stream_ = nullptr;
     gone_ = nullptr;
+    drained_ = nullptr;
     std::shared_ptr<Exchange> last = std::move(self_);
   }
 
@@ -157,6 +161,7 @@ class Exchange final : public StreamObserver {
   Request request_;
   base::Buffer pending_;
   base::Function<void()> gone_;
+  base::Function<void()> drained_;
   std::shared_ptr<Exchange> self_;  // the connection's share
   bool started_ = false;
   bool ended_ = false;
@@ -176,6 +181,9 @@ class ResponderImpl final : public Responder {
   std::size_t write(std::string_view bytes) override { return exchange_->write(bytes); }
   void end() override { exchange_->end(); }
   void onGone(base::Function<void()> callback) override { exchange_->onGone(std::move(callback)); }
+  void onDrained(base::Function<void()> callback) override {
+    exchange_->onDrained(std::move(callback));
+  }
   std::unique_ptr<net::Transport> upgrade(HeaderMap headers, base::Buffer& unread) override {
     return exchange_->upgrade(std::move(headers), unread);
   }

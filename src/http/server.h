@@ -88,6 +88,9 @@ class Responder {
   virtual void start(int status, HeaderMap headers) = 0;
   virtual std::size_t write(std::string_view bytes) = 0;
   virtual void end() = 0;
+  /// Calls back once in a later turn when nothing waits unsent any more (after a write() that
+  /// returned more than 0). For a producer that can wait.
+  virtual void onDrained(base::Function<void()> callback) = 0;
   /// Called at most once when the client goes away before the end.
   virtual void onGone(base::Function<void()> callback) = 0;
   /// HTTP/1 only: sends 101 with these headers and hands over the raw connection with bytes already

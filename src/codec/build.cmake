@@ -1,0 +1,2 @@
+# Header blocks of SPDY/3.1.
+target_link_libraries(${target} PRIVATE ZLIB::ZLIB)
