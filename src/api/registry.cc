@@ -18,6 +18,8 @@
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
 #include "envoy/extensions/filters/network/sni_cluster/v3/sni_cluster.pb.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
+#include "envoy/extensions/request_id/uuid/v3/uuid.pb.h"
+#include "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.pb.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/secret.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
@@ -61,6 +63,8 @@ const Registry& registry() {
       ext::filters::network::http_connection_manager::v3::HttpConnectionManager,
       ext::filters::network::sni_cluster::v3::SniCluster,
       ext::filters::network::tcp_proxy::v3::TcpProxy,
+      ext::request_id::uuid::v3::UuidRequestIdConfig,
+      ext::retry::host::previous_hosts::v3::PreviousHostsPredicate,
       ext::transport_sockets::raw_buffer::v3::RawBuffer,
       ext::transport_sockets::tls::v3::DownstreamTlsContext,
       ext::transport_sockets::tls::v3::UpstreamTlsContext, ext::transport_sockets::tls::v3::Secret,

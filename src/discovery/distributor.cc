@@ -1,5 +1,9 @@
 #include "discovery/distributor.h"
 
+#include "api/message.h"
+#include "base/log.h"
+
+#include <google/protobuf/message.h>
 #include <nlohmann/json.hpp>
 
 #include <functional>
@@ -27,9 +31,7 @@ namespace {
 constexpr std::array<Type, kTypeCount> kPushOrder{Type::kClusters, Type::kEndpoints,
                                                   Type::kListeners, Type::kRoutes};
 
-std::string contentVersion(const Json& config) {
-  return std::to_string(std::hash<std::string>{}(json::dump(config)));
-}
+base::LogComponent kLog("discovery");
 
 std::vector<Resource> run(View& view, Type type) {
   switch (type) {
@@ -47,6 +49,19 @@ std::vector<Resource> run(View& view, Type type) {
 
 }  // namespace
 
+bool Distributor::encode(Type type, Versioned& entry) {
+  const auto message = api::makeMessage(typeUrl(type));
+  if (message == nullptr) return false;
+  if (auto read = api::fromJson(entry.resource.config, *message); !read) {
+    kLog.error("{} {}: {}", typeUrl(type), entry.resource.name, read.error().message());
+    return false;
+  }
+  entry.bytes = api::serialize(*message);
+  // By content, so that it means the same after a restart of the control plane.
+  entry.version = std::to_string(std::hash<std::string>{}(entry.bytes));
+  return true;
+}
+
 Delta Distributor::generate(Proxy& proxy, View& view, Type type) {
   ++generations_;
   PerType& state = proxy.types[static_cast<std::size_t>(type)];
@@ -54,15 +69,20 @@ Delta Distributor::generate(Proxy& proxy, View& view, Type type) {
   std::map<std::string, Versioned> next;
   std::vector<std::string> changed;
   for (Resource& resource : run(view, type)) {
-    auto old = state.resources.find(resource.name);
-    const bool same =
-        old != state.resources.end() && old->second.resource.config == resource.config;
     const std::string name = resource.name;
-    // By content, so that it means the same after a restart of the control plane.
-    const std::string version = same ? old->second.version : contentVersion(resource.config);
-    if (next.try_emplace(name, Versioned{version, std::move(resource)}).second && !same) {
-      changed.push_back(name);
+    if (next.contains(name)) continue;
+    auto old = state.resources.find(name);
+    if (old != state.resources.end() && old->second.resource.config == resource.config) {
+      Versioned same = std::move(old->second);
+      same.resource.origins = std::move(resource.origins);
+      old->second = {};
+      next.emplace(name, std::move(same));
+      continue;
     }
+    Versioned entry{"", "", std::move(resource)};
+    if (!encode(type, entry)) continue;
+    next.emplace(name, std::move(entry));
+    changed.push_back(name);
   }
   for (const auto& [name, old] : state.resources) {
     if (!next.contains(name)) delta.removed.push_back(name);
@@ -103,6 +123,11 @@ const std::map<std::string, Versioned>* Distributor::resources(ProxyId id, Type 
   auto found = proxies_.find(id);
   if (found == proxies_.end()) return nullptr;
   return &found->second.types[static_cast<std::size_t>(type)].resources;
+}
+
+const ProxyKey* Distributor::proxy(ProxyId id) const {
+  auto found = proxies_.find(id);
+  return found == proxies_.end() ? nullptr : &found->second.key;
 }
 
 Json Distributor::explain(ProxyId id, Type type) const {

@@ -22,9 +22,10 @@ inline constexpr std::size_t kTypeCount = 4;
 /// "type.googleapis.com/envoy.config.cluster.v3.Cluster", …
 std::string_view typeUrl(Type type);
 
-/// A generated resource with the version of its content.
+/// A generated resource as it is sent, with the version of its content.
 struct Versioned {
   std::string version;
+  std::string bytes;  // the serialized message
   Resource resource;
 };
 
@@ -54,6 +55,7 @@ class Distributor {
   const std::shared_ptr<const Snapshot>& snapshot() const { return snapshot_; }
   /// Generator runs so far, for tests and metrics.
   std::uint64_t generations() const { return generations_; }
+  const ProxyKey* proxy(ProxyId id) const;
 
  private:
   struct PerType {
@@ -67,6 +69,8 @@ class Distributor {
 
   /// Generates one type again and says what is different.
   Delta generate(Proxy& proxy, View& view, Type type);
+  /// Serializes; a resource that is not what its message declares is left out, with a log line.
+  static bool encode(Type type, Versioned& entry);
 
   std::shared_ptr<const Snapshot> snapshot_ = std::make_shared<Snapshot>();
   std::map<ProxyId, Proxy> proxies_;

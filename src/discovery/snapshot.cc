@@ -41,6 +41,7 @@ base::ConfigResult<ProxyKey> ProxyKey::parse(std::string_view node_id, const Jso
       if (value.is_string()) key.labels.emplace(name, value.get_ref<const std::string&>());
     }
   }
+  key.service_account = json::stringAt(metadata, "SERVICE_ACCOUNT");
   const std::string unprivileged = json::stringAt(metadata, "UNPRIVILEGED_POD");
   key.unprivileged = unprivileged == "true" || json::boolAt(metadata, "UNPRIVILEGED_POD");
   return key;

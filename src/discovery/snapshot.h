@@ -35,6 +35,7 @@ struct ProxyKey {
   std::string ns;
   std::string domain = "cluster.local";
   model::Labels labels;
+  std::string service_account;  // as the metadata says
   bool unprivileged = false;
 
   /// From the node id and its metadata; nothing when the id does not have Istio's four parts.

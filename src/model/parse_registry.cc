@@ -154,6 +154,8 @@ Workload parsePod(const Json& object) {
   pod.ip = text(at(object, "status"), "podIP");
   const Json& spec = at(object, "spec");
   pod.node = text(spec, "nodeName");
+  pod.service_account = text(spec, "serviceAccountName");
+  if (pod.service_account.empty()) pod.service_account = "default";
   for (const Json& owner : items(at(at(object, "metadata"), "ownerReferences"))) {
     if (!fields::truth(at(owner, "controller"))) continue;
     pod.owner = text(owner, "name");

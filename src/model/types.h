@@ -87,6 +87,7 @@ struct Workload {
   std::string ip;
   std::string node;
   std::string owner;  // the Deployment's (or other controller's) name
+  std::string service_account;
   Labels port_names;  // container port name → number
 };
 
