@@ -1,73 +1,45 @@
-// Text access logs: a format string compiled once, a record per request or connection, and a file
-// written at most 100 ms later. One log per worker; O_APPEND keeps the lines of workers apart.
+// Access logs of one worker: lines in Envoy's formats, kept in memory and written to their file at
+// most 100 ms later. O_APPEND and whole lines per write keep the lines of workers apart. Loop
+// thread.
 #pragma once
 
+#include "base/fd.h"
+#include "base/random.h"
 #include "event/loop.h"
-#include "http/headers.h"
+#include "proxy/http_config.h"
 
-#include <chrono>
-#include <cstdint>
 #include <map>
-#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace postern::proxy {
 
-/// What a line can tell. Empty text prints "-".
-struct AccessRecord {
-  std::chrono::system_clock::time_point start;
-  std::chrono::milliseconds duration{0};
-  const http::HeaderMap* request = nullptr;
-  const http::HeaderMap* response = nullptr;
-  std::string protocol;
-  int response_code = 0;
-  std::string flags;
-  std::string details;
-  std::string failure;
-  std::uint64_t bytes_received = 0;
-  std::uint64_t bytes_sent = 0;
-  std::string upstream_host;
-  std::string upstream_cluster;
-  std::string upstream_local;
-  std::string downstream_local;
-  std::string downstream_remote;
-  std::string server_name;
-  std::string route_name;
-};
-
-/// A compiled format; unknown operators print "-".
-class LogFormat {
- public:
-  explicit LogFormat(std::string_view format);
-  std::string line(const AccessRecord& record) const;
-
- private:
-  struct Piece {
-    std::string literal;  // used when `command` is empty
-    std::string command;
-    std::string argument;
-    std::size_t length_max = 0;  // 0: whole
-  };
-  static std::string value(const Piece& piece, const AccessRecord& record);
-  std::vector<Piece> pieces_;
-};
-
-/// Log files of one worker, by path.
 class AccessLogWriter {
  public:
   explicit AccessLogWriter(event::Loop& loop) : flush_(loop, [this] { flush(); }) {}
   ~AccessLogWriter() { flush(); }
-  void write(const std::string& path, std::string_view line);
+  AccessLogWriter(const AccessLogWriter&) = delete;
+  AccessLogWriter& operator=(const AccessLogWriter&) = delete;
+
+  /// Writes the record to each log whose filter lets it pass.
+  void log(const std::vector<AccessLogConfig>& logs, const AccessRecord& record);
+  /// Writes what is pending now.
+  void flush();
+  /// Closes the files; the next line opens them again (log rotation).
+  void reopen();
 
  private:
   struct File {
-    base::Fd fd;
+    base::Fd owned;
+    int fd = -1;
     std::string pending;
   };
+  File& file(const std::string& path);
   static void drain(File& file);
-  void flush();
-  std::map<std::string, File> files_;
+  std::map<std::string, File, std::less<>> files_;
+  const std::string* last_path_ = nullptr;  // of last_: most requests log to one file
+  File* last_ = nullptr;
   event::Timer flush_;
 };
 

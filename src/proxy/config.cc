@@ -1,18 +1,15 @@
 #include "proxy/config.h"
 
+#include "api/message.h"
 #include "base/strings.h"
+#include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
+#include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
+#include "proxy/config_http.h"
 #include "proxy/config_reader.h"
-#include "proxy/config_routes.h"
 
 namespace postern::proxy {
 
 namespace {
-
-constexpr const char* kDefaultFormat =
-    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" "
-    "%RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% "
-    "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" "
-    "\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
 
 Endpoint readEndpoint(Fields fields) {
   Fields socket = fields.message("socket_address");
@@ -35,23 +32,17 @@ net::Address readAddress(Fields fields) {
 }
 
 std::vector<AccessLogConfig> readLogs(Fields& owner) {
-  std::vector<AccessLogConfig> out;
-  owner.list("access_log", [&](Fields each) {
-    each.accept({"name"});
-    Fields log = each.message("typed_config");
-    if (!log.text("@type").ends_with("file.v3.FileAccessLog"))
-      log.fail("@type", "is not a supported access log");
-    Fields format = log.message("log_format");
-    Fields source = format.message("text_format_source");
-    std::string text = source.text("inline_string", format.text("text_format"));
-    if (text.empty()) text = kDefaultFormat;
-    source.finish();
-    format.finish();
-    out.push_back({log.text("path"), std::move(text)});
-    log.finish();
-    each.finish();
-  });
-  return out;
+  envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy message;
+  const json* logs = owner.get("access_log");
+  if (logs == nullptr) return {};
+  if (auto read = api::fromJson({{"access_log", *logs}}, message); !read) {
+    owner.fail("access_log", read.error().message());
+    return {};
+  }
+  auto out = buildAccessLogs(message.access_log(), owner.path() + ".access_log");
+  if (out) return std::move(*out);
+  owner.errors().add(out.error().path, out.error().text);
+  return {};
 }
 
 TcpProxy readTcp(Fields fields) {
@@ -59,7 +50,12 @@ TcpProxy readTcp(Fields fields) {
   fields.accept({"@type", "stat_prefix"});
   if (fields.get("cluster") != nullptr) out.clusters.push_back({fields.text("cluster"), 1});
   Fields weighted = fields.message("weighted_clusters");
-  readWeighted(weighted, out.clusters);
+  weighted.list("clusters", [&](Fields each) {
+    out.clusters.push_back(
+        {each.text("name"), static_cast<std::uint32_t>(each.number("weight", 0, 1000000))});
+    each.finish();
+  });
+  weighted.finish();
   if (out.clusters.empty()) fields.fail("cluster", "is required");
   out.logs = readLogs(fields);
   fields.finish();
@@ -67,23 +63,17 @@ TcpProxy readTcp(Fields fields) {
 }
 
 HttpManager readHttp(Fields fields) {
-  HttpManager out;
-  fields.accept({"@type", "stat_prefix", "codec_type", "generate_request_id"});
-  out.server_name = fields.text("server_name", "envoy");
-  out.use_remote_address = fields.flag("use_remote_address", false);
-  out.logs = readLogs(fields);
-  if (fields.get("route_config") == nullptr) fields.fail("route_config", "is required");
-  out.routes = readRoutes(fields.message("route_config"));
-  fields.list("http_filters", [&](Fields filter) {
-    filter.accept({"name"});
-    Fields config = filter.message("typed_config");
-    if (!config.text("@type").ends_with("filters.http.router.v3.Router"))
-      config.fail("@type", "is not a supported HTTP filter");
-    config.finish();
-    filter.finish();
-  });
-  fields.finish();
-  return out;
+  envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager message;
+  json value = fields.value();
+  value.erase("@type");
+  if (auto read = api::fromJson(value, message); !read) {
+    fields.errors().add(fields.path() + "." + read.error().path, read.error().text);
+    return {};
+  }
+  auto out = buildHttpManager(message, fields.path());
+  if (out) return std::move(*out);
+  fields.errors().add(out.error().path, out.error().text);
+  return {};
 }
 
 FilterChainMatch readMatch(Fields fields) {

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "net/address.h"
-#include "proxy/route_config.h"
+#include "proxy/http_config.h"
 
 #include <nlohmann/json_fwd.hpp>
 

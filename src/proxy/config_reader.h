@@ -57,6 +57,7 @@ class Fields {
   void finish();
   bool present() const { return value_.is_object() && !value_.empty(); }
   void fail(const char* name, std::string text) { errors_.add(at(name), std::move(text)); }
+  const json& value() const { return value_; }
   const std::string& path() const { return path_; }
   ConfigErrors& errors() { return errors_; }
 

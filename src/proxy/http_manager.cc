@@ -1,6 +1,7 @@
 #include "proxy/http_manager.h"
 
 #include "http/server.h"
+#include "proxy/route_select.h"
 #include "proxy/upstream_pool.h"
 
 #include <fmt/format.h>
@@ -20,17 +21,6 @@ std::string requestId() {
   const std::uint64_t b = random();
   return fmt::format("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", a >> 32, (a >> 16) & 0xffff, a & 0xfff,
                      0x8000 | (b >> 50), b & 0xffffffffffff);
-}
-
-void apply(const HeaderMutation& mutation, HeaderMap& headers) {
-  for (const HeaderValue& each : mutation.add) {
-    if (each.append) {
-      headers.add(each.name, each.value);
-    } else {
-      headers.set(each.name, each.value);
-    }
-  }
-  for (const std::string& each : mutation.remove) headers.remove(each);
 }
 
 class Exchange final : public http::StreamObserver,
@@ -68,7 +58,7 @@ class Exchange final : public http::StreamObserver,
     if (up_ != nullptr) up_->read();
   }
   void onReset(http::ResetReason) override {
-    record_.flags = "DC";
+    record_.flags.set(Flag::kDownstreamConnectionTermination);
     record_.details = "downstream_remote_disconnect";
     record_.response_code = response_started_ ? record_.response_code : 0;
     finish();
@@ -89,7 +79,8 @@ class Exchange final : public http::StreamObserver,
           "upstream connect error or disconnect/reset before headers. reset reason: remote "
           "connection failure, transport failure reason: " +
               record_.failure,
-          "UF", "upstream_reset_before_response_started{remote_connection_failure}");
+          Flag::kUpstreamConnectionFailure,
+          "upstream_reset_before_response_started{remote_connection_failure}");
   }
 
  private:
@@ -111,14 +102,14 @@ class Exchange final : public http::StreamObserver,
     Exchange& exchange;
   };
 
-  void forward(const ClusterAction& action);
-  void rewrite(const ClusterAction& action);
+  void forward(const ForwardAction& action);
+  void rewrite(const ForwardAction& action);
   void redirect(const Redirect& to);
   void upHeaders(HeaderMap headers, End end);
   void upData(base::Buffer& data, End end);
   void upReset();
   void timedOut();
-  void reply(int status, std::string body, const char* flags, const char* details,
+  void reply(int status, std::string body, std::optional<Flag> flag, const char* details,
              const std::string& location = "");
   void finish();
 
@@ -155,40 +146,46 @@ void Exchange::onHeaders(HeaderMap headers, End end) {
   // Upgrades are not offered: the request goes on as an ordinary one (RFC 9110 7.8).
   for (const char* name : {"upgrade", "http2-settings", "keep-alive", "proxy-connection"})
     request_.remove(name);
-  route_ = findRoute(config_.routes, request_);
-  if (route_ == nullptr) return reply(404, "", "NR", "route_not_found");
+  if (config_.routes == nullptr) return reply(404, "", Flag::kNoRouteFound, "route_not_found");
+  const VirtualHost* host = findHost(*config_.routes, request_.authority());
+  if (host != nullptr) route_ = findRoute(*config_.routes, *host, request_, 0);
+  if (route_ == nullptr) return reply(404, "", Flag::kNoRouteFound, "route_not_found");
   record_.route_name = route_->name;
   if (const auto* direct = std::get_if<DirectResponse>(&route_->action))
-    return reply(direct->status, direct->body, "", "direct_response");
+    return reply(direct->status, direct->body, std::nullopt, "direct_response");
   if (const auto* to = std::get_if<Redirect>(&route_->action)) return redirect(*to);
-  forward(std::get<ClusterAction>(route_->action));
+  forward(std::get<ForwardAction>(route_->action));
 }
 
 void Exchange::redirect(const Redirect& to) {
   std::string path(request_.path());
   if (!to.path.empty()) path = to.path;
-  if (!to.prefix.empty()) path = to.prefix + path.substr(route_->match.path.size());
-  const std::string_view scheme = to.https ? "https" : request_.value("x-forwarded-proto");
+  if (to.rewrites_prefix) path = to.prefix + path.substr(route_->match.path.size());
+  const std::string_view scheme =
+      !to.scheme.empty() ? std::string_view(to.scheme) : request_.value("x-forwarded-proto");
   const std::string_view host = to.host.empty() ? request_.authority() : to.host;
-  reply(to.status, "", "", "direct_response", fmt::format("{}://{}{}", scheme, host, path));
+  reply(to.status, "", std::nullopt, "direct_response",
+        fmt::format("{}://{}{}", scheme, host, path));
 }
 
-void Exchange::rewrite(const ClusterAction& action) {
+void Exchange::rewrite(const ForwardAction& action) {
   if (!action.prefix_rewrite.empty()) {
     const std::string original(request_.path());
     request_.set("x-envoy-original-path", original);
     request_.set(":path", action.prefix_rewrite + original.substr(route_->match.path.size()));
   }
   if (!action.host_rewrite.empty()) request_.set(":authority", action.host_rewrite);
-  apply(route_->request, request_);
+  route_->request.apply(request_, record_);
 }
 
-void Exchange::forward(const ClusterAction& action) {
-  record_.upstream_cluster = worker_.clusters().choose(action.clusters);
-  ClusterState* cluster = worker_.clusters().find(record_.upstream_cluster);
-  if (cluster == nullptr) return reply(503, "", "NC", "cluster_not_found");
+void Exchange::forward(const ForwardAction& action) {
+  const std::string& name = chooseCluster(action, 0).name;
+  record_.upstream_cluster = name;
+  ClusterState* cluster = worker_.clusters().find(name);
+  if (cluster == nullptr) return reply(503, "", Flag::kNoClusterFound, "cluster_not_found");
   auto host = cluster->pick(facts_.destination);
-  if (!host) return reply(503, "no healthy upstream", "UH", "no_healthy_upstream");
+  if (!host)
+    return reply(503, "no healthy upstream", Flag::kNoHealthyUpstream, "no_healthy_upstream");
   rewrite(action);
   record_.upstream_host = host->toString();
   sent_ = worker_.loop().now();
@@ -207,7 +204,7 @@ void Exchange::upHeaders(HeaderMap headers, End end) {
       std::chrono::duration_cast<std::chrono::milliseconds>(worker_.loop().now() - sent_);
   response_.set("x-envoy-upstream-service-time", std::to_string(took.count()));
   response_.set("server", config_.server_name);
-  apply(route_->response, response_);
+  route_->response.apply(response_, record_);
   const http::Flow flow = down_.sendHeaders(response_, end);
   if (end == End::kYes) {
     up_ = nullptr;
@@ -230,19 +227,22 @@ void Exchange::upReset() {
     return reply(503,
                  "upstream connect error or disconnect/reset before headers. reset reason: "
                  "connection termination",
-                 "UC", "upstream_reset_before_response_started{connection_termination}");
-  record_.flags = "UC";
+                 Flag::kUpstreamConnectionTermination,
+                 "upstream_reset_before_response_started{connection_termination}");
+  record_.flags.set(Flag::kUpstreamConnectionTermination);
   down_.setObserver(nullptr);
   down_.reset(http::ResetReason::kConnectionLost);
   finish();
 }
 
-void Exchange::timedOut() { reply(504, "upstream request timeout", "UT", "response_timeout"); }
+void Exchange::timedOut() {
+  reply(504, "upstream request timeout", Flag::kUpstreamRequestTimeout, "response_timeout");
+}
 
-void Exchange::reply(int status, std::string body, const char* flags, const char* details,
+void Exchange::reply(int status, std::string body, std::optional<Flag> flag, const char* details,
                      const std::string& location) {
   if (done_) return;
-  record_.flags = flags;
+  if (flag) record_.flags.set(*flag);
   record_.details = details;
   record_.response_code = status;
   record_.bytes_sent = body.size();
@@ -251,7 +251,7 @@ void Exchange::reply(int status, std::string body, const char* flags, const char
   response_.add("content-length", std::to_string(body.size()));
   if (!body.empty()) response_.add("content-type", "text/plain");
   response_.add("server", config_.server_name);
-  if (route_ != nullptr) apply(route_->response, response_);
+  if (route_ != nullptr) route_->response.apply(response_, record_);
   base::Buffer data(body);
   down_.sendHeaders(response_, body.empty() ? End::kYes : End::kNo);
   if (!body.empty()) down_.sendData(data, End::kYes);
@@ -267,8 +267,8 @@ void Exchange::finish() {
   if (up_ != nullptr) std::exchange(up_, nullptr)->reset(http::ResetReason::kCancel);
   record_.request = &logged_;
   record_.response = &response_;
-  record_.duration =
-      std::chrono::duration_cast<std::chrono::milliseconds>(worker_.loop().now() - started_);
+  record_.at.request_begin = started_;
+  record_.at.response_end = worker_.loop().now();
   worker_.log(config_.logs, record_);
   worker_.loop().destroyLater(std::unique_ptr<event::Deferred>(this));
 }

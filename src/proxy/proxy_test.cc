@@ -36,8 +36,14 @@ json httpConfig() {
       {{"match", {{"path", "/hello"}}}, {"direct_response", {{"status", 418}}}},
       {{"match", {{"prefix", "/lost"}}}, {"route", {{"cluster", "nowhere"}}}},
       {{"match", {{"prefix", "/api/"}}}, {"route", {{"cluster", "app"}, {"prefix_rewrite", "/"}}}}};
+  json router = {
+      {"name", "router"},
+      {"typed_config",
+       {{"@type", "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}}};
   json host = {{"name", "h"}, {"domains", {"*"}}, {"routes", routes}};
-  return {{"stat_prefix", "in"}, {"route_config", {{"virtual_hosts", {host}}}}};
+  return {{"stat_prefix", "in"},
+          {"route_config", {{"virtual_hosts", {host}}}},
+          {"http_filters", {router}}};
 }
 
 class ProxyTest : public ::testing::Test {
@@ -117,34 +123,6 @@ TEST(ProxyConfig, RefusesUnknownFieldsWithTheirPath) {
   EXPECT_EQ(config.error().message(),
             "static_resources.listeners[0].filter_chains[0].filters[0].typed_config."
             "tunneling_config: is not supported");
-}
-
-TEST(RouteMatch, PrefersExactThenLongestSuffix) {
-  auto host = [](std::string domain) {
-    Route route;
-    route.name = domain;
-    route.match.path = "/";
-    return VirtualHost{domain, {domain}, {route}};
-  };
-  RouteTable table{"t", {host("*"), host("*.com"), host("*.b.com"), host("a.b.com")}, false};
-  auto chosen = [&](std::string_view authority) {
-    return findRoute(table, {{":authority", authority}, {":path", "/"}})->name;
-  };
-  EXPECT_EQ(chosen("A.b.com"), "a.b.com");
-  EXPECT_EQ(chosen("x.b.com"), "*.b.com");
-  EXPECT_EQ(chosen("x.com"), "*.com");
-  EXPECT_EQ(chosen("x.org"), "*");
-}
-
-TEST(AccessLog, FormatsOperators) {
-  http::HeaderMap request{{":path", "/p"}, {"user-agent", "curl/8"}};
-  AccessRecord record;
-  record.request = &request;
-  record.response_code = 200;
-  EXPECT_EQ(LogFormat("%REQ(X-ORIGINAL?:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% "
-                      "%REQ(USER-AGENT):4% %%\n")
-                .line(record),
-            "/p 200 - curl %\n");
 }
 
 }  // namespace

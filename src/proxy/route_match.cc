@@ -9,43 +9,6 @@ namespace postern::proxy {
 
 namespace {
 
-bool matches(const StringMatch& match, std::string_view text) {
-  switch (match.kind) {
-    case StringMatch::Kind::kExact:
-      return text == match.text;
-    case StringMatch::Kind::kPrefix:
-      return text.starts_with(match.text);
-    case StringMatch::Kind::kSuffix:
-      return text.ends_with(match.text);
-    case StringMatch::Kind::kContains:
-      return text.find(match.text) != std::string_view::npos;
-    case StringMatch::Kind::kPresent:
-      return true;
-  }
-  return false;
-}
-
-bool matches(const HeaderMatch& match, const http::HeaderMap& headers) {
-  auto value = headers.joined(match.name);
-  return (value && matches(match.value, *value)) != match.invert;
-}
-
-bool equal(std::string_view a, std::string_view b, bool case_sensitive) {
-  return case_sensitive ? a == b : base::equalsIgnoreCase(a, b);
-}
-
-bool matches(const RouteMatch& match, std::string_view path, const http::HeaderMap& headers) {
-  const std::string_view bare = path.substr(0, path.find_first_of("?#"));
-  const std::string_view head = bare.substr(0, match.path.size());
-  if (!equal(match.kind == RouteMatch::Kind::kPath ? bare : head, match.path, match.case_sensitive))
-    return false;
-  if (match.kind == RouteMatch::Kind::kSeparatedPrefix && bare.size() > match.path.size() &&
-      bare[match.path.size()] != '/')
-    return false;
-  return std::all_of(match.headers.begin(), match.headers.end(),
-                     [&](const HeaderMatch& each) { return matches(each, headers); });
-}
-
 /// How well a domain fits: 0 not at all; exact above suffix above prefix above "*".
 std::size_t domainRank(std::string_view domain, std::string_view host) {
   constexpr std::size_t kClass = 1 << 16;
@@ -60,14 +23,6 @@ std::size_t domainRank(std::string_view domain, std::string_view host) {
     return host.size() > rest.size() && host.starts_with(rest) ? kClass + rest.size() : 0;
   }
   return 0;
-}
-
-std::string hostOf(const RouteTable& table, std::string_view authority) {
-  std::string host = base::toLower(authority);
-  if (!table.ignore_port) return host;
-  const std::size_t colon = host.rfind(':');
-  if (colon != std::string::npos && host.find(']', colon) == std::string::npos) host.resize(colon);
-  return host;
 }
 
 /// Rank of a list of names where an empty list fits all, weakest.
@@ -108,25 +63,6 @@ std::optional<Rank> chainRank(const FilterChainMatch& match, const ConnectionFac
 }
 
 }  // namespace
-
-const Route* findRoute(const RouteTable& table, const http::HeaderMap& headers) {
-  const std::string host = hostOf(table, headers.authority());
-  const VirtualHost* best = nullptr;
-  std::size_t best_rank = 0;
-  for (const VirtualHost& each : table.hosts) {
-    for (const std::string& domain : each.domains) {
-      const std::size_t rank = domainRank(domain, host);
-      if (rank <= best_rank) continue;
-      best_rank = rank;
-      best = &each;
-    }
-  }
-  if (best == nullptr) return nullptr;
-  for (const Route& route : best->routes) {
-    if (matches(route.match, headers.path(), headers)) return &route;
-  }
-  return nullptr;
-}
 
 const FilterChain* findChain(const Listener& listener, const ConnectionFacts& facts) {
   const FilterChain* best = nullptr;

@@ -1,15 +1,10 @@
-// Selects the virtual host and the route of a request, in Envoy's order. Pure functions over
-// immutable configuration.
+// Selects the filter chain of a connection, in Envoy's order. Pure functions over immutable
+// configuration.
 #pragma once
 
-#include "http/headers.h"
 #include "proxy/config.h"
 
 namespace postern::proxy {
-
-/// The first route that matches in the best virtual host (exact, longest *.suffix, longest
-/// prefix.*, "*"); null when there is none.
-const Route* findRoute(const RouteTable& table, const http::HeaderMap& headers);
 
 /// The chain for a connection: the most specific destination port, address range, server name,
 /// transport and application protocol, in that order; null when none fits.

@@ -15,7 +15,8 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
         config_(config),
         client_(*this, client_name_),
         server_(*this, server_name_),
-        deadline_(worker.loop(), [this] { finish("UF", "connection timeout"); }) {
+        deadline_(worker.loop(),
+                  [this] { finish(Flag::kUpstreamConnectionFailure, "connection timeout"); }) {
     client_.transport = std::move(client);
     client_.ready = true;
     client_.transport->setObserver(&client_);
@@ -27,7 +28,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     worker_.remember(*this);
     connect(facts);
   }
-  void close() override { finish("", ""); }
+  void close() override { finish(std::nullopt, ""); }
 
  private:
   enum class Name : unsigned char { kClient, kServer };
@@ -38,7 +39,8 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     void onWritable() override { pipe.move(pipe.other(*this)); }
     void onError(base::Error error) override {
       const bool failed = name == Name::kServer && !ready;
-      pipe.finish(failed ? "UF" : "", error.message());
+      pipe.finish(failed ? std::optional(Flag::kUpstreamConnectionFailure) : std::nullopt,
+                  error.message());
     }
     TcpPipe& pipe;
     Name name;
@@ -53,11 +55,12 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
   Side& other(Side& side) { return side.name == Name::kClient ? server_ : client_; }
 
   void connect(const ConnectionFacts& facts) {
-    record_.upstream_cluster = worker_.clusters().choose(config_.clusters);
-    ClusterState* cluster = worker_.clusters().find(record_.upstream_cluster);
-    if (cluster == nullptr) return finish("NC", "");
+    const std::string& name = worker_.clusters().choose(config_.clusters);
+    record_.upstream_cluster = name;
+    ClusterState* cluster = worker_.clusters().find(name);
+    if (cluster == nullptr) return finish(Flag::kNoClusterFound, "");
     auto host = cluster->pick(facts.destination);
-    if (!host) return finish("UH", "");
+    if (!host) return finish(Flag::kNoHealthyUpstream, "");
     record_.upstream_host = host->toString();
     server_.transport = cluster->connect(*host);
     server_.transport->setObserver(&server_);
@@ -80,12 +83,12 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
         const net::IoResult got = from.transport->read(from.waiting, kPieceBytes);
         from.bytes += got.bytes;
         if (got.status == net::IoStatus::kEof) from.ended = true;
-        if (got.status == net::IoStatus::kError) return finish("", "");
+        if (got.status == net::IoStatus::kError) return finish(std::nullopt, "");
         if (got.status == net::IoStatus::kAgain && from.waiting.empty()) return;
       }
       if (!from.waiting.empty()) {
         const net::IoResult put = to.transport->write(from.waiting);
-        if (put.status == net::IoStatus::kError) return finish("", "");
+        if (put.status == net::IoStatus::kError) return finish(std::nullopt, "");
         if (!from.waiting.empty()) return;
       }
       if (from.ended) {
@@ -93,10 +96,10 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
         from.shut = true;
       }
     }
-    if (client_.shut && server_.shut) finish("", "");
+    if (client_.shut && server_.shut) finish(std::nullopt, "");
   }
 
-  void finish(const char* flags, const std::string& failure) {
+  void finish(std::optional<Flag> flag, const std::string& failure) {
     if (done_) return;
     done_ = true;
     worker_.forget(*this);
@@ -104,12 +107,12 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     for (Side* side : {&client_, &server_}) {
       if (side->transport) side->transport->setObserver(nullptr);
     }
-    record_.flags = flags;
-    if (record_.flags == "UF") record_.failure = failure;
+    if (flag) record_.flags.set(*flag);
+    if (flag == Flag::kUpstreamConnectionFailure) record_.failure = failure;
     record_.bytes_received = client_.bytes;
     record_.bytes_sent = server_.bytes;
-    record_.duration =
-        std::chrono::duration_cast<std::chrono::milliseconds>(worker_.loop().now() - started_);
+    record_.at.request_begin = started_;
+    record_.at.response_end = worker_.loop().now();
     worker_.log(config_.logs, record_);
     worker_.loop().destroyLater(std::unique_ptr<event::Deferred>(this));
   }

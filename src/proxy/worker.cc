@@ -38,14 +38,6 @@ std::vector<net::Address> Worker::addresses() const {
   return out;
 }
 
-void Worker::log(const std::vector<AccessLogConfig>& logs, const AccessRecord& record) {
-  for (const AccessLogConfig& each : logs) {
-    auto it = formats_.find(each.format);
-    if (it == formats_.end()) it = formats_.emplace(each.format, LogFormat(each.format)).first;
-    log_writer_.write(each.path, it->second.line(record));
-  }
-}
-
 const Listener& Worker::redirect(const Listener& listener, const net::Address& destination) const {
   if (!listener.use_original_dst) return listener;
   const Listener* wildcard = nullptr;

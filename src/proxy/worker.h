@@ -41,7 +41,9 @@ class Worker {
   event::Loop& loop() { return loop_; }
   ClusterManager& clusters() { return clusters_; }
   UpstreamPool& pool() { return pool_; }
-  void log(const std::vector<AccessLogConfig>& logs, const AccessRecord& record);
+  void log(const std::vector<AccessLogConfig>& logs, const AccessRecord& record) {
+    log_writer_.log(logs, record);
+  }
   void remember(DownstreamConnection& connection) { connections_.insert(&connection); }
   void forget(DownstreamConnection& connection) { connections_.erase(&connection); }
   std::size_t connections() const { return connections_.size(); }
@@ -55,7 +57,6 @@ class Worker {
   ClusterManager clusters_;
   UpstreamPool pool_;
   AccessLogWriter log_writer_;
-  std::map<std::string, LogFormat> formats_;
   std::vector<std::unique_ptr<net::Acceptor>> acceptors_;
   std::set<DownstreamConnection*> connections_;
 };

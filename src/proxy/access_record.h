@@ -1,0 +1,148 @@
+// What one request (or TCP connection) was, for access logs and for header values that are formats.
+// Filled while the request runs, read by Format. Plain values on one loop; short texts live inside
+// it, so that a record costs no allocation per request.
+#pragma once
+
+#include "base/clock.h"
+#include "http/headers.h"
+#include "net/transport.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+namespace postern::proxy {
+
+/// An address as text, held inline: "10.0.0.1:80", "[::1]:80" or a Unix path.
+class AddressText {
+ public:
+  AddressText() = default;
+  explicit AddressText(std::string_view text) { *this = text; }
+  AddressText& operator=(std::string_view text) {
+    size_ = static_cast<unsigned char>(std::min(text.size(), sizeof bytes_));
+    std::memcpy(bytes_, text.data(), size_);
+    return *this;
+  }
+  AddressText(const AddressText& other) { *this = other.view(); }
+  AddressText& operator=(const AddressText& other) {
+    if (this != &other) *this = other.view();
+    return *this;
+  }
+  std::string_view view() const { return {bytes_, size_}; }
+  bool empty() const { return size_ == 0; }
+  /// Without ":port".
+  std::string_view withoutPort() const;
+  /// "" when there is none.
+  std::string_view port() const;
+
+ private:
+  unsigned char size_ = 0;
+  char bytes_[110];
+};
+
+/// Envoy's response flags, in the order in which they are printed.
+enum class Flag : unsigned char {
+  kFailedLocalHealthCheck,
+  kNoHealthyUpstream,
+  kUpstreamRequestTimeout,
+  kLocalReset,
+  kUpstreamRemoteReset,
+  kUpstreamConnectionFailure,
+  kUpstreamConnectionTermination,
+  kUpstreamOverflow,
+  kNoRouteFound,
+  kDelayInjected,
+  kFaultInjected,
+  kRateLimited,
+  kUnauthorizedExternalService,
+  kRateLimitServiceError,
+  kDownstreamConnectionTermination,
+  kUpstreamRetryLimitExceeded,
+  kStreamIdleTimeout,
+  kInvalidEnvoyRequestHeaders,
+  kDownstreamProtocolError,
+  kUpstreamMaxStreamDurationReached,
+  kResponseFromCacheFilter,
+  kNoFilterConfigFound,
+  kDurationTimeout,
+  kUpstreamProtocolError,
+  kNoClusterFound,
+  kOverloadManager,
+  kDnsResolutionFailed,
+  kDropOverload,
+  kDownstreamRemoteReset,
+  kUnconditionalDropOverload,
+  kCount,
+};
+
+class ResponseFlags {
+ public:
+  void set(Flag flag) { bits_ |= 1u << static_cast<unsigned>(flag); }
+  bool has(Flag flag) const { return (bits_ & (1u << static_cast<unsigned>(flag))) != 0; }
+  bool any() const { return bits_ != 0; }
+  std::uint32_t bits() const { return bits_; }
+  /// "UF,URX", or "-" when there are none.
+  void appendShort(std::string& out) const { append(out, false); }
+  void appendLong(std::string& out) const { append(out, true); }
+  /// Of "UF"; false when there is no such flag.
+  static bool parse(std::string_view name, Flag& out);
+
+ private:
+  void append(std::string& out, bool names) const;
+  std::uint32_t bits_ = 0;
+};
+
+/// Points in time of one exchange; unset ones are zero.
+struct Milestones {
+  base::MonotonicTime request_begin{};      // DS_RX_BEG
+  base::MonotonicTime request_end{};        // DS_RX_END
+  base::MonotonicTime connect_begin{};      // US_CX_BEG
+  base::MonotonicTime connect_end{};        // US_CX_END: the pool gave a connection
+  base::MonotonicTime upstream_tx_begin{};  // US_TX_BEG
+  base::MonotonicTime upstream_tx_end{};    // US_TX_END
+  base::MonotonicTime upstream_rx_begin{};  // US_RX_BEG
+  base::MonotonicTime upstream_rx_end{};    // US_RX_END
+  base::MonotonicTime response_begin{};     // DS_TX_BEG
+  base::MonotonicTime response_end{};       // DS_TX_END
+};
+
+struct AccessRecord {
+  base::WallTime start;
+  Milestones at;
+  const http::HeaderMap* request = nullptr;
+  const http::HeaderMap* response = nullptr;
+  const http::HeaderMap* trailers = nullptr;
+  std::string_view protocol;  // static text: "HTTP/1.1"; empty for TCP
+  int response_code = 0;
+  ResponseFlags flags;
+  std::string details;      // RESPONSE_CODE_DETAILS
+  std::string termination;  // CONNECTION_TERMINATION_DETAILS
+  std::string failure;      // UPSTREAM_TRANSPORT_FAILURE_REASON
+  std::string local_reply;  // LOCAL_REPLY_BODY
+  std::uint64_t bytes_received = 0;
+  std::uint64_t bytes_sent = 0;
+  std::uint64_t connection_id = 0;
+  std::uint64_t upstream_connection_id = 0;
+  std::uint32_t attempts = 0;
+  std::string_view upstream_cluster;  // owned by the configuration or the cluster
+  std::string_view upstream_host_name;
+  std::string_view upstream_protocol;  // static text
+  AddressText upstream_host;
+  AddressText upstream_local;
+  AddressText downstream_local;   // the destination the client wanted
+  AddressText downstream_remote;  // the client, as far as it is trusted
+  AddressText downstream_direct_remote;
+  std::string_view server_name;   // SNI
+  std::string_view route_name;    // owned by the configuration
+  std::string_view filter_chain;  // owned by the configuration
+  const net::PeerInfo* downstream_peer = nullptr;
+  std::string upstream_tls_version;
+  std::string upstream_tls_cipher;
+  std::string upstream_peer_subject;
+};
+
+}  // namespace postern::proxy

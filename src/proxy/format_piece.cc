@@ -1,0 +1,356 @@
+#include "proxy/format_piece.h"
+
+#include "base/strings.h"
+#include "proxy/matcher.h"
+
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <ctime>
+
+namespace postern::proxy {
+
+namespace {
+
+std::int64_t millisOf(base::WallTime at) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(at.time_since_epoch()).count();
+}
+
+bool text(std::string& out, std::string_view value) {
+  out += value;
+  return !value.empty();
+}
+
+bool header(std::string& out, const http::HeaderMap* headers, const FormatPiece& piece) {
+  if (headers == nullptr) return false;
+  auto value = headers->get(piece.first);
+  if (!value && !piece.second.empty()) value = headers->get(piece.second);
+  if (!value) return false;
+  out += *value;
+  return true;
+}
+
+bool addressPart(std::string& out, const AddressText& address, AddressPart part) {
+  switch (part) {
+    case AddressPart::kWhole:
+      return text(out, address.view());
+    case AddressPart::kWithoutPort:
+      return text(out, address.withoutPort());
+    case AddressPart::kPort:
+      return text(out, address.port());
+  }
+  return false;
+}
+
+bool number(std::string& out, std::uint64_t value) {
+  appendNumber(out, value);
+  return true;
+}
+
+bool list(std::string& out, const std::vector<std::string>& values) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (i > 0) out += ',';
+    out += values[i];
+  }
+  return !values.empty();
+}
+
+/// strftime with Envoy's additions: %s (epoch seconds), %f and %1f..%9f (fraction).
+void appendStrftime(std::string& out, base::WallTime at, const std::string& format, bool local) {
+  const auto since = at.time_since_epoch();
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(since);
+  const auto nanos = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
+  char fraction[16];
+  std::snprintf(fraction, sizeof fraction, "%09lld", static_cast<long long>(nanos));
+  std::string expanded;
+  for (std::size_t i = 0; i < format.size(); ++i) {
+    if (format[i] != '%' || i + 1 >= format.size()) {
+      expanded += format[i];
+      continue;
+    }
+    const char next = format[i + 1];
+    if (next == 's') {
+      expanded += std::to_string(seconds.count());
+      ++i;
+    } else if (next == 'f') {
+      expanded += fraction;
+      ++i;
+    } else if (next >= '1' && next <= '9' && i + 2 < format.size() && format[i + 2] == 'f') {
+      expanded.append(fraction, static_cast<std::size_t>(next - '0'));
+      i += 2;
+    } else {
+      expanded += '%';
+      expanded += next;
+      ++i;
+    }
+  }
+  const std::time_t when = static_cast<std::time_t>(seconds.count());
+  std::tm parts{};
+  if (local) {
+    ::localtime_r(&when, &parts);
+  } else {
+    ::gmtime_r(&when, &parts);
+  }
+  char buffer[512];
+  out.append(buffer, std::strftime(buffer, sizeof buffer, expanded.c_str(), &parts));
+}
+
+constexpr std::array<std::string_view, 17> kGrpcCamel{
+    "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+    "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+    "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
+    "DataLoss", "Unauthenticated"};
+constexpr std::array<std::string_view, 17> kGrpcSnake{
+    "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+    "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+    "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+    "DATA_LOSS", "UNAUTHENTICATED"};
+
+}  // namespace
+
+void appendNumber(std::string& out, std::uint64_t value) {
+  char digits[24];
+  const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+  out.append(digits, static_cast<std::size_t>(end - digits));
+}
+
+void appendIso8601(std::string& out, base::WallTime at) {
+  // The second changes rarely: its text is kept.
+  thread_local std::int64_t kept_second = -1;
+  thread_local char kept[32];
+  const std::int64_t millis = millisOf(at);
+  const std::int64_t second = millis / 1000;
+  if (second != kept_second) {
+    const auto when = static_cast<std::time_t>(second);
+    std::tm utc{};
+    ::gmtime_r(&when, &utc);
+    std::strftime(kept, sizeof kept, "%Y-%m-%dT%H:%M:%S.", &utc);
+    kept_second = second;
+  }
+  out.append(kept, 20);
+  const int rest = static_cast<int>(millis % 1000);
+  out += static_cast<char>('0' + rest / 100);
+  out += static_cast<char>('0' + rest / 10 % 10);
+  out += static_cast<char>('0' + rest % 10);
+  out += 'Z';
+}
+
+int grpcStatus(const AccessRecord& record) {
+  for (const http::HeaderMap* each : {record.trailers, record.response}) {
+    if (each == nullptr) continue;
+    if (auto value = each->get("grpc-status")) {
+      auto status = base::parseInteger<int>(*value);
+      return status && *status >= 0 ? *status : 2;
+    }
+  }
+  return -1;
+}
+
+bool FormatPiece::append(std::string& out, const AccessRecord& record) const {
+  const std::size_t before = out.size();
+  if (!appendValue(out, record)) {
+    out.resize(before);
+    return false;
+  }
+  if (length_max > 0 && out.size() - before > length_max) out.resize(before + length_max);
+  return true;
+}
+
+bool FormatPiece::appendTime(std::string& out, const AccessRecord& record) const {
+  const bool emit = op == Operator::kEmitTime || op == Operator::kEmitTimeLocal;
+  const base::WallTime at = emit ? std::chrono::system_clock::now() : record.start;
+  const bool local = op == Operator::kStartTimeLocal || op == Operator::kEmitTimeLocal;
+  if (first.empty()) {
+    if (local) {
+      appendStrftime(out, at, "%Y-%m-%dT%H:%M:%S.%3f%z", true);
+    } else {
+      appendIso8601(out, at);
+    }
+  } else {
+    appendStrftime(out, at, first, local);
+  }
+  return true;
+}
+
+bool FormatPiece::appendGrpcStatus(std::string& out, const AccessRecord& record) const {
+  const int status = grpcStatus(record);
+  if (status < 0) return false;
+  const auto& names = flag ? kGrpcSnake : kGrpcCamel;
+  const auto index = static_cast<std::size_t>(status);
+  if (op == Operator::kGrpcStatusNumber || index >= names.size()) {
+    appendNumber(out, index);
+  } else {
+    out += names[index];
+  }
+  return true;
+}
+
+bool FormatPiece::appendPath(std::string& out, const AccessRecord& record) const {
+  if (record.request == nullptr) return false;
+  auto path = record.request->get(first);
+  if (!path && !second.empty()) path = record.request->get(second);
+  if (!path) return false;
+  out += flag ? path->substr(0, path->find('?')) : *path;
+  return true;
+}
+
+bool FormatPiece::appendUpstream(std::string& out, const AccessRecord& record) const {
+  switch (op) {
+    case Operator::kUpstreamHost:
+      return addressPart(out, record.upstream_host, part);
+    case Operator::kUpstreamHostName:
+    case Operator::kUpstreamHostNameWithoutPort:
+      if (record.upstream_host_name.empty()) {
+        return addressPart(
+            out, record.upstream_host,
+            op == Operator::kUpstreamHostName ? AddressPart::kWhole : AddressPart::kWithoutPort);
+      }
+      return text(out, record.upstream_host_name);
+    case Operator::kUpstreamCluster:
+      return text(out, record.upstream_cluster);
+    case Operator::kUpstreamLocal:
+      return addressPart(out, record.upstream_local, part);
+    case Operator::kUpstreamFailure:
+      return text(out, record.failure);
+    case Operator::kAttempts:
+      return record.attempts > 0 && number(out, record.attempts);
+    case Operator::kUpstreamConnectionId:
+      return record.upstream_connection_id > 0 && number(out, record.upstream_connection_id);
+    case Operator::kUpstreamProtocol:
+      return text(out, record.upstream_protocol);
+    case Operator::kUpstreamTlsVersion:
+      return text(out, record.upstream_tls_version);
+    case Operator::kUpstreamTlsCipher:
+      return text(out, record.upstream_tls_cipher);
+    case Operator::kUpstreamPeerSubject:
+      return text(out, record.upstream_peer_subject);
+    default:
+      return false;
+  }
+}
+
+bool FormatPiece::appendDownstream(std::string& out, const AccessRecord& record) const {
+  if (op == Operator::kDownstreamRemote) return addressPart(out, record.downstream_remote, part);
+  if (op == Operator::kDownstreamDirectRemote)
+    return addressPart(out, record.downstream_direct_remote, part);
+  if (op == Operator::kDownstreamLocal) return addressPart(out, record.downstream_local, part);
+  const net::PeerInfo* peer = record.downstream_peer;
+  if (peer == nullptr || !peer->tls) return false;
+  switch (op) {
+    case Operator::kDownstreamTlsVersion:
+      return text(out, peer->tls_version);
+    case Operator::kDownstreamTlsCipher:
+      return text(out, peer->cipher);
+    case Operator::kDownstreamPeerSubject:
+      return text(out, peer->subject);
+    case Operator::kDownstreamPeerCertificate:
+      out += base::percentEncode(peer->certificate_pem);
+      return !peer->certificate_pem.empty();
+    case Operator::kDownstreamPeerFingerprint:
+      return text(out, peer->sha256_fingerprint);
+    case Operator::kDownstreamPeerUriSan:
+      return list(out, peer->uri_sans);
+    case Operator::kDownstreamPeerDnsSan:
+      return list(out, peer->dns_sans);
+    default:
+      return false;
+  }
+}
+
+bool FormatPiece::appendValue(std::string& out, const AccessRecord& record) const {
+  switch (op) {
+    case Operator::kLiteral:
+      out += first;
+      return true;
+    case Operator::kRequest:
+      return header(out, record.request, *this);
+    case Operator::kResponse:
+      return header(out, record.response, *this);
+    case Operator::kTrailer:
+      return header(out, record.trailers, *this);
+    case Operator::kRequestWithoutQuery:
+    case Operator::kPath:
+      return appendPath(out, record);
+    case Operator::kQueryParameter:
+    case Operator::kQueryParameters: {
+      if (record.request == nullptr) return false;
+      const std::string_view path = record.request->path();
+      const std::size_t mark = path.find('?');
+      if (mark == std::string_view::npos) return false;
+      if (op == Operator::kQueryParameters) return text(out, path.substr(mark + 1));
+      std::string_view value;
+      if (!queryParameter(path.substr(mark + 1), first, value)) return false;
+      out += value;
+      return true;
+    }
+    case Operator::kProtocol:
+      return text(out, record.protocol);
+    case Operator::kServerName:
+      return text(out, record.server_name);
+    case Operator::kResponseCode:
+      return number(out, static_cast<std::uint64_t>(record.response_code));
+    case Operator::kDetails: {
+      const std::size_t begin = out.size();
+      out += record.details;
+      for (std::size_t i = begin; i < out.size() && !flag; ++i) {
+        if (out[i] == ' ') out[i] = '_';
+      }
+      return !record.details.empty();
+    }
+    case Operator::kTermination:
+      return text(out, record.termination);
+    case Operator::kGrpcStatus:
+    case Operator::kGrpcStatusNumber:
+      return appendGrpcStatus(out, record);
+    case Operator::kFlags:
+      record.flags.appendShort(out);
+      return true;
+    case Operator::kFlagsLong:
+      record.flags.appendLong(out);
+      return true;
+    case Operator::kLocalReplyBody:
+      return text(out, record.local_reply);
+    case Operator::kRouteName:
+      return text(out, record.route_name);
+    case Operator::kStartTime:
+    case Operator::kStartTimeLocal:
+    case Operator::kEmitTime:
+    case Operator::kEmitTimeLocal:
+      return appendTime(out, record);
+    case Operator::kDuration: {
+      const base::MonotonicTime begin = record.at.*from;
+      const base::MonotonicTime end = record.at.*to;
+      if (begin == base::MonotonicTime{} || end == base::MonotonicTime{} || end < begin)
+        return false;
+      const auto nanos = std::chrono::duration_cast<std::chrono::nanoseconds>(end - begin).count();
+      return number(out, static_cast<std::uint64_t>(nanos / unit));
+    }
+    case Operator::kBytesReceived:
+      return number(out, record.bytes_received);
+    case Operator::kBytesSent:
+      return number(out, record.bytes_sent);
+    case Operator::kRequestHeaderBytes:
+      return number(out, record.request == nullptr ? 0 : record.request->bytes());
+    case Operator::kResponseHeaderBytes:
+      return number(out, record.response == nullptr ? 0 : record.response->bytes());
+    case Operator::kResponseTrailerBytes:
+      return number(out, record.trailers == nullptr ? 0 : record.trailers->bytes());
+    case Operator::kConnectionId:
+      return record.connection_id > 0 && number(out, record.connection_id);
+    case Operator::kFilterChain:
+      return text(out, record.filter_chain);
+    case Operator::kUniqueId:
+      if (record.request == nullptr) return false;
+      return text(out, record.request->value("x-request-id"));
+    case Operator::kLogType:
+      out += record.protocol.empty() ? "TcpConnectionEnd" : "DownstreamEnd";
+      return true;
+    case Operator::kUnset:
+      return false;
+    default:
+      return op >= Operator::kDownstreamRemote ? appendDownstream(out, record)
+                                               : appendUpstream(out, record);
+  }
+}
+
+}  // namespace postern::proxy

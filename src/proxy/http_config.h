@@ -1,0 +1,135 @@
+// What an HTTP connection manager does and which access logs it writes, as plain immutable values
+// shared by the workers.
+#pragma once
+
+#include "http/server.h"
+#include "net/address.h"
+#include "proxy/format.h"
+#include "proxy/route_config.h"
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace postern::proxy {
+
+/// A condition on a finished request; kinds follow envoy.config.accesslog.v3.AccessLogFilter.
+struct LogFilter {
+  enum class Kind : unsigned char {
+    kStatus,
+    kDuration,
+    kNotHealthCheck,
+    kRuntime,
+    kAnd,
+    kOr,
+    kHeader,
+    kFlags,
+    kGrpcStatus,
+  };
+  enum class Op : unsigned char { kEqual, kAtLeast, kAtMost, kNotEqual };
+  Kind kind = Kind::kAnd;
+  Op op = Op::kEqual;
+  std::uint32_t value = 0;
+  Fraction share;
+  HeaderMatcher header;
+  std::uint32_t flags = 0;  // bits; 0: any flag
+  std::vector<int> grpc_statuses;
+  bool exclude = false;
+  std::vector<LogFilter> nested;
+
+  bool passes(const AccessRecord& record) const;
+};
+
+/// One log: where, what, when.
+struct AccessLogConfig {
+  std::string path;  // "/dev/stdout" and "/dev/stderr" are the process's own
+  std::optional<JsonFormat> json;
+  Format text;
+  bool omit_empty = false;
+  std::vector<LogFilter> filter;  // none or one
+};
+
+enum class ServerHeader : unsigned char { kOverwrite, kAppendIfAbsent, kPassThrough };
+enum class EscapedSlashes : unsigned char { kKeep, kReject, kUnescapeAndRedirect, kUnescape };
+enum class UnderscoreHeaders : unsigned char { kAllow, kReject, kDrop };
+enum class ClientCertificate : unsigned char {
+  kSanitize,
+  kForwardOnly,
+  kAppendForward,
+  kSanitizeSet,
+  kAlwaysForwardOnly,
+};
+
+/// The body of an answer of the proxy itself.
+struct ReplyFormat {
+  std::optional<JsonFormat> json;
+  Format text;
+  bool omit_empty = false;
+  std::string content_type;  // never empty
+};
+
+/// Answers of the proxy itself, rewritten.
+struct LocalReplyMapper {
+  LogFilter filter;
+  std::optional<int> status;
+  std::optional<std::string> body;
+  std::optional<ReplyFormat> format;
+  HeaderOps headers;
+};
+
+struct HttpManager {
+  std::string stat_prefix;
+  std::shared_ptr<const RouteTable> routes;  // inline; null: by RDS
+  std::string rds_name;
+  http::Protocol codec = http::Protocol::kAuto;
+  http::ServerLimits limits;
+  std::string server_name = "envoy";
+  ServerHeader server_header = ServerHeader::kOverwrite;
+  bool use_remote_address = false;
+  std::uint32_t trusted_hops = 0;
+  bool skip_xff_append = false;
+  std::vector<net::Cidr> internal_ranges;
+  bool internal_unix = false;
+  bool append_forwarded_port = false;
+  std::string via;
+  std::string scheme_overwrite;
+  bool generate_request_id = true;
+  bool preserve_external_request_id = false;
+  bool request_id_in_response = false;
+  ClientCertificate client_certificate = ClientCertificate::kSanitize;
+  struct CertificateDetails {
+    bool subject = false;
+    bool cert = false;
+    bool dns = false;
+    bool uri = false;
+  } certificate_details;
+  bool add_user_agent = false;
+  bool normalize_path = false;
+  bool merge_slashes = false;
+  EscapedSlashes escaped_slashes = EscapedSlashes::kKeep;
+  bool strip_matching_port = false;
+  bool strip_any_port = false;
+  bool strip_trailing_dot = false;
+  bool proxy_100_continue = false;
+  bool accept_http_10 = false;
+  std::string default_host_for_http_10;
+  bool http1_trailers = false;
+  UnderscoreHeaders underscore_headers = UnderscoreHeaders::kAllow;
+  std::chrono::milliseconds stream_idle_timeout{std::chrono::minutes(5)};  // 0: none
+  std::chrono::milliseconds request_timeout{0};
+  std::chrono::milliseconds stream_duration_max{0};
+  std::chrono::milliseconds connection_duration_max{0};
+  std::uint32_t requests_per_connection_max = 0;  // 0: any
+  std::vector<std::string> upgrades;              // lower case
+  bool suppress_envoy_headers = false;
+  bool respect_expected_timeout = false;
+  std::shared_ptr<const FaultPolicy> fault;  // of the filter itself; set when the filter is there
+  bool has_cors = false;
+  std::vector<LocalReplyMapper> local_replies;
+  std::optional<ReplyFormat> local_format;
+  std::vector<AccessLogConfig> logs;
+};
+
+}  // namespace postern::proxy

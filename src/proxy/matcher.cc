@@ -1,0 +1,121 @@
+#include "proxy/matcher.h"
+
+#include "base/strings.h"
+
+#include <re2/re2.h>
+
+#include <algorithm>
+
+namespace postern::proxy {
+
+namespace {
+
+constexpr std::int64_t kRegexMemoryBytesMax = 8 << 20;
+
+re2::StringPiece piece(std::string_view text) { return {text.data(), text.size()}; }
+
+bool equals(std::string_view a, std::string_view b, bool ignore_case) {
+  return ignore_case ? base::equalsIgnoreCase(a, b) : a == b;
+}
+
+bool contains(std::string_view text, std::string_view wanted, bool ignore_case) {
+  if (!ignore_case) return text.find(wanted) != std::string_view::npos;
+  const auto same = [](char a, char b) { return base::toLowerAscii(a) == base::toLowerAscii(b); };
+  return std::search(text.begin(), text.end(), wanted.begin(), wanted.end(), same) != text.end() ||
+         wanted.empty();
+}
+
+}  // namespace
+
+Regex compileRegex(std::string_view expression, std::string& error) {
+  re2::RE2::Options options(re2::RE2::Quiet);
+  options.set_max_mem(kRegexMemoryBytesMax);
+  auto out = std::make_shared<const re2::RE2>(piece(expression), options);
+  if (out->ok()) return out;
+  error = "is not a valid regular expression: " + out->error();
+  return nullptr;
+}
+
+bool fullMatch(const Regex& regex, std::string_view text) {
+  return re2::RE2::FullMatch(piece(text), *regex);
+}
+
+std::string replaceAll(const Regex& regex, std::string_view text, const std::string& substitution) {
+  std::string out(text);
+  re2::RE2::GlobalReplace(&out, *regex, substitution);
+  return out;
+}
+
+bool StringMatcher::matches(std::string_view value) const {
+  switch (kind) {
+    case Kind::kExact:
+      return equals(value, text, ignore_case);
+    case Kind::kPrefix:
+      return value.size() >= text.size() && equals(value.substr(0, text.size()), text, ignore_case);
+    case Kind::kSuffix:
+      return value.size() >= text.size() &&
+             equals(value.substr(value.size() - text.size()), text, ignore_case);
+    case Kind::kContains:
+      return contains(value, text, ignore_case);
+    case Kind::kRegex:
+      return fullMatch(regex, value);
+  }
+  return false;
+}
+
+bool HeaderMatcher::matches(const http::HeaderMap& headers) const {
+  std::string_view value;
+  std::string joined;
+  bool found = false;
+  for (std::size_t i = 0; i < headers.size(); ++i) {
+    const http::HeaderMap::Field field = headers.at(i);
+    if (field.name != name) continue;
+    if (!found) {
+      value = field.value;
+    } else {
+      if (joined.empty()) joined = value;
+      joined += ',';
+      joined += field.value;
+    }
+    found = true;
+  }
+  if (!joined.empty()) value = joined;
+  if (kind == Kind::kPresent) return ((found || missing_is_empty) == present) != invert;
+  if (!found && !missing_is_empty) return false;
+  bool hit = false;
+  if (kind == Kind::kString) {
+    hit = string.matches(value);
+  } else if (auto number = base::parseInteger<std::int64_t>(value)) {
+    hit = *number >= begin && *number < end;
+  }
+  return hit != invert;
+}
+
+bool queryParameter(std::string_view query, std::string_view name, std::string_view& value) {
+  while (!query.empty()) {
+    const std::size_t end = query.find('&');
+    const std::string_view pair = query.substr(0, end);
+    const std::size_t equals_at = pair.find('=');
+    if (pair.substr(0, equals_at) == name) {
+      value = equals_at == std::string_view::npos ? std::string_view() : pair.substr(equals_at + 1);
+      return true;
+    }
+    if (end == std::string_view::npos) break;
+    query.remove_prefix(end + 1);
+  }
+  return false;
+}
+
+bool QueryMatcher::matches(std::string_view query) const {
+  std::string_view value;
+  const bool found = queryParameter(query, name, value);
+  if (!by_value) return found == present;
+  return found && string.matches(value);
+}
+
+bool allMatch(const std::vector<HeaderMatcher>& matchers, const http::HeaderMap& headers) {
+  return std::all_of(matchers.begin(), matchers.end(),
+                     [&](const HeaderMatcher& each) { return each.matches(headers); });
+}
+
+}  // namespace postern::proxy

@@ -1,0 +1,77 @@
+#include "proxy/proto_fields.h"
+
+#include "api/message.h"
+
+#include <google/protobuf/any.pb.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/duration.pb.h>
+#include <google/protobuf/message.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace postern::proxy {
+
+void BuildErrors::add(std::string path, std::string text) {
+  if (failed_) return;
+  failed_ = true;
+  error_ = {std::move(path), std::move(text)};
+}
+
+Place Place::field(std::string_view name) const {
+  std::string path = path_;
+  if (!path.empty()) path += '.';
+  path += name;
+  return {path, errors_};
+}
+
+Place Place::item(std::string_view name, int index) const {
+  Place out = field(name);
+  out.path_ += '[' + std::to_string(index) + ']';
+  return out;
+}
+
+Place Place::entry(std::string_view name, std::string_view key) const {
+  Place out = field(name);
+  out.path_.append("[\"").append(key).append("\"]");
+  return out;
+}
+
+void Place::only(const google::protobuf::Message& message,
+                 std::initializer_list<std::string_view> known) const {
+  std::vector<const google::protobuf::FieldDescriptor*> set;
+  message.GetReflection()->ListFields(message, &set);
+  for (const auto* each : set) {
+    if (std::find(known.begin(), known.end(), each->name()) == known.end())
+      fail(each->name(), "is not supported");
+  }
+}
+
+bool Place::unpack(const google::protobuf::Any& any, google::protobuf::Message& out) const {
+  if (auto done = api::unpack(any, out); !done) {
+    errors_.add(path_, done.error().message());
+    return false;
+  }
+  return true;
+}
+
+std::chrono::milliseconds Place::duration(std::string_view name,
+                                          const google::protobuf::Duration& value) const {
+  constexpr std::int64_t kSecondsMax = 315'576'000'000;
+  if (value.seconds() < 0 || value.nanos() < 0 || value.seconds() > kSecondsMax ||
+      value.nanos() >= 1'000'000'000) {
+    fail(name, "must be a duration of 0 or more");
+    return std::chrono::milliseconds(0);
+  }
+  // Nobody waits for 300 years: what overflows nanoseconds later is cut here.
+  const std::int64_t seconds = std::min<std::int64_t>(value.seconds(), 3'000'000'000);
+  return std::chrono::milliseconds(seconds * 1000 + (value.nanos() + 999'999) / 1'000'000);
+}
+
+std::string_view typeName(const google::protobuf::Any& any) {
+  const std::string_view url = any.type_url();
+  const std::size_t slash = url.rfind('/');
+  return slash == std::string_view::npos ? std::string_view() : url.substr(slash + 1);
+}
+
+}  // namespace postern::proxy
