@@ -32,17 +32,30 @@ enum H2Flag : std::uint8_t {
   kH2Padded = 8,
   kH2Priority = 32,
 };
+enum class H2SettingId : std::uint16_t {
+  kHeaderTableSize = 1,
+  kEnablePush = 2,
+  kMaxConcurrentStreams = 3,
+  kInitialWindowSize = 4,
+  kMaxFrameSize = 5,
+  kMaxHeaderListSize = 6,
+  kEnableConnectProtocol = 8,
+};
 enum class H2Error : std::uint32_t {
   kNone = 0,
   kProtocol = 1,
   kInternal = 2,
   kFlowControl = 3,
+  kSettingsTimeout = 4,
   kStreamClosed = 5,
   kFrameSize = 6,
   kRefusedStream = 7,
   kCancel = 8,
   kCompression = 9,
+  kConnect = 10,
   kEnhanceYourCalm = 11,
+  kInadequateSecurity = 12,
+  kHttp11Required = 13,
 };
 
 struct H2FrameHeader {
@@ -71,9 +84,13 @@ inline H2FrameHeader parseH2Header(std::string_view in) {
 }
 inline void writeH2Header(base::Buffer& out, std::size_t length, H2Type type, unsigned flags,
                           std::uint32_t stream) {
-  writeU32(out, static_cast<std::uint32_t>(length) << 8 | static_cast<std::uint32_t>(type));
-  out.append(static_cast<char>(flags));
-  writeU32(out, stream);
+  const char bytes[kH2HeaderBytes] = {
+      static_cast<char>(length >> 16), static_cast<char>(length >> 8),
+      static_cast<char>(length),       static_cast<char>(type),
+      static_cast<char>(flags),        static_cast<char>(stream >> 24),
+      static_cast<char>(stream >> 16), static_cast<char>(stream >> 8),
+      static_cast<char>(stream)};
+  out.append(std::string_view(bytes, kH2HeaderBytes));
 }
 
 /// Removes the padding and its length byte; false when it is longer than the frame.
