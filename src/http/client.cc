@@ -2,6 +2,8 @@
 #include "http/client.h"
 
 #include "http/h1_client.h"
+#include "http/h2_client.h"
+#include "http/negotiate.h"
 
 #include <algorithm>
 #include <deque>
@@ -12,9 +14,20 @@
 namespace postern::http {
 
 ClientConnection* ClientConnection::start(event::Loop& loop,
-                                          std::unique_ptr<net::Transport> transport, Protocol,
-                                          const ClientLimits& limits, ClientObserver& observer) {
-  return startH1Client(loop, std::move(transport), limits, observer);
+                                          std::unique_ptr<net::Transport> transport,
+                                          Protocol protocol, const ClientLimits& limits,
+                                          ClientObserver& observer) {
+  switch (protocol) {
+    case Protocol::kHttp1:
+      return startH1Client(loop, std::move(transport), limits, observer);
+    case Protocol::kHttp2:
+      return startH2Client(loop, std::move(transport), limits, observer);
+    case Protocol::kAuto:
+      break;
+  }
+  // Without TLS there is no ALPN: HTTP/1.1.
+  if (!transport->peer().tls) return startH1Client(loop, std::move(transport), limits, observer);
+  return startNegotiatedClient(loop, std::move(transport), limits, observer);
 }
 
 namespace {
@@ -94,7 +107,11 @@ class CallHandle final : public Client::Call {
 class ClientImpl final : public Client, public ClientObserver {
  public:
   ClientImpl(event::Loop& loop, Options options)
-      : loop_(loop), options_(std::move(options)), retry_(loop, [this] { dispatch(); }) {}
+      : loop_(loop),
+        options_(std::move(options)),
+        retry_(loop, [this] { dispatch(); }),
+        multiplexes_(options_.protocol == Protocol::kHttp2 ||
+                     (options_.protocol == Protocol::kAuto && options_.tls != nullptr)) {}
   ~ClientImpl() override {
     auto running = running_;
     for (auto& each : running) each->cancel();
@@ -138,9 +155,15 @@ class ClientImpl final : public Client, public ClientObserver {
   }
 
   // ---- ClientObserver ----
-  void onConnected(ClientConnection&) override { retry_.arm({}); }
+  void onConnected(ClientConnection& connection) override {
+    connecting_.erase(&connection);
+    multiplexes_ = connection.multiplexes();
+    open_[&connection]->arm(options_.idle_timeout);  // nobody may want it any more
+    retry_.arm({});
+  }
   void onAvailable(ClientConnection& connection) override {
-    if (auto it = open_.find(&connection); it != open_.end())
+    auto it = open_.find(&connection);
+    if (it != open_.end() && connection.activeStreams() == 0)
       it->second->arm(options_.idle_timeout);
     retry_.arm({});
   }
@@ -172,18 +195,22 @@ class ClientImpl final : public Client, public ClientObserver {
   }
 
   void dispatch() {
-    for (auto& [connection, timer] : open_) {
-      if (waiting_.empty()) return;
-      if (!connection->canOpen()) continue;
-      connecting_.erase(connection);
+    for (auto it = open_.begin(); it != open_.end() && !waiting_.empty();) {
+      auto& [connection, timer] = *it;
+      if (!connection->canOpen()) {
+        ++it;
+        continue;
+      }
       timer->cancel();
       std::shared_ptr<Exchange> next = std::move(waiting_.front());
       waiting_.pop_front();
       running_.push_back(next);
       next->run(*connection, options_.host);
     }
-    while (connecting_.size() < waiting_.size() && open_.size() < options_.connections_max)
-      connect();
+    // One connection may carry all of them: the first tells.
+    const std::size_t wanted =
+        multiplexes_ ? std::min<std::size_t>(waiting_.size(), 1) : waiting_.size();
+    while (connecting_.size() < wanted && open_.size() < options_.connections_max) connect();
   }
 
   void connect() {
@@ -206,6 +233,7 @@ class ClientImpl final : public Client, public ClientObserver {
   std::map<ClientConnection*, bool> connecting_;
   List waiting_;
   List running_;
+  bool multiplexes_;  // as far as known
 };
 
 void Exchange::run(ClientConnection& connection, const std::string& default_authority) {

@@ -22,7 +22,7 @@ class H1Client final : public ClientConnection,
                        public event::Deferred {
  public:
   H1Client(event::Loop& loop, std::unique_ptr<net::Transport> transport, const ClientLimits& limits,
-           ClientObserver& observer)
+           ClientObserver& observer, Connected connected)
       : loop_(loop),
         transport_(std::move(transport)),
         owner_(observer),
@@ -30,7 +30,9 @@ class H1Client final : public ClientConnection,
         body_(codecLimits(limits)),
         flush_(loop, [this] { flush(); }),
         resume_(loop, [this] { advance(); }),
-        settle_(loop, [this] { settle(); }) {
+        settle_(loop, [this] { settle(); }),
+        state_(connected == Connected::kYes ? State::kIdle : State::kConnecting),
+        connected_(connected == Connected::kYes) {
     transport_->setObserver(this);
   }
 
@@ -119,9 +121,9 @@ class H1Client final : public ClientConnection,
   event::Timer resume_;
   event::Timer settle_;
   std::uint64_t exchanges_ = 0;
-  State state_ = State::kConnecting;
+  State state_;
   H1Framing framing_ = H1Framing::kNone;
-  bool connected_ = false;
+  bool connected_;
   bool draining_ = false;
   bool keep_alive_ = true;
   bool request_done_ = false;
@@ -357,8 +359,9 @@ void H1Client::shut(ResetReason reason, base::Error error) {
 }  // namespace
 
 ClientConnection* startH1Client(event::Loop& loop, std::unique_ptr<net::Transport> transport,
-                                const ClientLimits& limits, ClientObserver& observer) {
-  return new H1Client(loop, std::move(transport), limits, observer);
+                                const ClientLimits& limits, ClientObserver& observer,
+                                Connected connected) {
+  return new H1Client(loop, std::move(transport), limits, observer, connected);
 }
 
 }  // namespace postern::http

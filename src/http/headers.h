@@ -53,6 +53,11 @@ class HeaderMap {
   /// Removes all fields of the name; returns how many.
   std::size_t remove(std::string_view name);
   void clear();
+  /// Room for a message of this size without growing step by step.
+  void reserve(std::size_t fields, std::size_t bytes) {
+    entries_.reserve(fields);
+    arena_.reserve(bytes);
+  }
 
   std::string_view method() const { return value(":method"); }
   std::string_view path() const { return value(":path"); }

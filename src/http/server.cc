@@ -4,6 +4,8 @@
 #include "base/intrusive_list.h"
 #include "base/strings.h"
 #include "http/h1_server.h"
+#include "http/h2_server.h"
+#include "http/negotiate.h"
 
 #include <memory>
 #include <utility>
@@ -11,9 +13,18 @@
 namespace postern::http {
 
 ServerConnection* ServerConnection::start(event::Loop& loop,
-                                          std::unique_ptr<net::Transport> transport, Protocol,
-                                          const ServerLimits& limits, ServerObserver& observer) {
-  return startH1Server(loop, std::move(transport), {}, limits, observer);
+                                          std::unique_ptr<net::Transport> transport,
+                                          Protocol protocol, const ServerLimits& limits,
+                                          ServerObserver& observer) {
+  switch (protocol) {
+    case Protocol::kHttp1:
+      return startH1Server(loop, std::move(transport), {}, limits, observer);
+    case Protocol::kHttp2:
+      return startH2Server(loop, std::move(transport), {}, limits, observer);
+    case Protocol::kAuto:
+      break;
+  }
+  return startNegotiatedServer(loop, std::move(transport), limits, observer);
 }
 
 std::vector<std::string> Request::parameters(std::string_view name) const {
@@ -119,7 +130,7 @@ class Exchange final : public StreamObserver {
   void onGone(base::Function<void()> callback) { gone_ = std::move(callback); }
   void onDrained(base::Function<void()> callback) { drained_ = std::move(callback); }
   std::unique_ptr<net::Transport> upgrade(HeaderMap headers, base::Buffer& unread) {
-    if (stream_ == nullptr || started_) return nullptr;
+    if (stream_ == nullptr || started_ || stream_->httpVersion() != 1) return nullptr;
     setStatus(headers, 101);
     started_ = ended_ = true;
     stream_->sendHeaders(headers, End::kNo);

@@ -26,6 +26,8 @@ struct ServerLimits {
   std::uint32_t concurrent_streams_max = 100;    // HTTP/2, per connection
   std::uint32_t stream_window_bytes = 256 * 1024;
   std::uint32_t connection_window_bytes = 1024 * 1024;
+  std::uint32_t resets_burst_max = 200;  // HTTP/2: streams a client resets, or makes us reset
+  std::uint32_t resets_per_second = 100;
   std::chrono::milliseconds idle_timeout{std::chrono::hours(1)};
   std::chrono::milliseconds headers_timeout{std::chrono::seconds(30)};
   std::size_t connections_max = 65536;

@@ -1,0 +1,191 @@
+#include "http/h2_client.h"
+
+#include "base/check.h"
+#include "http/h2_session.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace postern::http {
+namespace {
+
+using codec::H2Error;
+
+constexpr std::uint32_t kStreamNumberMax = 0x7fffffffU;
+
+H2Options optionsOf(const ClientLimits& limits) {
+  return {.header_bytes_max = limits.header_bytes_max,
+          .header_count_max = limits.header_count_max,
+          .stream_window_bytes = limits.stream_window_bytes,
+          .connection_window_bytes = limits.connection_window_bytes,
+          .concurrent_streams_max = limits.concurrent_streams_max};
+}
+
+class H2Client final : public H2Session, public ClientConnection {
+ public:
+  H2Client(event::Loop& loop, std::unique_ptr<net::Transport> transport, const ClientLimits& limits,
+           ClientObserver& observer, Connected connected)
+      : H2Session(loop, std::move(transport), {}, Role::kClient, optionsOf(limits)),
+        owner_(observer),
+        connected_(connected == Connected::kYes) {
+    begin();
+  }
+
+  // ---- ClientConnection ----
+  bool canOpen() const override {
+    return connected_ && !draining_ && !isClosed() &&
+           next_number_ + 2 * unsent_.size() < kStreamNumberMax &&
+           activeStreams() <
+               std::min(options_.concurrent_streams_max, reader_.settings().concurrent_streams_max);
+  }
+  Stream& open(StreamObserver& observer) override {
+    POSTERN_CHECK(canOpen());
+    unsent_.push_back(makeStream(0));
+    unsent_.back()->observer = &observer;
+    ++opened_;
+    return *unsent_.back();
+  }
+  net::Transport& transport() override { return *transport_; }
+  std::size_t activeStreams() const override { return streams_.size() + unsent_.size(); }
+  bool multiplexes() const override { return true; }
+  void drain() override {
+    draining_ = draining_told_ = true;
+    if (activeStreams() == 0) return close();
+  }
+  void close() override {
+    if (isClosed()) return;
+    if (connected_) {
+      sendGoAway(0, H2Error::kNone);
+      transport_->write(out_);
+    }
+    shut({base::Errc::kCancelled, "closed"}, ResetReason::kLocal);
+  }
+
+  // ---- net::TransportObserver ----
+  void onConnected() override {
+    H2Session::onConnected();
+    connected_ = true;
+    owner_.onConnected(*this);
+  }
+
+ private:
+  void onNewHeaders(std::uint32_t id, H2HeaderReader&, bool) override {
+    if (past(id) == H2Past::kIdle || past(id) == H2Past::kSkipped)
+      connectionError(H2Error::kProtocol, "HEADERS of an idle stream");
+  }
+  void onResponse(H2Stream& stream, H2HeaderReader& fields) override;
+  void onGoAway(std::uint32_t last_stream, H2Error code) override;
+  void onSettings() override { settleLater(); }
+  void onSettled() override;
+  void onEof() override;
+  bool isIdle(std::uint32_t id) const override { return id % 2 == 0 || id >= next_number_; }
+  void number(H2Stream& stream) override;
+  void onGone(base::Error error) override { owner_.onClosed(*this, error); }
+  ResetReason lostReason(const H2Stream& stream) const override {
+    if (!connected_) return ResetReason::kConnectFailure;
+    if (stream.id == 0) return ResetReason::kRefused;
+    return opened_ > 1 && !stream.head_seen ? ResetReason::kLostBeforeReply
+                                            : ResetReason::kConnectionLost;
+  }
+  /// Ends streams that will get no (further) answer.
+  template <class Which>
+  void resetWhere(Which which, ResetReason reason);
+
+  ClientObserver& owner_;
+  std::uint32_t next_number_ = 1;
+  std::uint64_t opened_ = 0;
+  bool connected_;
+  bool draining_ = false;
+  bool draining_told_ = false;
+};
+
+void H2Client::number(H2Stream& stream) {
+  auto it = std::find_if(unsent_.begin(), unsent_.end(),
+                         [&](const auto& each) { return each.get() == &stream; });
+  POSTERN_CHECK(it != unsent_.end());
+  stream.id = next_number_;
+  next_number_ += 2;
+  std::unique_ptr<H2Stream> owned = std::move(*it);
+  unsent_.erase(it);
+  addStream(std::move(owned));
+}
+
+void H2Client::onResponse(H2Stream& stream, H2HeaderReader& fields) {
+  HeaderMap headers = fields.take();
+  const int status = headers.status();
+  if (status < 200) {
+    if (reader_.endStream()) return streamError(stream.id, H2Error::kProtocol);
+    if (stream.observer != nullptr) stream.observer->onInformational(std::move(headers));
+    return;
+  }
+  stream.head_seen = true;
+  if (!stream.head_request && status != 304 && status != 204)
+    stream.body_left = fields.contentLength();
+  const bool ended = reader_.endStream();
+  if (ended && stream.body_left.value_or(0) != 0) return streamError(stream.id, H2Error::kProtocol);
+  StreamObserver* told = stream.observer;
+  if (ended) {
+    stream.remote_ended = true;
+    tellEnded(stream);
+  }
+  if (told != nullptr) told->onHeaders(std::move(headers), ended ? End::kYes : End::kNo);
+}
+
+template <class Which>
+void H2Client::resetWhere(Which which, ResetReason reason) {
+  // An observer may change the table: begin again after each.
+  for (bool found = true; found && !isClosed();) {
+    found = false;
+    for (auto* table : {&streams_, &unsent_}) {
+      auto it = std::find_if(table->begin(), table->end(),
+                             [&](const auto& each) { return which(*each); });
+      if (it == table->end()) continue;
+      H2Stream& stream = **it;
+      StreamObserver* told = std::exchange(stream.observer, nullptr);
+      closeStream(stream);
+      if (told != nullptr) told->onReset(reason);
+      found = true;
+      break;
+    }
+  }
+}
+
+void H2Client::onGoAway(std::uint32_t last_stream, H2Error) {
+  draining_ = true;
+  // Not processed there (RFC 9113 6.8): safe to try again elsewhere.
+  resetWhere([last_stream](const H2Stream& s) { return s.id == 0 || s.id > last_stream; },
+             ResetReason::kRefused);
+  if (!isClosed()) settleLater();
+}
+
+void H2Client::onEof() {
+  draining_ = true;
+  const bool before = opened_ > 1;
+  resetWhere([](const H2Stream& s) { return s.id == 0; }, ResetReason::kRefused);
+  resetWhere([](const H2Stream& s) { return !s.remote_ended && !s.head_seen; },
+             before ? ResetReason::kLostBeforeReply : ResetReason::kConnectionLost);
+  resetWhere([](const H2Stream& s) { return !s.remote_ended; }, ResetReason::kConnectionLost);
+  if (isClosed()) return;
+  if (activeStreams() == 0) return lost({base::Errc::kClosed, "closed by the peer"});
+  settleLater();  // answers that came whole are still read
+}
+
+void H2Client::onSettled() {
+  if (draining_ && !std::exchange(draining_told_, true)) {
+    owner_.onDraining(*this);
+    if (isClosed()) return;
+  }
+  if (draining_ && activeStreams() == 0)
+    return eof_ ? lost({base::Errc::kClosed, "closed by the peer"}) : close();
+  if (canOpen()) owner_.onAvailable(*this);
+}
+
+}  // namespace
+
+ClientConnection* startH2Client(event::Loop& loop, std::unique_ptr<net::Transport> transport,
+                                const ClientLimits& limits, ClientObserver& observer,
+                                Connected connected) {
+  return new H2Client(loop, std::move(transport), limits, observer, connected);
+}
+
+}  // namespace postern::http

@@ -1,0 +1,312 @@
+// The receiving half of H2Session: events of the frame reader to streams and observers.
+#include "base/check.h"
+#include "codec/h2_writer.h"
+#include "http/h2_session.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace postern::http {
+namespace {
+
+using codec::H2Error;
+using Event = codec::H2FrameReader::Event;
+
+constexpr std::size_t kReadChunkBytes = 64 * 1024;
+constexpr int kReadsPerTurn = 8;                 // then other connections have their turn
+constexpr std::size_t kPauseBytes = 512 * 1024;  // answers nobody takes: stop reading
+constexpr std::int32_t kCreditPerSecond = 200;
+
+ResetReason reasonOf(H2Error code) {
+  switch (code) {
+    case H2Error::kRefusedStream:
+      return ResetReason::kRefused;
+    case H2Error::kProtocol:
+    case H2Error::kInternal:
+    case H2Error::kFlowControl:
+    case H2Error::kFrameSize:
+    case H2Error::kStreamClosed:
+    case H2Error::kCompression:
+      return ResetReason::kProtocol;
+    case H2Error::kEnhanceYourCalm:
+      return ResetReason::kOverflow;
+    default:
+      return ResetReason::kCancel;
+  }
+}
+
+}  // namespace
+
+void H2Session::onReadable() {
+  last_activity_ = loop_.now();
+  refill();
+  readSome();
+}
+
+/// Time brings back what frames without value and resets took.
+void H2Session::refill() {
+  const auto passed =
+      std::chrono::duration_cast<std::chrono::milliseconds>(loop_.now() - refilled_).count();
+  if (passed < 100) return;
+  refilled_ = loop_.now();
+  const std::int64_t seconds_cap = std::min<std::int64_t>(passed, 60'000);
+  reader_.grant(static_cast<std::int32_t>(seconds_cap * kCreditPerSecond / 1000));
+  const auto tokens = static_cast<std::uint32_t>(seconds_cap * options_.resets_per_second / 1000);
+  reset_tokens_ = std::min(options_.resets_burst_max, reset_tokens_ + tokens);
+}
+
+void H2Session::readSome() {
+  for (int i = 0; i < kReadsPerTurn; ++i) {
+    if (isServer() && out_.size() > kPauseBytes) {
+      paused_ = true;
+      return schedule();
+    }
+    const net::IoResult result = transport_->read(in_, kReadChunkBytes);
+    process();
+    if (isClosed()) return;
+    if (result.status == net::IoStatus::kError) return lost(transport_->error());
+    if (result.status == net::IoStatus::kEof) {
+      eof_ = true;
+      return onEof();
+    }
+    if (result.status == net::IoStatus::kAgain || result.bytes < kReadChunkBytes) return;
+  }
+  transport_->resumeRead();
+}
+
+void H2Session::process() {
+  while (!isClosed()) {
+    const Event event = reader_.next(in_);
+    if (event == Event::kNeedMore) return;
+    handle(event);
+  }
+}
+
+void H2Session::handle(Event event) {
+  switch (event) {
+    case Event::kNeedMore:
+      return;
+    case Event::kData:
+      return handleData();
+    case Event::kHeaders:
+      return handleHeaders();
+    case Event::kReset:
+      return handleReset();
+    case Event::kSettings:
+      return handleSettings();
+    case Event::kSettingsAck:
+      return;
+    case Event::kPing:
+      codec::writeH2Ping(out_, reader_.payload(), codec::H2PingKind::kAck);
+      return schedule();
+    case Event::kPingAck:
+      return onPingAck();
+    case Event::kGoAway:
+      return onGoAway(reader_.lastStream(), reader_.code());
+    case Event::kWindowUpdate:
+      return handleWindowUpdate();
+    case Event::kStreamError:
+      if (find(reader_.stream()) == nullptr && past(reader_.stream()) == H2Past::kIdle)
+        return connectionError(reader_.code(), "frame of an idle stream");
+      return streamError(reader_.stream(), reader_.code());
+    case Event::kError:
+      return connectionError(reader_.code(), reader_.text());
+  }
+}
+
+// ---- DATA and windows ----
+
+/// Bytes that no stream keeps: the connection's window opens again.
+void H2Session::discard(std::size_t bytes) {
+  give_back_ += static_cast<std::uint32_t>(bytes);
+  if (give_back_ < options_.connection_window_bytes / 2 || isClosed()) return;
+  codec::writeH2WindowUpdate(out_, 0, give_back_);
+  receive_window_ += std::exchange(give_back_, 0);
+  schedule();
+}
+
+/// Bytes the observer of a stream has taken.
+void H2Session::giveBack(H2Stream& stream, std::size_t bytes) {
+  discard(bytes);
+  if (stream.remote_ended) return;
+  stream.give_back += static_cast<std::uint32_t>(bytes);
+  if (stream.give_back < options_.stream_window_bytes / 2) return;
+  codec::writeH2WindowUpdate(out_, stream.id, stream.give_back);
+  stream.receive_window += std::exchange(stream.give_back, 0);
+  schedule();
+}
+
+void H2Session::handleData() {
+  const std::size_t bytes = reader_.dataBytes();
+  const std::size_t flow = reader_.flowBytes();
+  receive_window_ -= static_cast<std::int64_t>(flow);
+  if (receive_window_ < 0) return connectionError(H2Error::kFlowControl, "connection window");
+  const std::uint32_t id = reader_.stream();
+  H2Stream* stream = find(id);
+  if (stream == nullptr) return handleUnknownData(id, bytes);
+  if (reader_.paddingBytes() > 0) giveBack(*stream, reader_.paddingBytes());
+  stream->receive_window -= static_cast<std::int64_t>(flow);
+  H2Error wrong = H2Error::kNone;
+  if (stream->remote_ended) {
+    wrong = H2Error::kStreamClosed;
+  } else if (stream->receive_window < 0) {
+    wrong = H2Error::kFlowControl;
+  } else if (!isServer() && !stream->head_seen) {
+    wrong = H2Error::kProtocol;
+  } else if (stream->body_left &&
+             (*stream->body_left < bytes || (reader_.endStream() && *stream->body_left != bytes))) {
+    wrong = H2Error::kProtocol;  // RFC 9113 8.1.1
+  }
+  if (wrong != H2Error::kNone) {
+    in_.drain(bytes);
+    discard(bytes);
+    return streamError(id, wrong);
+  }
+  if (stream->body_left) *stream->body_left -= bytes;
+  if (stream->over) {
+    in_.drain(bytes);
+    discard(bytes);
+  } else {
+    stream->in.append(in_, bytes);
+  }
+  if (reader_.endStream()) return remoteEnded(*stream);
+  if (stream->wants_body && !stream->in.empty()) wanted(*stream);
+}
+
+void H2Session::handleUnknownData(std::uint32_t id, std::size_t bytes) {
+  in_.drain(bytes);
+  bytes += reader_.paddingBytes();
+  switch (past(id)) {
+    case H2Past::kIdle:
+      return connectionError(H2Error::kProtocol, "DATA of an idle stream");
+    case H2Past::kClosed:
+    case H2Past::kSkipped:
+      discard(bytes);
+      return streamError(id, H2Error::kStreamClosed);
+    case H2Past::kResetByUs:
+    case H2Past::kForgotten:
+      return discard(bytes);
+  }
+}
+
+void H2Session::remoteEnded(H2Stream& stream) {
+  stream.remote_ended = true;
+  if (stream.local_end_sent && stream.over) {
+    remember(stream.id, false);
+    return closeStream(stream);
+  }
+  if (stream.wants_body) wanted(stream);
+}
+
+/// One piece, the trailers or the end: the answer to one read().
+void H2Session::deliver(H2Stream& stream) {
+  if (stream.over || !stream.wants_body || stream.observer == nullptr) return;
+  if (stream.in.empty() && !stream.remote_ended) return;
+  stream.wants_body = false;
+  StreamObserver& told = *stream.observer;
+  if (stream.in.empty() && stream.trailers_in != nullptr) {
+    HeaderMap trailers = std::move(*stream.trailers_in);
+    stream.trailers_in.reset();
+    if (!isServer()) tellEnded(stream);
+    return told.onTrailers(std::move(trailers));
+  }
+  base::Buffer piece;
+  const std::size_t count = std::min(stream.in.size(), kReadBytes);
+  piece.append(stream.in, count);
+  giveBack(stream, count);
+  const bool last = stream.remote_ended && stream.in.empty() && stream.trailers_in == nullptr;
+  if (last && !isServer()) tellEnded(stream);
+  told.onData(piece, last ? End::kYes : End::kNo);
+}
+
+void H2Session::handleWindowUpdate() {
+  const std::uint32_t id = reader_.stream();
+  const auto increment = static_cast<std::int64_t>(reader_.increment());
+  if (id == 0) {
+    send_window_ += increment;
+    if (send_window_ > codec::kH2WindowMax)
+      return connectionError(H2Error::kFlowControl, "connection window overflow");
+    return schedule();
+  }
+  H2Stream* stream = find(id);
+  if (stream == nullptr) {
+    if (past(id) == H2Past::kIdle)
+      connectionError(H2Error::kProtocol, "WINDOW_UPDATE of an idle stream");
+    return;
+  }
+  stream->send_window += increment;
+  if (stream->send_window > codec::kH2WindowMax) return streamError(id, H2Error::kFlowControl);
+  if (!stream->out.empty()) offer(*stream);
+}
+
+void H2Session::handleSettings() {
+  const codec::H2Settings& settings = reader_.settings();
+  encoder_.setPeerTableSize(settings.header_table_size_smallest);
+  encoder_.setPeerTableSize(settings.header_table_size);
+  const std::int64_t change =
+      static_cast<std::int64_t>(settings.initial_window) - peer_initial_window_;
+  peer_initial_window_ = settings.initial_window;
+  codec::writeH2SettingsAck(out_);
+  schedule();
+  for (auto* table : {&streams_, &unsent_}) {
+    if (change == 0) break;
+    for (auto& stream : *table) {
+      stream->send_window += change;
+      if (stream->send_window > codec::kH2WindowMax)
+        return connectionError(H2Error::kFlowControl, "stream window overflow");
+      if (!stream->out.empty()) offer(*stream);
+    }
+  }
+  onSettings();
+}
+
+// ---- HEADERS and RST_STREAM ----
+
+void H2Session::handleHeaders() {
+  const std::uint32_t id = reader_.stream();
+  H2Stream* stream = find(id);
+  const H2Message kind = isServer()
+                             ? (stream == nullptr ? H2Message::kRequest : H2Message::kTrailers)
+                         : stream != nullptr && stream->head_seen ? H2Message::kTrailers
+                                                                  : H2Message::kResponse;
+  H2HeaderReader fields(kind);
+  // Always decoded: the table of the connection must stay in step.
+  const auto status = decoder_.decode(reader_.block(), fields);
+  if (status == codec::HpackDecoder::Status::kError)
+    return connectionError(H2Error::kCompression, "malformed header block");
+  const bool too_large = status == codec::HpackDecoder::Status::kTooLarge;
+  if (stream == nullptr) return onNewHeaders(id, fields, too_large);
+  if (stream->remote_ended) return streamError(id, H2Error::kStreamClosed);
+  if (reader_.selfDependent()) return streamError(id, H2Error::kProtocol);
+  if (too_large) return streamError(id, H2Error::kEnhanceYourCalm);
+  if (fields.finish() != nullptr) return streamError(id, H2Error::kProtocol);
+  if (kind == H2Message::kResponse) return onResponse(*stream, fields);
+  if (!reader_.endStream() || (stream->body_left && *stream->body_left != 0))
+    return streamError(id, H2Error::kProtocol);
+  if (!stream->over) stream->trailers_in = std::make_unique<HeaderMap>(fields.take());
+  remoteEnded(*stream);
+}
+
+void H2Session::handleReset() {
+  const std::uint32_t id = reader_.stream();
+  H2Stream* stream = find(id);
+  if (stream == nullptr) {
+    if (past(id) == H2Past::kIdle)
+      connectionError(H2Error::kProtocol, "RST_STREAM of an idle stream");
+    return;
+  }
+  if (!isServer() && stream->remote_ended && !stream->over) {
+    // The answer is complete, the rest of the request is not wanted (RFC 9113 8.1).
+    stream->out.clear();
+    stream->trailers_out.reset();
+    stream->local_ended = stream->local_end_sent = true;
+    return;
+  }
+  if (isServer() && !chargeReset()) return;
+  StreamObserver* told = std::exchange(stream->observer, nullptr);
+  remember(id, false);
+  closeStream(*stream);
+  if (told != nullptr) told->onReset(reasonOf(reader_.code()));
+}
+
+}  // namespace postern::http

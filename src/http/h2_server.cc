@@ -1,0 +1,176 @@
+#include "http/h2_server.h"
+
+#include "codec/h2_writer.h"
+#include "http/h2_session.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace postern::http {
+namespace {
+
+using codec::H2Error;
+
+constexpr std::uint32_t kLastStreamMax = 0x7fffffffU;
+constexpr std::string_view kDrainPing = "drain...";
+constexpr std::chrono::seconds kDrainPingTimeout{1};
+constexpr std::chrono::seconds kLingerTimeout{1};
+
+H2Options optionsOf(const ServerLimits& limits) {
+  return {.header_bytes_max = limits.header_bytes_max,
+          .header_count_max = limits.header_count_max,
+          .stream_window_bytes = limits.stream_window_bytes,
+          .connection_window_bytes = limits.connection_window_bytes,
+          .concurrent_streams_max = limits.concurrent_streams_max,
+          .resets_burst_max = limits.resets_burst_max,
+          .resets_per_second = limits.resets_per_second};
+}
+
+class H2Server final : public H2Session, public ServerConnection {
+ public:
+  H2Server(event::Loop& loop, std::unique_ptr<net::Transport> transport, base::Buffer initial,
+           const ServerLimits& limits, ServerObserver& observer)
+      : H2Session(loop, std::move(transport), std::move(initial), Role::kServer, optionsOf(limits)),
+        limits_(limits),
+        owner_(observer),
+        timer_(loop, [this] { onTimer(); }) {
+    begin();
+    timer_.arm(limits_.headers_timeout);
+  }
+
+  // ---- ServerConnection ----
+  net::Transport& transport() override { return *transport_; }
+  void drain() override {
+    if (isClosed() || drain_ != Drain::kNo) return;
+    if (!reader_.begun()) return close();
+    // Two steps (RFC 9113 6.8): requests on their way when the first GOAWAY leaves are still taken.
+    drain_ = Drain::kTold;
+    sendGoAway(kLastStreamMax, H2Error::kNone);
+    codec::writeH2Ping(out_, kDrainPing, codec::H2PingKind::kAsk);
+    timer_.arm(kDrainPingTimeout);
+  }
+  void close() override {
+    if (isClosed()) return;
+    codec::writeH2GoAway(out_, last_peer_stream_, H2Error::kNone, {});
+    transport_->write(out_);
+    shut({base::Errc::kCancelled, "closed"}, ResetReason::kLocal);
+  }
+
+ private:
+  enum class Drain : unsigned char { kNo, kTold, kFinal, kClosing };
+
+  void onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_large) override;
+  void onResponse(H2Stream&, H2HeaderReader&) override {}
+  void onGoAway(std::uint32_t, H2Error) override {
+    peer_leaves_ = true;
+    settleLater();
+  }
+  void onPingAck() override {
+    if (drain_ == Drain::kTold && reader_.payload() == kDrainPing) finishDrain();
+  }
+  void onSettled() override {
+    if (!streams_.empty() || drain_ == Drain::kClosing) return;
+    if (drain_ != Drain::kFinal && !peer_leaves_) return;
+    if (!out_.empty()) return settleWhenWritten();
+    // Closing with unread input would reset the connection under the last answers: the client's end
+    // is waited for.
+    drain_ = Drain::kClosing;
+    transport_->shutdownWrite();
+    timer_.arm(kLingerTimeout);
+  }
+  void onEof() override { lost({base::Errc::kClosed, "closed by the peer"}); }
+  bool isIdle(std::uint32_t id) const override { return id % 2 == 0 || id > last_peer_stream_; }
+  void onGone(base::Error) override {
+    timer_.cancel();
+    owner_.onClosed(*this);
+  }
+  ResetReason lostReason(const H2Stream&) const override { return ResetReason::kConnectionLost; }
+
+  void beginStream(std::uint32_t id, H2HeaderReader& fields);
+  void refuse431(std::uint32_t id);
+  void finishDrain();
+  void onTimer();
+
+  const ServerLimits limits_;
+  ServerObserver& owner_;
+  event::Timer timer_;
+  Drain drain_ = Drain::kNo;
+  bool peer_leaves_ = false;
+};
+
+void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_large) {
+  if (id % 2 == 0) return connectionError(H2Error::kProtocol, "even stream number");
+  if (id <= last_peer_stream_) {
+    switch (past(id)) {
+      case H2Past::kClosed:
+        return connectionError(H2Error::kStreamClosed, "HEADERS of a closed stream");
+      case H2Past::kResetByUs:
+      case H2Past::kForgotten:
+        return;  // trailers that were on their way
+      default:
+        return connectionError(H2Error::kProtocol, "stream number went down");
+    }
+  }
+  if (drain_ == Drain::kFinal || drain_ == Drain::kClosing)
+    return;  // above the last stream told: never processed
+  last_peer_stream_ = id;
+  if (reader_.selfDependent()) return streamError(id, H2Error::kProtocol);
+  if (streams_.size() >= limits_.concurrent_streams_max) {
+    remember(id, !reader_.endStream());
+    return streamError(id, H2Error::kRefusedStream);
+  }
+  if (too_large) return refuse431(id);
+  if (fields.finish() != nullptr ||
+      (reader_.endStream() && fields.contentLength().value_or(0) != 0)) {
+    remember(id, !reader_.endStream());
+    return streamError(id, H2Error::kProtocol);
+  }
+  beginStream(id, fields);
+}
+
+void H2Server::beginStream(std::uint32_t id, H2HeaderReader& fields) {
+  H2Stream& stream = addStream(makeStream(id));
+  stream.remote_ended = reader_.endStream();
+  stream.body_left = fields.contentLength();
+  HeaderMap headers = fields.take();
+  stream.head_request = headers.method() == "HEAD";
+  stream.head_seen = true;
+  const End end = stream.remote_ended ? End::kYes : End::kNo;
+  StreamObserver* chosen = owner_.onStream(*this, stream);
+  if (stream.closed || isClosed()) return;
+  if (chosen != nullptr) stream.observer = chosen;
+  if (stream.observer == nullptr) return stream.reset(ResetReason::kRefused);
+  stream.observer->onHeaders(std::move(headers), end);
+}
+
+void H2Server::refuse431(std::uint32_t id) {
+  H2Stream& stream = addStream(makeStream(id));
+  stream.remote_ended = reader_.endStream();
+  stream.sendHeaders({{":status", "431"}, {"content-length", "0"}}, End::kYes);
+}
+
+void H2Server::finishDrain() {
+  drain_ = Drain::kFinal;
+  sendGoAway(last_peer_stream_, H2Error::kNone);
+  settleLater();
+}
+
+void H2Server::onTimer() {
+  if (drain_ == Drain::kTold) return finishDrain();
+  if (drain_ == Drain::kClosing) return shut({base::Errc::kClosed, "drained"}, ResetReason::kLocal);
+  if (!streams_.empty()) return timer_.arm(limits_.idle_timeout);
+  const auto idle = loop_.now() - last_activity_;
+  const auto limit = !reader_.begun() ? limits_.headers_timeout : limits_.idle_timeout;
+  if (idle < limit) return timer_.arm(limit - idle);
+  connectionError(H2Error::kNone, "idle");
+}
+
+}  // namespace
+
+ServerConnection* startH2Server(event::Loop& loop, std::unique_ptr<net::Transport> transport,
+                                base::Buffer initial, const ServerLimits& limits,
+                                ServerObserver& observer) {
+  return new H2Server(loop, std::move(transport), std::move(initial), limits, observer);
+}
+
+}  // namespace postern::http

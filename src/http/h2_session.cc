@@ -1,0 +1,343 @@
+// Life of a connection and of its streams, and everything that is sent. What is received:
+// h2_receive.cc.
+#include "http/h2_session.h"
+
+#include "base/check.h"
+#include "codec/h2_writer.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace postern::http {
+namespace {
+
+constexpr std::size_t kOutHighBytes = 128 * 1024;   // no more DATA is framed above
+constexpr std::size_t kStreamLowBytes = 16 * 1024;  // below: onWritable
+constexpr std::size_t kWholeBlockBytes = 8 * 1024;  // a block this full is sent without a copy
+constexpr std::uint32_t kResetByUs = 0x80000000U;
+
+codec::H2ReaderLimits readerLimits(const H2Options& options) {
+  return {.block_bytes_max = options.header_bytes_max};
+}
+
+}  // namespace
+
+H2Session::H2Session(event::Loop& loop, std::unique_ptr<net::Transport> transport,
+                     base::Buffer initial, Role role, const H2Options& options)
+    : loop_(loop),
+      transport_(std::move(transport)),
+      in_(std::move(initial)),
+      options_(options),
+      reader_(role, readerLimits(options)),
+      decoder_(options.header_bytes_max, options.header_count_max),
+      last_activity_(loop.now()),
+      role_(role),
+      turn_end_(loop, [this] { endOfTurn(); }),
+      reset_tokens_(options.resets_burst_max),
+      refilled_(loop.now()) {
+  transport_->setObserver(this);
+}
+
+H2Session::~H2Session() = default;
+
+/// Preface and SETTINGS go first; the transport may still be in its handshake.
+void H2Session::begin() {
+  using Id = codec::H2SettingId;
+  const auto list_bytes = static_cast<std::uint32_t>(options_.header_bytes_max);
+  state_ = State::kOpen;
+  if (isServer()) {
+    codec::writeH2Settings(out_, {{Id::kMaxConcurrentStreams, options_.concurrent_streams_max},
+                                  {Id::kInitialWindowSize, options_.stream_window_bytes},
+                                  {Id::kMaxHeaderListSize, list_bytes}});
+  } else {
+    out_.append(codec::kH2Preface);
+    codec::writeH2Settings(out_, {{Id::kEnablePush, 0},
+                                  {Id::kInitialWindowSize, options_.stream_window_bytes},
+                                  {Id::kMaxHeaderListSize, list_bytes}});
+  }
+  if (options_.connection_window_bytes > receive_window_) {
+    const auto more =
+        static_cast<std::uint32_t>(options_.connection_window_bytes - receive_window_);
+    codec::writeH2WindowUpdate(out_, 0, more);
+    receive_window_ += more;
+  }
+  schedule();
+  if (!in_.empty()) transport_->resumeRead();
+}
+
+// ---- streams ----
+
+std::unique_ptr<H2Stream> H2Session::makeStream(std::uint32_t id) {
+  return std::make_unique<H2Stream>(*this, id, peer_initial_window_, options_.stream_window_bytes);
+}
+
+H2Stream& H2Session::addStream(std::unique_ptr<H2Stream> stream) {
+  POSTERN_ASSERT(streams_.empty() || streams_.back()->id < stream->id);
+  streams_.push_back(std::move(stream));
+  return *streams_.back();
+}
+
+H2Stream* H2Session::find(std::uint32_t id) const {
+  auto it =
+      std::lower_bound(streams_.begin(), streams_.end(), id,
+                       [](const auto& each, std::uint32_t number) { return each->id < number; });
+  return it == streams_.end() || (*it)->id != id ? nullptr : it->get();
+}
+
+/// Out of the table; the object stays until the end of the turn.
+void H2Session::closeStream(H2Stream& stream) {
+  if (stream.closed) return;
+  stream.closed = stream.over = true;
+  stream.observer = nullptr;
+  static_cast<base::ListHook<H2ReadyTag>&>(stream).unlink();
+  static_cast<base::ListHook<H2SendTag>&>(stream).unlink();
+  static_cast<base::ListHook<H2WritableTag>&>(stream).unlink();
+  discard(stream.in.size());
+  stream.in.clear();
+  stream.out.clear();
+  auto& table = stream.id == 0 ? unsent_ : streams_;
+  auto it = std::find_if(table.begin(), table.end(),
+                         [&](const auto& each) { return each.get() == &stream; });
+  POSTERN_CHECK(it != table.end());
+  graveyard_.push_back(std::move(*it));
+  table.erase(it);
+  settleLater();
+}
+
+void H2Session::remember(std::uint32_t id, bool reset_by_us) {
+  closed_[closed_count_++ % closed_.size()] = id | (reset_by_us ? kResetByUs : 0U);
+}
+
+H2Past H2Session::past(std::uint32_t id) const {
+  if (isIdle(id)) return H2Past::kIdle;
+  const std::size_t known = std::min(closed_count_, closed_.size());
+  std::uint32_t lowest = 0xffffffffU;
+  for (std::size_t i = 0; i < known; ++i) {
+    const std::uint32_t number = closed_[i] & ~kResetByUs;
+    if (number == id) return (closed_[i] & kResetByUs) != 0 ? H2Past::kResetByUs : H2Past::kClosed;
+    lowest = std::min(lowest, number);
+  }
+  return known == closed_.size() && id < lowest ? H2Past::kForgotten : H2Past::kSkipped;
+}
+
+void H2Session::resetByUs(H2Stream& stream, codec::H2Error code) {
+  if (stream.closed) return;
+  if (stream.id != 0 && !isClosed()) {
+    codec::writeH2Reset(out_, stream.id, code);
+    remember(stream.id, !stream.remote_ended);
+  }
+  closeStream(stream);
+}
+
+void H2Session::streamError(std::uint32_t id, codec::H2Error code) {
+  if (!chargeReset()) return;
+  schedule();
+  H2Stream* stream = find(id);
+  if (stream == nullptr) return codec::writeH2Reset(out_, id, code);
+  StreamObserver* told = std::exchange(stream->observer, nullptr);
+  stream->over = true;
+  resetByUs(*stream, code);
+  if (told != nullptr) told->onReset(ResetReason::kProtocol);
+}
+
+/// Both ends are done with a stream, or the server need not hear the rest of the request.
+void H2Session::localEnded(H2Stream& stream) {
+  stream.local_end_sent = true;
+  if (stream.remote_ended) {
+    if (!isServer() && !stream.over) return;  // the answer is not yet read
+    remember(stream.id, false);
+    closeStream(stream);
+  } else if (isServer()) {
+    resetByUs(stream, codec::H2Error::kNone);  // RFC 9113 8.1
+  }
+}
+
+void H2Session::producerEnded(H2Stream& stream) {
+  if (!isServer()) return;
+  stream.over = true;
+  stream.observer = nullptr;
+}
+
+/// Client: the observer is about to see the end.
+void H2Session::tellEnded(H2Stream& stream) {
+  stream.over = true;
+  stream.observer = nullptr;
+  if (!stream.local_end_sent) return resetByUs(stream, codec::H2Error::kCancel);
+  remember(stream.id, false);
+  closeStream(stream);
+}
+
+// ---- ends ----
+
+void H2Session::sendGoAway(std::uint32_t last_stream, codec::H2Error code, std::string_view debug) {
+  codec::writeH2GoAway(out_, last_stream, code, debug);
+  schedule();
+}
+
+void H2Session::connectionError(codec::H2Error code, const char* text) {
+  if (isClosed()) return;
+  codec::writeH2GoAway(out_, last_peer_stream_, code, text);
+  transport_->write(out_);
+  transport_->shutdownWrite();
+  shut({base::Errc::kProtocol, text}, ResetReason::kProtocol);
+}
+
+void H2Session::shut(base::Error error, std::optional<ResetReason> reason) {
+  if (isClosed()) return;
+  state_ = State::kClosed;
+  transport_->setObserver(nullptr);
+  for (auto* table : {&streams_, &unsent_}) {
+    while (!table->empty()) {
+      H2Stream& stream = *table->back();
+      StreamObserver* told = std::exchange(stream.observer, nullptr);
+      const ResetReason why = reason ? *reason : lostReason(stream);
+      closeStream(stream);
+      if (told != nullptr) told->onReset(why);
+    }
+  }
+  onGone(error);
+  loop_.destroyLater(std::unique_ptr<event::Deferred>(this));
+}
+
+bool H2Session::chargeReset() {
+  if (reset_tokens_ == 0) {
+    connectionError(codec::H2Error::kEnhanceYourCalm, "too many resets");
+    return false;
+  }
+  --reset_tokens_;
+  return true;
+}
+
+// ---- sending ----
+
+void H2Session::writeHeaders(H2Stream& stream, const HeaderMap& headers, End end) {
+  if (stream.id == 0) number(stream);
+  if (stream.closed) return;
+  block_.clear();
+  encodeH2Headers(encoder_, headers, block_);
+  codec::writeH2Headers(out_, stream.id, block_,
+                        end == End::kYes ? unsigned{codec::kH2EndStream} : 0U);
+  schedule();
+  if (end == End::kNo) return;
+  producerEnded(stream);
+  localEnded(stream);
+}
+
+void H2Session::offer(H2Stream& stream) {
+  auto& hook = static_cast<base::ListHook<H2SendTag>&>(stream);
+  if (hook.linked() || !stream.canSendData()) return;
+  sending_.pushBack(stream);
+  schedule();
+}
+
+void H2Session::wanted(H2Stream& stream) {
+  auto& hook = static_cast<base::ListHook<H2ReadyTag>&>(stream);
+  if (hook.linked()) return;
+  ready_.pushBack(stream);
+  schedule();
+}
+
+/// Frames what the windows allow, one frame per stream and round.
+void H2Session::fillOut() {
+  while (out_.size() < kOutHighBytes) {
+    H2Stream* stream = sending_.popFront();
+    if (stream == nullptr) return;
+    if (!writeData(*stream)) {
+      // The connection's window is used up: everything waits for it, in the same order.
+      sending_.pushFront(*stream);
+      return;
+    }
+  }
+}
+
+/// One DATA frame and the end, if it is there. False: the connection's window is used up.
+bool H2Session::writeData(H2Stream& stream) {
+  if (stream.local_end_sent) return true;
+  std::size_t count = stream.out.size();
+  if (count > 0) {
+    if (send_window_ <= 0) return false;
+    const std::int64_t window = std::min(send_window_, stream.send_window);
+    if (window <= 0) return true;  // WINDOW_UPDATE offers it again
+    count = std::min({count, static_cast<std::size_t>(window),
+                      static_cast<std::size_t>(codec::kH2FrameBytesMax)});
+    const std::size_t block = stream.out.front().size();
+    if (block >= kWholeBlockBytes) count = std::min(count, block);
+  }
+  const bool last = count == stream.out.size() && stream.local_ended;
+  const bool end_here = last && stream.trailers_out == nullptr;
+  if (count > 0 || end_here) {
+    codec::writeH2Header(out_, count, codec::H2Type::kData,
+                         end_here ? unsigned{codec::kH2EndStream} : 0U, stream.id);
+    out_.append(stream.out, count);
+    send_window_ -= static_cast<std::int64_t>(count);
+    stream.send_window -= static_cast<std::int64_t>(count);
+    reader_.grant(4);  // the peer answers with WINDOW_UPDATE frames
+  }
+  if (last) {
+    if (stream.trailers_out != nullptr) {
+      block_.clear();
+      encodeH2Headers(encoder_, *stream.trailers_out, block_);
+      codec::writeH2Headers(out_, stream.id, block_, codec::kH2EndStream);
+    }
+    localEnded(stream);
+    return true;
+  }
+  auto& waiting = static_cast<base::ListHook<H2WritableTag>&>(stream);
+  if (stream.full && !stream.local_ended && stream.out.size() < kStreamLowBytes &&
+      !waiting.linked())
+    writable_.pushBack(stream);
+  if (!stream.out.empty() && stream.canSendData()) sending_.pushBack(stream);
+  return true;
+}
+
+void H2Session::flush() {
+  if (write_blocked_) return;
+  for (;;) {
+    fillOut();
+    if (out_.empty()) return;
+    const net::IoResult result = transport_->write(out_);
+    if (result.bytes > 0) last_activity_ = loop_.now();
+    if (result.status == net::IoStatus::kError) {
+      // An answer may have arrived before the peer closed: reading tells.
+      out_.clear();
+      write_blocked_ = true;
+      return transport_->resumeRead();
+    }
+    if (!out_.empty()) {
+      write_blocked_ = true;
+      return;
+    }
+  }
+}
+
+void H2Session::onConnected() {
+  write_blocked_ = false;
+  schedule();
+}
+
+void H2Session::onWritable() {
+  write_blocked_ = false;
+  schedule();
+}
+
+void H2Session::endOfTurn() {
+  graveyard_.clear();
+  if (isClosed()) return;
+  while (H2Stream* stream = ready_.popFront()) {
+    deliver(*stream);
+    if (isClosed()) return;
+  }
+  flush();
+  if (paused_ && out_.size() < kOutHighBytes) {
+    paused_ = false;
+    transport_->resumeRead();
+  }
+  while (H2Stream* stream = writable_.popFront()) {
+    stream->full = false;
+    if (stream->observer != nullptr) stream->observer->onWritable();
+    if (isClosed()) return;
+  }
+  if (std::exchange(settle_, false)) onSettled();
+}
+
+}  // namespace postern::http

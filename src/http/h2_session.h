@@ -1,0 +1,169 @@
+// What both ends of an HTTP/2 connection share (RFC 9113): frames in, streams and their windows,
+// frames out with one flush per turn. Internal to http/: H2Server and H2Client derive from it.
+// Reading never waits for consumers (the windows bound what may come); consumed bytes open the
+// windows again. Upward calls are the last statement of their function.
+#pragma once
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "codec/h2_reader.h"
+#include "codec/hpack.h"
+#include "event/loop.h"
+#include "http/h2_headers.h"
+#include "http/h2_stream.h"
+#include "net/transport.h"
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace postern::http {
+
+struct H2Options {
+  std::size_t header_bytes_max;
+  std::size_t header_count_max;
+  std::uint32_t stream_window_bytes;
+  std::uint32_t connection_window_bytes;
+  std::uint32_t concurrent_streams_max;
+  std::uint32_t resets_burst_max = 200;  // RST_STREAM by the peer, or caused by it
+  std::uint32_t resets_per_second = 100;
+};
+
+/// How a stream number that is not in the table came to be there.
+enum class H2Past : unsigned char { kIdle, kClosed, kResetByUs, kForgotten, kSkipped };
+
+class H2Session : public net::TransportObserver, public event::Deferred {
+ public:
+  using Role = codec::H2FrameReader::Role;
+  H2Session(event::Loop& loop, std::unique_ptr<net::Transport> transport, base::Buffer initial,
+            Role role, const H2Options& options);
+  ~H2Session() override;
+
+  net::Transport& wire() { return *transport_; }
+  const net::Transport& wire() const { return *transport_; }
+
+  // ---- for H2Stream ----
+  bool isServer() const { return role_ == Role::kServer; }
+  void writeHeaders(H2Stream& stream, const HeaderMap& headers, End end);
+  /// The stream has bytes, trailers or an end to send.
+  void offer(H2Stream& stream);
+  /// The observer asked for the next piece.
+  void wanted(H2Stream& stream);
+  /// The producer is done: a server stream is over for its observer.
+  void producerEnded(H2Stream& stream);
+  void resetByUs(H2Stream& stream, codec::H2Error code);
+
+  // ---- net::TransportObserver ----
+  void onConnected() override;
+  void onReadable() override;
+  void onWritable() override;
+  void onError(base::Error error) override { lost(error); }
+
+ protected:
+  /// A header block on a number that is not in the table. The fields are decoded; `too_large`: not
+  /// all of them.
+  virtual void onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_large) = 0;
+  virtual void onResponse(H2Stream& stream, H2HeaderReader& fields) = 0;
+  virtual void onGoAway(std::uint32_t last_stream, codec::H2Error code) = 0;
+  virtual void onSettings() {}
+  virtual void onPingAck() {}
+  /// End of a turn in which streams ended, or draining was asked for.
+  virtual void onSettled() = 0;
+  /// The peer ended its direction.
+  virtual void onEof() = 0;
+  /// Numbers never used so far.
+  virtual bool isIdle(std::uint32_t id) const = 0;
+  /// Client: the stream's first headers are about to be written; gives it a number.
+  virtual void number(H2Stream&) {}
+  /// Told once, after all streams; then the session destroys itself.
+  virtual void onGone(base::Error error) = 0;
+  /// Why streams that are running when the connection breaks are reset.
+  virtual ResetReason lostReason(const H2Stream& stream) const = 0;
+
+  void begin();
+  H2Stream& addStream(std::unique_ptr<H2Stream> stream);
+  std::unique_ptr<H2Stream> makeStream(std::uint32_t id);
+  H2Stream* find(std::uint32_t id) const;
+  void closeStream(H2Stream& stream);
+  void streamError(std::uint32_t id, codec::H2Error code);
+  void connectionError(codec::H2Error code, const char* text);
+  /// Ends everything. Streams learn `reason`, or what lostReason() says.
+  void shut(base::Error error, std::optional<ResetReason> reason);
+  void lost(base::Error error) { shut(error, std::nullopt); }
+  void sendGoAway(std::uint32_t last_stream, codec::H2Error code, std::string_view debug = {});
+  void tellEnded(H2Stream& stream);
+  void remoteEnded(H2Stream& stream);
+  void schedule() { turn_end_.schedule(); }
+  void settleLater() {
+    settle_ = true;
+    schedule();
+  }
+  /// onSettled() again when what is unsent has moved.
+  void settleWhenWritten() { settle_ = true; }
+  /// One token of the reset budget; false: the budget is used up and the connection was closed.
+  bool chargeReset();
+  bool isClosed() const { return state_ == State::kClosed; }
+  H2Past past(std::uint32_t id) const;
+  /// For past(): the number leaves the table, or never entered it.
+  void remember(std::uint32_t id, bool reset_by_us);
+
+  event::Loop& loop_;
+  std::unique_ptr<net::Transport> transport_;
+  base::Buffer in_;
+  base::Buffer out_;
+  const H2Options options_;
+  codec::H2FrameReader reader_;
+  codec::HpackDecoder decoder_;
+  codec::HpackEncoder encoder_;
+  std::vector<std::unique_ptr<H2Stream>> streams_;  // by ascending number
+  std::vector<std::unique_ptr<H2Stream>> unsent_;   // client: opened, request not yet sent
+  base::MonotonicTime last_activity_{};
+  std::uint32_t last_peer_stream_ = 0;  // server: highest number the client used
+  bool eof_ = false;
+
+ private:
+  enum class State : unsigned char { kNew, kOpen, kClosed };
+
+  void readSome();
+  void process();
+  void handle(codec::H2FrameReader::Event event);
+  void handleData();
+  void handleHeaders();
+  void handleReset();
+  void handleSettings();
+  void handleWindowUpdate();
+  void handleUnknownData(std::uint32_t id, std::size_t bytes);
+  void discard(std::size_t bytes);
+  void giveBack(H2Stream& stream, std::size_t bytes);
+  void endOfTurn();
+  void deliver(H2Stream& stream);
+  void flush();
+  void fillOut();
+  bool writeData(H2Stream& stream);
+  void localEnded(H2Stream& stream);
+  void refill();
+
+  const Role role_;
+  event::TurnEnd turn_end_;
+  base::IntrusiveList<H2Stream, H2ReadyTag> ready_;
+  base::IntrusiveList<H2Stream, H2SendTag> sending_;
+  base::IntrusiveList<H2Stream, H2WritableTag> writable_;
+  std::vector<std::unique_ptr<H2Stream>> graveyard_;
+  std::string block_;  // header block being written
+  // The last numbers that left the table; the top bit: reset by us, late frames are expected.
+  std::array<std::uint32_t, 64> closed_{};
+  std::size_t closed_count_ = 0;
+  std::int64_t send_window_ = 65535;
+  std::int64_t receive_window_ = 65535;
+  std::uint32_t give_back_ = 0;
+  std::uint32_t peer_initial_window_ = 65535;
+  std::uint32_t reset_tokens_;
+  base::MonotonicTime refilled_{};
+  State state_ = State::kNew;
+  bool settle_ = false;
+  bool paused_ = false;  // too much unsent: nothing is read
+  bool write_blocked_ = false;
+};
+
+}  // namespace postern::http

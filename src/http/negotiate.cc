@@ -1,0 +1,179 @@
+#include "http/negotiate.h"
+
+#include "base/check.h"
+#include "codec/h2_frame.h"
+#include "http/h1_client.h"
+#include "http/h1_server.h"
+#include "http/h2_client.h"
+#include "http/h2_server.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace postern::http {
+namespace {
+
+constexpr std::size_t kReadChunkBytes = 16 * 1024;
+
+class NegotiatedServer final : public ServerConnection,
+                               public ServerObserver,
+                               public net::TransportObserver,
+                               public event::Deferred {
+ public:
+  NegotiatedServer(event::Loop& loop, std::unique_ptr<net::Transport> transport,
+                   const ServerLimits& limits, ServerObserver& observer)
+      : loop_(loop),
+        transport_(std::move(transport)),
+        limits_(limits),
+        owner_(observer),
+        timer_(loop, [this] { shut(); }) {
+    transport_->setObserver(this);
+    timer_.arm(limits_.headers_timeout);
+  }
+
+  // ---- ServerConnection ----
+  net::Transport& transport() override {
+    return inner_ != nullptr ? inner_->transport() : *transport_;
+  }
+  void drain() override { inner_ != nullptr ? inner_->drain() : shut(); }
+  void close() override { inner_ != nullptr ? inner_->close() : shut(); }
+
+  // ---- ServerObserver ----
+  StreamObserver* onStream(ServerConnection&, Stream& stream) override {
+    return owner_.onStream(*this, stream);
+  }
+  void onClosed(ServerConnection&) override { gone(); }
+
+  // ---- net::TransportObserver ----
+  void onConnected() override {
+    const std::string& alpn = transport_->peer().alpn;
+    if (!alpn.empty()) begin(alpn == "h2" ? Protocol::kHttp2 : Protocol::kHttp1);
+  }
+  void onReadable() override {
+    for (;;) {
+      const net::IoResult result = transport_->read(in_, kReadChunkBytes);
+      const std::size_t have = std::min(in_.size(), codec::kH2Preface.size());
+      if (have > 0 && in_.contiguous(have) != codec::kH2Preface.substr(0, have))
+        return begin(Protocol::kHttp1);
+      if (have == codec::kH2Preface.size()) return begin(Protocol::kHttp2);
+      if (result.status == net::IoStatus::kAgain) return;
+      if (result.status != net::IoStatus::kOk) return shut();
+    }
+  }
+  void onWritable() override {}
+  void onError(base::Error) override { shut(); }
+
+ private:
+  void begin(Protocol protocol) {
+    timer_.cancel();
+    net::Transport& transport = *transport_;
+    inner_ = protocol == Protocol::kHttp2
+                 ? startH2Server(loop_, std::move(transport_), std::move(in_), limits_, *this)
+                 : startH1Server(loop_, std::move(transport_), std::move(in_), limits_, *this);
+    // What came meanwhile has used up its edge of the poller.
+    transport.resumeRead();
+  }
+  void shut() {
+    if (closed_) return;
+    transport_->setObserver(nullptr);
+    gone();
+  }
+  void gone() {
+    if (std::exchange(closed_, true)) return;
+    timer_.cancel();
+    owner_.onClosed(*this);
+    loop_.destroyLater(std::unique_ptr<event::Deferred>(this));
+  }
+
+  event::Loop& loop_;
+  std::unique_ptr<net::Transport> transport_;  // until the protocol is known
+  base::Buffer in_;
+  const ServerLimits limits_;
+  ServerObserver& owner_;
+  event::Timer timer_;
+  ServerConnection* inner_ = nullptr;
+  bool closed_ = false;
+};
+
+class NegotiatedClient final : public ClientConnection,
+                               public ClientObserver,
+                               public net::TransportObserver,
+                               public event::Deferred {
+ public:
+  NegotiatedClient(event::Loop& loop, std::unique_ptr<net::Transport> transport,
+                   const ClientLimits& limits, ClientObserver& observer)
+      : loop_(loop), transport_(std::move(transport)), limits_(limits), owner_(observer) {
+    transport_->setObserver(this);
+  }
+
+  // ---- ClientConnection ----
+  bool canOpen() const override { return inner_ != nullptr && inner_->canOpen(); }
+  Stream& open(StreamObserver& observer) override {
+    POSTERN_CHECK(inner_ != nullptr);
+    return inner_->open(observer);
+  }
+  net::Transport& transport() override {
+    return inner_ != nullptr ? inner_->transport() : *transport_;
+  }
+  std::size_t activeStreams() const override {
+    return inner_ == nullptr ? 0 : inner_->activeStreams();
+  }
+  bool multiplexes() const override { return inner_ != nullptr && inner_->multiplexes(); }
+  void drain() override { inner_ != nullptr ? inner_->drain() : close(); }
+  void close() override {
+    if (inner_ != nullptr) return inner_->close();
+    shut({base::Errc::kCancelled, "closed"});
+  }
+
+  // ---- ClientObserver ----
+  void onConnected(ClientConnection&) override {}
+  void onAvailable(ClientConnection&) override { owner_.onAvailable(*this); }
+  void onDraining(ClientConnection&) override { owner_.onDraining(*this); }
+  void onClosed(ClientConnection&, base::Error error) override { gone(error); }
+
+  // ---- net::TransportObserver ----
+  void onConnected() override {
+    const bool h2 = transport_->peer().alpn == "h2";
+    inner_ = h2 ? startH2Client(loop_, std::move(transport_), limits_, *this, Connected::kYes)
+                : startH1Client(loop_, std::move(transport_), limits_, *this, Connected::kYes);
+    owner_.onConnected(*this);
+  }
+  void onReadable() override {}
+  void onWritable() override {}
+  void onError(base::Error error) override { shut(error); }
+
+ private:
+  void shut(base::Error error) {
+    if (closed_) return;
+    transport_->setObserver(nullptr);
+    gone(error);
+  }
+  void gone(base::Error error) {
+    if (std::exchange(closed_, true)) return;
+    owner_.onClosed(*this, error);
+    loop_.destroyLater(std::unique_ptr<event::Deferred>(this));
+  }
+
+  event::Loop& loop_;
+  std::unique_ptr<net::Transport> transport_;  // until the protocol is known
+  const ClientLimits limits_;
+  ClientObserver& owner_;
+  ClientConnection* inner_ = nullptr;
+  bool closed_ = false;
+};
+
+}  // namespace
+
+ServerConnection* startNegotiatedServer(event::Loop& loop,
+                                        std::unique_ptr<net::Transport> transport,
+                                        const ServerLimits& limits, ServerObserver& observer) {
+  return new NegotiatedServer(loop, std::move(transport), limits, observer);
+}
+
+ClientConnection* startNegotiatedClient(event::Loop& loop,
+                                        std::unique_ptr<net::Transport> transport,
+                                        const ClientLimits& limits, ClientObserver& observer) {
+  return new NegotiatedClient(loop, std::move(transport), limits, observer);
+}
+
+}  // namespace postern::http

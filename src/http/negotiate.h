@@ -1,0 +1,20 @@
+// Connections whose protocol is found out first: by ALPN, on a cleartext server by the client's
+// first bytes. They wrap the connection that is then started and stay its public face. Internal to
+// http/.
+#pragma once
+
+#include "http/client.h"
+#include "http/server.h"
+
+#include <memory>
+
+namespace postern::http {
+
+ServerConnection* startNegotiatedServer(event::Loop& loop,
+                                        std::unique_ptr<net::Transport> transport,
+                                        const ServerLimits& limits, ServerObserver& observer);
+ClientConnection* startNegotiatedClient(event::Loop& loop,
+                                        std::unique_ptr<net::Transport> transport,
+                                        const ClientLimits& limits, ClientObserver& observer);
+
+}  // namespace postern::http
