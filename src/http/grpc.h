@@ -7,6 +7,7 @@
 #include "http/client.h"
 #include "http/server.h"
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,10 +20,11 @@ struct GrpcStatus {
 };
 
 inline constexpr std::size_t kGrpcMessageBytesMax =
-    256 * 1024 * 1024;  // xDS snapshots are large; configurable below
+    64 * 1024 * 1024;  // xDS snapshots are large; the default below
 
 /// One call, either side. send() queues (bounded by the producer: see unsentBytes); closing twice
-/// is harmless.
+/// is harmless. Destroying it ends the call (client: cancelled; server: UNAVAILABLE if it was not
+/// closed) and its callbacks; allowed inside any of them.
 class GrpcStream {
  public:
   virtual ~GrpcStream() = default;
@@ -37,8 +39,9 @@ class GrpcStream {
 struct GrpcCallbacks {
   base::Function<void(std::string_view message)> on_message;
   base::Function<void()> on_half_close;  // server: the client sends no more
-  base::Function<void(GrpcStatus status)>
-      on_close;  // once; nothing follows, the stream may be destroyed
+  // Once, however the call ended (also after the server's own close()); nothing follows, the stream
+  // may be destroyed. Never called inside send() or close().
+  base::Function<void(GrpcStatus status)> on_close;
 };
 
 /// Server: answers calls by full method name "/package.Service/Method"; unknown methods get
@@ -47,8 +50,8 @@ class GrpcServer {
  public:
   struct Options {
     ServerLimits limits;
-    std::shared_ptr<const tls::ServerContext> tls;
-    std::size_t message_bytes_max = 64 * 1024 * 1024;
+    std::shared_ptr<const tls::ServerContext> tls;  // its ALPN list holds "h2"; null: cleartext
+    std::size_t message_bytes_max = kGrpcMessageBytesMax;
   };
   /// Called at the start of a call; the handler keeps the stream and returns callbacks. To refuse:
   /// close with a status.
@@ -57,7 +60,15 @@ class GrpcServer {
   virtual ~GrpcServer() = default;
   static std::unique_ptr<GrpcServer> make(event::Loop& loop, Options options);
   virtual void addMethod(std::string full_name, Method method) = 0;
+  /// Adds a listening socket, TCP or Unix.
   virtual void listen(base::Fd listener) = 0;
+  /// Serves one accepted connection.
+  virtual void serve(base::Fd connection) = 0;
+  /// Replaces the certificate for new connections.
+  virtual void setTls(std::shared_ptr<const tls::ServerContext> tls) = 0;
+  /// Stops accepting; GOAWAY on every connection, which closes when its calls have ended.
+  virtual void drain() = 0;
+  virtual std::size_t connections() const = 0;
 };
 
 /// Client: one HTTP/2 connection per channel, reconnected by the caller (a closed channel stays
@@ -65,16 +76,24 @@ class GrpcServer {
 class GrpcChannel {
  public:
   struct Options {
-    net::Address address;
-    std::string host;
-    std::shared_ptr<const tls::ClientContext> tls;
-    std::size_t message_bytes_max = 64 * 1024 * 1024;
+    net::Address address;                           // TCP or Unix
+    std::string host;                               // :authority, SNI and certificate check
+    std::shared_ptr<const tls::ClientContext> tls;  // its ALPN list holds "h2"; null: cleartext
+    std::chrono::milliseconds connect_timeout{std::chrono::seconds(5)};
+    std::size_t message_bytes_max = kGrpcMessageBytesMax;
   };
   virtual ~GrpcChannel() = default;
+  /// Connects at once. Destroying it ends its calls with UNAVAILABLE.
   static std::unique_ptr<GrpcChannel> make(event::Loop& loop, Options options);
-  /// A bidirectional call (unary too: send once, close, read one message).
+  /// Over an existing transport, connecting or just made by net::connectTransport (a relay).
+  static std::unique_ptr<GrpcChannel> over(event::Loop& loop, Options options,
+                                           std::unique_ptr<net::Transport> transport);
+  /// A bidirectional call (unary too: send once, close, read one message). `metadata` goes into the
+  /// request headers, for example authorization. Never null; on a closed channel on_close follows.
   virtual std::unique_ptr<GrpcStream> call(std::string_view full_name, const HeaderMap& metadata,
                                            GrpcCallbacks callbacks) = 0;
+  /// The connection is lost or draining: calls end with UNAVAILABLE, make a new channel.
+  virtual bool closed() const { return false; }
 };
 
 }  // namespace postern::http
