@@ -61,14 +61,22 @@ struct Snapshot {
   std::set<std::string> changedSince(const Snapshot& before) const;
 };
 
-/// Builds snapshots and remembers parsed objects, so that an unchanged object is parsed once.
+/// Builds snapshots and remembers parsed objects: an object of which only the status changed (our
+/// own writes among them) is the same value as before, and concerns nobody.
 class SnapshotBuilder {
  public:
   std::shared_ptr<const Snapshot> build(const Sources& sources);
 
  private:
   template <class T>
-  using Cache = std::unordered_map<kube::ObjectPtr, List<T>>;
+  struct Parsed {
+    kube::ObjectPtr object;
+    List<T> values;
+  };
+  template <class T>
+  using Cache = std::unordered_map<std::string, Parsed<T>>;  // by "Kind/ns/name"
+  template <class T, class Parse>
+  static List<T> refresh(Cache<T>& cache, const std::vector<kube::ObjectPtr>& objects, Parse parse);
   std::uint64_t version_ = 0;
   Cache<model::Service> services_;
   Cache<model::Slice> slices_;
