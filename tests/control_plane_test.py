@@ -58,7 +58,8 @@ class Cluster:
 
     def start_control(self):
         self.control = self.start(os.path.join(BIN, "postern-control"), "--kubeconfig", self.kubeconfig,
-                                  "--webhook-address", f"127.0.0.1:{free_port()}")
+                                  "--webhook-address", "127.0.0.1:0", "--discovery-address", "127.0.0.1:0",
+                                  "--local-discovery-address", "127.0.0.1:0", "--monitoring-address", "127.0.0.1:0")
 
     def kubectl(self, *arguments, stdin=None, check=False):
         environment = dict(os.environ, KUBECONFIG=self.kubeconfig, HOME=self.folder)

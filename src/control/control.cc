@@ -50,6 +50,7 @@ class ControlImpl final : public Control {
         [this](const std::shared_ptr<const discovery::Snapshot>& snapshot,
                const discovery::Sources& sources) {
           source_.update(snapshot);
+          acceptProxies();
           statuses_->update(snapshot, sources);
         });
     kLog.info("control plane runs in namespace {}: discovery on {} and {}, webhooks on {}",
@@ -94,13 +95,21 @@ class ControlImpl final : public Control {
     xds_.registerAt(*secure_, [this](const http::HeaderMap& headers, xds::Server::Verdict verdict) {
       authenticator_->admit(headers, std::move(verdict));
     });
-    secure_->listen(std::move(secure_listener));
     local_ = http::GrpcServer::make(loop_, {});
     xds_.registerAt(*local_);
-    local_->listen(std::move(local_listener));
+    // Proxies that come before the configuration is read wait in the kernel's queue.
+    waiting_.push_back(std::move(secure_listener));
+    waiting_.push_back(std::move(local_listener));
     monitoring_ = Monitoring::start(loop_, std::move(monitoring_listener), source_,
                                     [this] { return source_.ready(); });
     return {};
+  }
+
+  void acceptProxies() {
+    if (waiting_.empty()) return;
+    secure_->listen(std::move(waiting_[0]));
+    local_->listen(std::move(waiting_[1]));
+    waiting_.clear();
   }
 
   base::ConfigResult<void> serveWebhooks(const tls::KeyPair& root) {
@@ -155,6 +164,7 @@ class ControlImpl final : public Control {
   std::unique_ptr<WebhookServer> webhooks_;
   std::unique_ptr<http::GrpcServer> secure_;
   std::unique_ptr<http::GrpcServer> local_;
+  std::vector<base::Fd> waiting_;  // listeners of secure_ and local_
   std::unique_ptr<Monitoring> monitoring_;
 };
 

@@ -107,7 +107,7 @@ void joinEndpoints(Snapshot& snapshot, const List<model::Slice>& slices) {
     }
   }
   for (const auto& service : snapshot.services) {
-    const std::string key = service->meta.origin.ns + "/" + service->host;
+    const std::string key = endpointsKey(*service);
     if (service->kubernetes) {
       snapshot.endpoints[key] = by_service[service->meta.origin.ns + "/" + service->short_name];
     } else if (!service->selector.empty()) {
@@ -152,6 +152,11 @@ List<T> SnapshotBuilder::refresh(Cache<T>& cache, const std::vector<kube::Object
            std::tie(y.created, y.origin.name, y.origin.ns);
   });
   return out;
+}
+
+std::string endpointsKey(const model::Service& service) {
+  std::string key = service.meta.origin.ns + "/" + service.host;
+  return service.kubernetes ? key : key + "/" + service.meta.origin.name;
 }
 
 std::shared_ptr<const Snapshot> SnapshotBuilder::build(const Sources& sources) {
