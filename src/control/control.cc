@@ -135,11 +135,25 @@ class ControlImpl final : public Control {
     return out;
   }
 
+  /// True for a new mesh beside another one; what is stored may go on changing.
+  bool isSecondMesh(const Json& object) const {
+    const std::string key = kube::keyOf(object);
+    bool other = false;
+    for (const auto& each : meshes_->list()) {
+      if (kube::keyOf(*each) == key) return false;
+      other = true;
+    }
+    return other;
+  }
+
   Verdict validate(const Json& object) const {
     const std::string kind = json::stringAt(object, "kind");
     Verdict out;
     for (const auto& each : model::validate(kind, object)) out.errors.push_back(each.message());
     for (const auto& each : op::validateMesh(kind, object)) out.errors.push_back(each.message());
+    if (kind == "Istio" && isSecondMesh(object)) {
+      out.errors.emplace_back("istio config resource already exists");
+    }
     std::unique_ptr<discovery::SnapshotLookup> lookup;
     if (source_.ready()) {
       lookup = std::make_unique<discovery::SnapshotLookup>(source_.distributor().snapshot());
