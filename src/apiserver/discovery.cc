@@ -202,15 +202,11 @@ std::optional<Document> discover(const Call& call, const Catalog& catalog) {
   if (p.empty()) {
     return reply({{"paths",
                    {"/api", "/api/v1", "/apis", "/healthz", "/livez", "/readyz", "/openapi/v2",
-                    "/version"}}});
+                    "/openapi/v3", "/version"}}});
   }
   if (p[0] == "version") return reply(version());
   if (p[0] == "healthz" || p[0] == "livez" || p[0] == "readyz")
     return Document{200, "text/plain", "ok"};
-  if (p[0] == "openapi" && p.size() == 2 && p[1] == "v2") {
-    // An empty document: clients then leave validation to the server.
-    return Document{200, "application/octet-stream", ""};
-  }
   bool core = p[0] == "api";
   if (!core && p[0] != "apis") return std::nullopt;
   if (p.size() == 1) {

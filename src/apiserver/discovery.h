@@ -1,5 +1,5 @@
-// Discovery: /version, /api, /apis, the resource lists (legacy and aggregated) and the OpenAPI
-// documents. Pure functions over the catalog.
+// Discovery: /version, /api, /apis and the resource lists (legacy and aggregated). Pure functions
+// over the catalog.
 #pragma once
 
 #include "apiserver/call.h"

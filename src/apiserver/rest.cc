@@ -1,6 +1,7 @@
 #include "apiserver/rest.h"
 
 #include "base/strings.h"
+#include "schema/protobuf.h"
 
 #include <algorithm>
 
@@ -32,11 +33,21 @@ std::string dotless(std::string path) {
 }  // namespace
 
 ApiResult<Json> decodeBody(const Call& call) {
+  if (call.request.body.size() > kRequestBytesMax) return failed(tooLarge());
   std::string_view type = call.request.headers.value("content-type");
   type = base::trim(type.substr(0, type.find(';')));
   bool yaml = type == "application/yaml" || type == "application/apply-patch+yaml";
+  if (type == "application/vnd.kubernetes.protobuf") {
+    auto decoded = schema::decodeProtobuf(call.request.body);
+    if (!decoded) {
+      return failed(
+          badRequest("the object provided is unrecognized: " + decoded.error().message()));
+    }
+    return std::move(*decoded);
+  }
   if (!type.empty() && !yaml && type != "application/json" && !type.ends_with("+json")) {
-    return failed(unsupportedMediaType("application/json, application/yaml"));
+    return failed(unsupportedMediaType(
+        "application/json, application/yaml, application/vnd.kubernetes.protobuf"));
   }
   auto parsed = yaml ? json::parseYaml(call.request.body) : json::parse(call.request.body);
   if (!parsed) {

@@ -56,9 +56,6 @@ class Rest {
   /// A call on a stored resource (call->served is set). Subresources that are not about the stored
   /// object are the caller's.
   void handle(std::shared_ptr<Call> call, std::unique_ptr<http::Responder> responder);
-  /// POST of pods/binding and pods/eviction (the latter under the disruption budgets).
-  void bind(const Call& call, std::unique_ptr<http::Responder> responder);
-  void evict(const Call& call, std::unique_ptr<http::Responder> responder);
   /// Stores an object at start-up unless it exists.
   void ensure(const std::string& storage, const std::string& ns, Json object);
 
@@ -92,7 +89,11 @@ class Rest {
   Watches watches_;
 };
 
-/// JSON or YAML by content type; anything else 415.
+/// Larger requests and larger objects are refused with 413, as Kubernetes does.
+inline constexpr std::size_t kRequestBytesMax = 3 * 1024 * 1024;
+inline constexpr std::size_t kObjectBytesMax = 1536 * 1024;
+
+/// JSON, YAML or protobuf by content type; anything else 415.
 ApiResult<Json> decodeBody(const Call& call);
 void respondJson(http::Responder& responder, int status, const Json& body,
                  const std::vector<std::string>& warnings = {});

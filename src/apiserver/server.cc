@@ -2,6 +2,7 @@
 
 #include "apiserver/auth.h"
 #include "apiserver/discovery.h"
+#include "apiserver/openapi.h"
 #include "apiserver/pki.h"
 #include "apiserver/pod_streams.h"
 #include "base/log.h"
@@ -14,7 +15,7 @@
 namespace postern::apiserver {
 namespace {
 
-constexpr std::size_t kBodyBytesMax = 3 * 1024 * 1024;
+constexpr std::size_t kBodyBytesMax = 2 * kRequestBytesMax;  // beyond it, an answer without Status
 
 base::LogComponent& log() {
   static base::LogComponent component("apiserver");
@@ -131,6 +132,7 @@ class ServerImpl final : public Server {
     auto call = std::make_shared<Call>(parseCall(std::move(request)));
     if (!user) return respondFailure(*responder, user.error());
     call->user = std::move(*user);
+    if (auto ok = impersonate(*call); !ok) return respondFailure(*responder, ok.error());
     log().debug("{} {} by {}", call->request.method, call->request.path, call->user.name);
     Attributes a;
     a.verb = call->verb();
@@ -157,9 +159,51 @@ class ServerImpl final : public Server {
     route(std::move(call), std::move(responder));
   }
 
+  /// `kubectl --as`: the call becomes that user's, if the caller may speak for them.
+  ApiResult<bool> impersonate(Call& call) const {
+    const http::HeaderMap& headers = call.request.headers;
+    const std::string name(headers.value("impersonate-user"));
+    if (name.empty()) {
+      if (!headers.has("impersonate-group")) return true;
+      return failed(badRequest("requested [impersonate-group] without impersonating a user"));
+    }
+    User user{.name = name, .uid = "", .groups = {}, .extra = Json::object()};
+    headers.each([&](std::string_view field, std::string_view value) {
+      if (field == "impersonate-group") user.groups.emplace_back(value);
+    });
+    Attributes a;
+    a.verb = "impersonate";
+    a.resource = "users";
+    a.name = name;
+    constexpr std::string_view kAccount = "system:serviceaccount:";
+    if (name.starts_with(kAccount)) {
+      const std::size_t colon = name.find(':', kAccount.size());
+      if (colon == std::string::npos) return failed(badRequest("malformed user " + name));
+      a.resource = "serviceaccounts";
+      a.ns = name.substr(kAccount.size(), colon - kAccount.size());
+      a.name = name.substr(colon + 1);
+      if (user.groups.empty())
+        user.groups = {"system:serviceaccounts", "system:serviceaccounts:" + a.ns};
+    }
+    if (!auth_.authorize(call.user, a)) return failed(Auth::refusal(call.user, a));
+    for (const std::string& group : user.groups) {
+      if (group.starts_with("system:serviceaccounts")) continue;
+      Attributes of_group;
+      of_group.verb = "impersonate";
+      of_group.resource = "groups";
+      of_group.name = group;
+      if (!auth_.authorize(call.user, of_group)) return failed(Auth::refusal(call.user, of_group));
+    }
+    user.groups.emplace_back("system:authenticated");
+    call.user = std::move(user);
+    return true;
+  }
+
   void route(std::shared_ptr<Call> call, std::unique_ptr<http::Responder> responder) {
     if (!call->is_resource) {
-      auto document = call->request.method == "GET" ? discover(*call, catalog_) : std::nullopt;
+      const bool get = call->request.method == "GET";
+      auto document = get ? discover(*call, catalog_) : std::nullopt;
+      if (get && !document) document = openapi_.answer(*call, catalog_);
       if (!document) return plainNotFound(*responder);
       return responder->respond(document->status, {{"content-type", document->content_type}},
                                 std::move(document->body));
@@ -201,16 +245,6 @@ class ServerImpl final : public Server {
       forward(*call, std::move(responder));
       return true;
     }
-    if (kind.storage == "/pods" && (call->sub == "binding" || call->sub == "eviction")) {
-      if (call->request.method != "POST") {
-        respondFailure(*responder, methodNotAllowed());
-      } else if (call->sub == "binding") {
-        rest_.bind(*call, std::move(responder));
-      } else {
-        rest_.evict(*call, std::move(responder));
-      }
-      return true;
-    }
     if (kind.storage == "/serviceaccounts" && call->sub == "token") {
       auto body = decodeBody(*call);
       auto token = body ? auth_.issueToken(*call, std::move(*body)) : body;
@@ -244,6 +278,7 @@ class ServerImpl final : public Server {
   Pki pki_;
   std::unique_ptr<store::Store> store_;
   Catalog catalog_;
+  OpenApi openapi_;
   Auth auth_;
   Webhooks webhooks_;
   Rest rest_;

@@ -78,6 +78,10 @@ Failure unsupportedMediaType(const std::string& accepted) {
               accepted,
           Json::object()};
 }
+Failure tooLarge() {
+  return {413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728", Json()};
+}
+
 Failure expired(std::string message) { return {410, "Expired", std::move(message), nullptr}; }
 Failure internal(std::string message) {
   return {500, "InternalError", "Internal error occurred: " + message, nullptr};

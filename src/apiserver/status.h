@@ -45,6 +45,7 @@ Failure invalid(const schema::Kind& kind, const std::string& name,
                 const std::vector<schema::Cause>& causes);
 Failure unprocessable();
 Failure unsupportedMediaType(const std::string& accepted);
+Failure tooLarge();
 Failure expired(std::string message);
 Failure internal(std::string message);
 

@@ -3,6 +3,7 @@
 #include "apiserver/patch.h"
 #include "apiserver/rest.h"
 #include "base/strings.h"
+#include "schema/types.h"
 
 #include <algorithm>
 
@@ -80,6 +81,38 @@ ApiResult<Json> withScale(const Call& call, const Json& current, const Json& sca
   }
   *at = count;
   return out;
+}
+
+/// Unknown fields, already removed: an error under Strict, else warnings (unless ignored).
+ApiResult<bool> reportUnknown(Write& w, const std::vector<std::string>& unknown) {
+  const std::string mode = w.call->parameter("fieldValidation");
+  if (!unknown.empty() && mode == "Strict") {
+    std::string text;
+    for (const std::string& path : unknown) {
+      text += (text.empty() ? "" : ", ") + std::string("unknown field \"") + path + "\"";
+    }
+    return failed(badRequest(w.kind().kind + " in version \"" + w.call->version +
+                             "\" cannot be handled as a " + w.kind().kind +
+                             ": strict decoding error: " + text));
+  }
+  if (mode != "Ignore") {
+    for (const std::string& path : unknown) w.warnings.push_back("unknown field \"" + path + "\"");
+  }
+  return true;
+}
+
+/// Fields and value types of a built-in kind, in the version the client speaks.
+ApiResult<bool> checkBuiltinType(Write& w) {
+  if (w.kind().custom || w.call->sub == "scale") return true;
+  const std::string version = w.kind().apiVersion(w.call->version);
+  const schema::Type* type = schema::builtinType(version, w.kind().kind);
+  if (type == nullptr) return true;
+  schema::TypeCheck check = schema::checkType(w.object, *type);
+  if (check.wrong) {
+    return failed(badRequest(w.kind().kind + " in version \"" + w.call->version +
+                             "\" cannot be handled as a " + w.kind().kind + ": " + *check.wrong));
+  }
+  return reportUnknown(w, check.unknown);
 }
 
 Json withoutBookkeeping(Json object) {
@@ -230,6 +263,7 @@ void Rest::run(WritePtr write) {
   auto computed = write->compute(*write, write->old.get());
   if (!computed) return fail(computed.error());
   write->object = std::move(*computed);
+  if (auto ok = checkBuiltinType(*write); !ok) return fail(ok.error());
   if (auto ok = prepare(*write); !ok) return fail(ok.error());
   admission_.mutate(write, [this, write](ApiResult<bool> mutated) {
     if (!mutated) return respondFailure(*write->responder, mutated.error());
@@ -334,7 +368,6 @@ ApiResult<bool> Rest::prepare(Write& w) {
 }
 
 ApiResult<bool> Rest::check(Write& w) {
-  std::string mode = w.call->parameter("fieldValidation");
   if (!w.kind().custom) {
     applyBuiltinDefaults(w.kind(), w.object);  // for what webhooks added
     auto causes = validateBuiltin(w.kind(), w.object, w.old.get());
@@ -345,19 +378,7 @@ ApiResult<bool> Rest::check(Write& w) {
   const ServedVersion* v = w.call->served->version(w.call->version);
   if (v != nullptr && v->schema.is_object()) {
     auto unknown = schema::prune(w.object, v->schema);
-    if (!unknown.empty() && mode == "Strict") {
-      std::string text;
-      for (const std::string& path : unknown) {
-        text += (text.empty() ? "" : ", ") + std::string("unknown field \"") + path + "\"";
-      }
-      return failed(badRequest(w.kind().kind + " in version \"" + w.call->version +
-                               "\" cannot be handled as a " + w.kind().kind +
-                               ": strict decoding error: " + text));
-    }
-    if (mode != "Ignore") {
-      for (const std::string& path : unknown)
-        w.warnings.push_back("unknown field \"" + path + "\"");
-    }
+    if (auto ok = reportUnknown(w, unknown); !ok) return ok;
     schema::applyDefaults(w.object, v->schema);
     auto causes = schema::validate(w.object, v->schema);
     if (!causes.empty()) return failed(invalid(w.kind(), w.name, causes));
@@ -419,6 +440,11 @@ void Rest::commit(WritePtr write) {
     }
   }
   trackUpdate(w.old.get(), w.object, w.call->fieldManager(), w.call->sub, formatTime(now()));
+  if (json::dump(w.object).size() > kObjectBytesMax) {
+    Failure failure = tooLarge();
+    failure.message = "etcdserver: request is too large";
+    return respondFailure(*w.responder, failure);
+  }
   if (w.dry_run) return finish(write, w.object);
   auto stored = store_.put(w.kind().storage, w.call->ns, w.name, w.object);
   if (!stored) return respondFailure(*w.responder, internal(stored.error().message()));

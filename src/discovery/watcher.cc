@@ -52,8 +52,7 @@ struct Watcher::Shared : std::enable_shared_from_this<Watcher::Shared> {
         return;
       }
     }
-    const Sources sources = collect();
-    on_snapshot(builder.build(sources), sources);
+    on_snapshot(builder.build(collect()));
   }
 
   Sources collect() const {

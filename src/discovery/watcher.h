@@ -15,8 +15,7 @@ namespace postern::discovery {
 
 class Watcher {
  public:
-  /// `sources` are the objects the snapshot was made of.
-  using OnSnapshot = std::function<void(std::shared_ptr<const Snapshot>, const Sources& sources)>;
+  using OnSnapshot = std::function<void(std::shared_ptr<const Snapshot>)>;
   /// The first snapshot comes when every informer is synced.
   Watcher(event::Loop& loop, kube::Client& client, OnSnapshot on_snapshot,
           std::chrono::milliseconds debounce = std::chrono::milliseconds(5));

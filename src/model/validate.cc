@@ -393,4 +393,82 @@ std::vector<base::ConfigError> validate(std::string_view kind, const Json& objec
   return check.take();
 }
 
+namespace {
+
+void warnVirtualService(const Json& object, const Lookup* lookup,
+                        std::vector<base::ConfigError>& out) {
+  const VirtualService vs = parseVirtualService(object, "cluster.local");
+  for (std::size_t i = 0; lookup != nullptr && i < vs.gateways.size(); ++i) {
+    const std::string& name = vs.gateways[i];
+    const auto slash = name.find('/');
+    if (name == "mesh" || slash == std::string::npos) continue;
+    const std::string_view view = name;
+    if (!lookup->hasGateway(view.substr(0, slash), view.substr(slash + 1))) {
+      out.push_back({indexed("spec.gateways", i), "gateway " + name + " not found"});
+    }
+  }
+  bool caught = false;
+  for (const HttpRule& rule : vs.http) {
+    if (caught) {
+      out.push_back({rule.path, "rule is not used: an earlier rule matches every request"});
+    }
+    caught = caught || rule.matches.empty();
+    for (std::size_t i = 0; lookup != nullptr && i < rule.destinations.size(); ++i) {
+      const std::string& host = rule.destinations[i].destination.host;
+      if (!lookup->hasHost(host)) {
+        out.push_back({indexed(rule.path + ".route", i) + ".destination.host",
+                       "host " + host + " not found"});
+      }
+    }
+  }
+  std::size_t index = 0;
+  for (const Json& rule : items(at(at(object, "spec"), "http"))) {
+    const std::string path = indexed("spec.http", index++);
+    for (const char* key : {"mirror", "mirrors", "corsPolicy", "delegate"}) {
+      if (!at(rule, key).is_null()) {
+        out.push_back({path + "." + key, "not implemented yet, has no effect"});
+      }
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<base::ConfigError> warnings(std::string_view kind, const Json& object,
+                                        const Lookup* lookup) {
+  std::vector<base::ConfigError> out;
+  const Json& spec = at(object, "spec");
+  if (kind == "VirtualService") warnVirtualService(object, lookup, out);
+  if (kind == "Gateway") {
+    std::size_t index = 0;
+    for (const Json& server : items(at(spec, "servers"))) {
+      const std::string path = indexed("spec.servers", index++);
+      const Json& tls = at(server, "tls");
+      const std::string mode = text(tls, "mode");
+      const bool terminates = tls.is_object() && !fields::truth(at(tls, "httpsRedirect"));
+      if (terminates) {
+        out.push_back({path + ".tls", "TLS is not implemented yet, the server is not opened"});
+      }
+    }
+  }
+  if (kind == "DestinationRule") {
+    const Json& policy = at(spec, "trafficPolicy");
+    for (const char* key : {"tls", "outlierDetection", "tunnel", "proxyProtocol", "retryBudget"}) {
+      if (!at(policy, key).is_null()) {
+        out.push_back(
+            {std::string("spec.trafficPolicy.") + key, "not implemented yet, has no effect"});
+      }
+    }
+    if (!at(at(policy, "loadBalancer"), "consistentHash").is_null()) {
+      out.push_back(
+          {"spec.trafficPolicy.loadBalancer.consistentHash", "not implemented yet, has no effect"});
+    }
+    const std::string host = parseDestinationRule(object, "cluster.local").host;
+    if (lookup != nullptr && !host.starts_with("*") && !lookup->hasHost(host)) {
+      out.push_back({"spec.host", "host " + host + " not found"});
+    }
+  }
+  return out;
+}
+
 }  // namespace postern::model

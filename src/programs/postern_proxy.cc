@@ -1,12 +1,9 @@
 // postern-proxy: serves the static resources of an Envoy bootstrap.
-#include "api/message.h"
 #include "base/log.h"
-#include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "event/loop.h"
 #include "http/server.h"
 #include "json/json.h"
-#include "proxy/config_build.h"
-#include "proxy/config_store.h"
+#include "proxy/config.h"
 #include "proxy/worker.h"
 
 #include <nlohmann/json.hpp>
@@ -61,39 +58,26 @@ base::ConfigResult<std::unique_ptr<http::Server>> startAdmin(event::Loop& loop,
   return server;
 }
 
-int fail(const base::ConfigError& error) {
-  std::fprintf(stderr, "postern-proxy: %s\n", error.message().c_str());
-  return 1;
-}
-
-int serve(const envoy::config::bootstrap::v3::Bootstrap& bootstrap, bool validate) {
+int serve(std::shared_ptr<const proxy::Config> config) {
   event::Loop::blockSignals({SIGTERM, SIGINT});
-  proxy::Stats stats;
   event::Loop loop;
-  proxy::Worker worker(loop, stats.makeStore());
-  proxy::ConfigStore::Options options;
-  options.bind = !validate;
-  proxy::ConfigStore store(
-      loop, stats.makeStore(), options,
-      [&](std::shared_ptr<const proxy::Snapshot> snapshot) { worker.update(std::move(snapshot)); },
-      nullptr);
-  if (auto added = store.addStatic(bootstrap); !added) return fail(added.error());
-  if (validate) {
-    std::printf("configuration OK\n");
-    return 0;
+  proxy::Worker worker(loop, config);
+  if (auto started = worker.start(); !started) {
+    std::fprintf(stderr, "postern-proxy: %s\n", started.error().message().c_str());
+    return 1;
   }
-  store.expect({}, {});
   std::unique_ptr<http::Server> admin;
-  if (bootstrap.admin().has_address()) {
-    auto address = proxy::readAddress(bootstrap.admin().address(), "admin.address");
-    if (!address) return fail(address.error());
-    auto server = startAdmin(loop, *address);
-    if (!server) return fail(server.error());
+  if (config->admin) {
+    auto server = startAdmin(loop, *config->admin);
+    if (!server) {
+      std::fprintf(stderr, "postern-proxy: %s\n", server.error().message().c_str());
+      return 1;
+    }
     admin = std::move(*server);
   }
   event::Timer drained(loop, [&] { loop.stop(); });
   event::Loop::SignalWatch signals(loop, {SIGTERM, SIGINT}, [&](int) {
-    worker.stopListening(proxy::Worker::Drain::kYes);
+    worker.stopListening();
     drained.arm(std::chrono::seconds(worker.connections() == 0 ? 0 : 5));
   });
   loop.run();
@@ -126,7 +110,14 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "postern-proxy: %s\n", parsed.error().message().c_str());
     return 1;
   }
-  envoy::config::bootstrap::v3::Bootstrap bootstrap;
-  if (auto read = api::fromJson(*parsed, bootstrap); !read) return fail(read.error());
-  return serve(bootstrap, arguments.validate);
+  auto config = proxy::buildConfig(*parsed);
+  if (!config) {
+    std::fprintf(stderr, "postern-proxy: %s\n", config.error().message().c_str());
+    return 1;
+  }
+  if (arguments.validate) {
+    std::printf("configuration OK\n");
+    return 0;
+  }
+  return serve(std::move(*config));
 }
