@@ -71,12 +71,12 @@ int run(int argc, char** argv) {
   GlobalFlags flags;
   addGlobalFlags(app, context, flags);
   addLifeCommands(app, context);
-  // addInstallCommands(app, context);
-  // addDemoCommands(app, context);
+  addInstallCommands(app, context);
+  addDemoCommands(app, context);
   app.add_subcommand("version", "print the version")->callback([&context] {
     context.action = [&context] { return versionCommand(context); };
   });
-  // addCompletionCommand(app, context);
+  addCompletionCommand(app, context);
   addDaemonCommands(app, context);
   try {
     app.parse(argc, argv);

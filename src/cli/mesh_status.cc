@@ -12,7 +12,9 @@ namespace {
 
 using json::Json;
 
-/// "[a b]" of an array of strings.
+constexpr const char* kHostPortsAnnotation = "postern.dev/host-ports";
+
+/// "a b" of an array of strings.
 std::string words(const Json* list) {
   std::string out;
   if (list == nullptr || !list->is_array()) return out;
@@ -20,6 +22,16 @@ std::string words(const Json* list) {
     if (each.is_string()) out += (out.empty() ? "" : " ") + each.get<std::string>();
   }
   return out;
+}
+
+/// What the host could not give as asked: written by the node as an annotation.
+Json hostPorts(const Json& service) {
+  const Json* annotations = json::find(service, "metadata.annotations");
+  if (annotations == nullptr || !annotations->is_object()) return {};
+  const auto found = annotations->find(kHostPortsAnnotation);
+  if (found == annotations->end() || !found->is_string()) return {};
+  auto value = json::parse(found->get<std::string>());
+  return value ? *value : *found;
 }
 
 Json loadBalancers(const Json& services) {
@@ -39,15 +51,7 @@ Json loadBalancers(const Json& services) {
                   {"name", json::stringAt(service, "metadata.name")},
                   {"addresses", std::move(addresses)},
                   {"ports", std::move(ports)}};
-    // What the host could not give as asked: written by the node, with the sysctl that helps.
-    const Json* annotations = json::find(service, "metadata.annotations");
-    if (annotations != nullptr && annotations->is_object()) {
-      const auto found = annotations->find("postern.dev/host-ports");
-      if (found != annotations->end() && found->is_string()) {
-        auto value = json::parse(found->get<std::string>());
-        entry["hostPorts"] = value ? *value : *found;
-      }
-    }
+    if (Json moved = hostPorts(service); !moved.is_null()) entry["hostPorts"] = std::move(moved);
     out.push_back(std::move(entry));
   }
   return out;
@@ -104,6 +108,12 @@ void printMeshStatus(const Json& status) {
     fmt::print("{:<14} {}/{}: {}\n", "host ports", json::stringAt(each, "namespace"),
                json::stringAt(each, "name"), json::dump(each["hostPorts"]));
   }
+}
+
+int hostPort(const Json& service, int port) {
+  const Json moved = hostPorts(service);
+  if (!moved.is_object()) return port;
+  return static_cast<int>(json::integerAt(moved, std::to_string(port), port));
 }
 
 }  // namespace postern::cli

@@ -63,6 +63,7 @@ ImageMap::ImageMap(std::string programs_dir) : programs_dir_(std::move(programs_
   add("*echoserver*", "postern-demo", {"echo"});
   add("*allspark*", "postern-demo", {"allspark"});
   add("*httpbin*", "postern-demo", {"httpbin"});
+  add("*postern-demo*", "postern-demo", {});
 }
 
 base::ConfigResult<void> ImageMap::addYaml(std::string_view text) {
