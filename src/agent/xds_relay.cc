@@ -2,7 +2,6 @@
 
 #include "agent/bootstrap.h"
 #include "base/log.h"
-#include "base/strings.h"
 #include "http/grpc.h"
 #include "net/socket.h"
 
@@ -165,7 +164,8 @@ void Pair::connect(const net::Address& address) {
       return finish({kUnavailable, context.error().message()});
     }
     channel.tls = *context;
-    metadata.add("authorization", "Bearer " + std::string(base::trim(*token)));
+    while (!token->empty() && (token->back() == '\n' || token->back() == ' ')) token->pop_back();
+    metadata.add("authorization", "Bearer " + *token);
   }
   channel_ = http::GrpcChannel::make(relay_.loop, std::move(channel));
   http::GrpcCallbacks callbacks;

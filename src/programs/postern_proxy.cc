@@ -1,4 +1,5 @@
 // postern-proxy: serves the static resources of an Envoy bootstrap.
+#include "agent/agent.h"
 #include "base/log.h"
 #include "event/loop.h"
 #include "http/server.h"
@@ -13,6 +14,8 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace {
 
@@ -87,6 +90,10 @@ int serve(std::shared_ptr<const proxy::Config> config) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && agent::isAgentCommand(argv[1])) {
+    const std::vector<std::string_view> words(argv + 1, argv + argc);
+    return agent::run(words);
+  }
   Arguments arguments;
   if (!parseArguments(argc, argv, arguments)) {
     std::fprintf(stderr,
