@@ -58,7 +58,8 @@ class Cluster:
 
     def start_control(self):
         self.control = self.start(os.path.join(BIN, "postern-control"), "--kubeconfig", self.kubeconfig,
-                                  "--webhook-address", f"127.0.0.1:{free_port()}")
+                                  "--webhook-address", "127.0.0.1:0", "--discovery-address", "127.0.0.1:0",
+                                  "--local-discovery-address", "127.0.0.1:0", "--monitoring-address", "127.0.0.1:0")
 
     def kubectl(self, *arguments, stdin=None, check=False):
         environment = dict(os.environ, KUBECONFIG=self.kubeconfig, HOME=self.folder)
@@ -119,6 +120,26 @@ def test_edit_of_the_mesh_takes_effect(cluster):
     assert cluster.kubectl(*mode) == "REGISTRY_ONLY"
 
 
+def test_edits_of_gateways_take_effect(cluster):
+    def patch(text):
+        cluster.kubectl("-n", "istio-system", "patch", "istio", "mesh", "--type=merge", "-p", text, check=True)
+
+    ports = ("-n", "istio-system", "get", "service", "istio-ingressgateway", "-o", "jsonpath={.spec.ports[*].port}")
+    assert cluster.kubectl(*ports) == "15020 80 443 15443", cluster.kubectl(*ports)
+    patch('{"spec":{"gateways":{"ingress":{"ports":[{"name":"http2","port":80,"protocol":"TCP","targetPort":8080}]}}}}')
+    cluster.eventually(lambda: cluster.kubectl(*ports) == "80")
+    labels = cluster.kubectl("-n", "istio-system", "get", "deployment", "istio-ingressgateway", "-o",
+                             "jsonpath={.spec.template.metadata.labels.istio} {.spec.template.metadata.labels.gateway-name}")
+    assert labels == "ingressgateway istio-ingressgateway", labels
+    patch('{"spec":{"gateways":{"egress":{"enabled":false}}}}')
+    cluster.eventually(lambda: not cluster.kubectl("-n", "istio-system", "get", "meshgateway", "istio-egressgateway"))
+    cluster.eventually(lambda: not cluster.kubectl("-n", "istio-system", "get", "deployment", "istio-egressgateway"))
+    patch('{"spec":{"gateways":{"egress":{"enabled":true}}}}')
+    cluster.eventually(lambda: cluster.kubectl("-n", "istio-system", "get", "deployment", "istio-egressgateway"))
+    config = cluster.kubectl("-n", "istio-system", "get", "configmap", "istio", "-o", "jsonpath={.data.mesh}")
+    assert "mode: REGISTRY_ONLY" in config, config
+
+
 def test_own_gateway_in_its_namespace(cluster):
     cluster.kubectl("apply", "-f", "-", stdin=GATEWAY % "edge", check=True)
     cluster.eventually(lambda: cluster.kubectl("-n", "default", "get", "deployment", "edge"))
@@ -126,6 +147,8 @@ def test_own_gateway_in_its_namespace(cluster):
                                          "-o", "json", check=True))
     assert sorted(o["kind"] for o in objects["items"]) == [
         "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service"], objects
+    lines = cluster.kubectl("-n", "default", "get", "meshgateways", "edge", check=True).splitlines()
+    assert lines[0].split("  ")[0] == "NAME" and "SERVICE TYPE" in lines[0] and "INGRESS IPS" in lines[0], lines
 
 
 def test_scale_is_left_alone(cluster):
@@ -148,6 +171,16 @@ def test_kill_nine_loses_nothing(cluster):
     # The control plane reconnects by itself and takes up what comes.
     cluster.kubectl("apply", "-f", "-", stdin=GATEWAY % "late", check=True)
     cluster.eventually(lambda: cluster.kubectl("-n", "default", "get", "service", "late"), 40)
+
+
+def test_deleting_the_mesh_removes_its_gateways_only(cluster):
+    cluster.kubectl("-n", "istio-system", "delete", "istio", "mesh", "--timeout=20s", check=True)
+    for kind in ("meshgateway", "deployment", "service", "hpa", "pdb", "role", "rolebinding"):
+        cluster.eventually(lambda: "istio-ingressgateway" not in cluster.kubectl("-n", "istio-system", "get", kind, "-o", "name"))
+    cluster.eventually(lambda: not cluster.kubectl("-n", "istio-system", "get", "configmap", "istio"))
+    assert cluster.kubectl("-n", "default", "get", "deployment", "edge")
+    cluster.kubectl("-n", "default", "delete", "meshgateway", "edge", "--timeout=20s", check=True)
+    cluster.eventually(lambda: not cluster.kubectl("-n", "default", "get", "service", "edge"))
 
 
 def test_schemas_refuse_wrong_types_and_unknown_fields(cluster):

@@ -190,6 +190,23 @@ void erase(Json& at, const Path& path, std::size_t depth) {
   }
 }
 
+bool below(const std::set<Path>& paths, const Path& prefix) {
+  auto it = paths.lower_bound(prefix);
+  return it != paths.end() && it->size() >= prefix.size() &&
+         std::equal(prefix.begin(), prefix.end(), it->begin());
+}
+
+/// What goes with a field that its applier no longer names: the list item it is in, when nobody
+/// owns any of it (the item's defaulted fields belong to nobody), else the field.
+Path removal(const Path& path, const std::set<Path>& mine, const std::set<Path>& others) {
+  for (std::size_t size = 1; size < path.size(); ++size) {
+    if (!path[size - 1].starts_with("k:")) continue;
+    Path item(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(size));
+    if (!below(mine, item) && !below(others, item)) return item;
+  }
+  return path;
+}
+
 Json entry(const std::string& manager, const char* operation, const std::string& api_version,
            const std::string& subresource, const std::set<Path>& paths) {
   Json e = {{"manager", manager},
@@ -263,7 +280,8 @@ ApiResult<Json> applyPatch(const Json& live, const Json& config, const std::stri
     if (live.is_object()) assign(merged, path, value);
   }
   for (const Path& path : before) {
-    if (!mine.contains(path) && !others.contains(path)) erase(merged, path, 0);
+    if (mine.contains(path) || others.contains(path)) continue;
+    erase(merged, removal(path, mine, others), 0);
   }
   kept.push_back(entry(manager, "Apply", json::stringAt(config, "apiVersion"), subresource, mine));
   merged["metadata"]["managedFields"] = std::move(kept);

@@ -2,7 +2,6 @@
 
 #include "apiserver/exchange.h"
 #include "base/strings.h"
-#include "net/socket.h"
 
 #include <optional>
 #include <utility>
@@ -123,19 +122,6 @@ Failure logFailure(int status, std::string text) {
   return internal(std::move(text));
 }
 
-class NodeSocket final : public NodeConnector {
- public:
-  NodeSocket(event::Loop& loop, std::string path) : loop_(loop), path_(std::move(path)) {}
-  void connect(
-      base::Function<void(base::Result<std::unique_ptr<net::Transport>>)> callback) override {
-    callback(net::connectTransport(loop_, net::Address::unixPath(path_)));
-  }
-
- private:
-  event::Loop& loop_;
-  const std::string path_;
-};
-
 }  // namespace
 
 bool isPodStream(const Call& call) {
@@ -193,10 +179,6 @@ void forwardToNode(event::Loop& loop, NodeConnector& node, const Call& call, std
     exchangeForward(loop, std::move(*transport), std::move(*sent), std::move(*kept),
                     log ? ErrorAnswer(logFailure) : ErrorAnswer());
   });
-}
-
-std::unique_ptr<NodeConnector> connectNodeSocket(event::Loop& loop, std::string path) {
-  return std::make_unique<NodeSocket>(loop, std::move(path));
 }
 
 }  // namespace postern::apiserver

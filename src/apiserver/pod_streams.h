@@ -21,7 +21,4 @@ ApiResult<std::string> nodeTarget(const Call& call, const Json& pod);
 void forwardToNode(event::Loop& loop, NodeConnector& node, const Call& call, std::string target,
                    std::unique_ptr<http::Responder> responder);
 
-/// The node agent's streaming server behind a Unix socket, <data>/run/node.sock.
-std::unique_ptr<NodeConnector> connectNodeSocket(event::Loop& loop, std::string path);
-
 }  // namespace postern::apiserver

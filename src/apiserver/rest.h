@@ -56,6 +56,9 @@ class Rest {
   /// A call on a stored resource (call->served is set). Subresources that are not about the stored
   /// object are the caller's.
   void handle(std::shared_ptr<Call> call, std::unique_ptr<http::Responder> responder);
+  /// POST of pods/binding and pods/eviction (the latter under the disruption budgets).
+  void bind(const Call& call, std::unique_ptr<http::Responder> responder);
+  void evict(const Call& call, std::unique_ptr<http::Responder> responder);
   /// Stores an object at start-up unless it exists.
   void ensure(const std::string& storage, const std::string& ns, Json object);
 

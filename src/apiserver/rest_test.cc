@@ -132,6 +132,22 @@ TEST_F(RestTest, ApplyConflictsUnlessForced) {
   EXPECT_FALSE(removed->json().contains("data"));
 }
 
+TEST_F(RestTest, ApplyRemovesTheListItemsItNoLongerNames) {
+  const std::string type = "application/apply-patch+yaml";
+  const std::string path = "/api/v1/namespaces/default/services/s?fieldManager=one";
+  const auto service = [](const std::string& ports) {
+    return R"({"apiVersion":"v1","kind":"Service","metadata":{"name":"s"},"spec":{"type":"NodePort","ports":[)" +
+           ports + "]}}";
+  };
+  const std::string two = R"({"name":"b","port":81})";
+  call("PATCH", path, service(R"({"name":"a","port":80},)" + two), type);
+  auto answer = call("PATCH", path, service(two), type);
+  ASSERT_EQ(answer->status, 200) << answer->body;
+  const Json ports = answer->json()["spec"]["ports"];  // with the defaulted nodePort gone too
+  ASSERT_EQ(ports.size(), 1U) << answer->body;
+  EXPECT_EQ(ports[0]["port"], 81);
+}
+
 TEST_F(RestTest, StrategicPatchesMergeContainersByName) {
   const std::string path = "/apis/apps/v1/namespaces/default/deployments";
   auto made = call("POST", path, R"({"metadata":{"name":"d"},"spec":{

@@ -245,6 +245,16 @@ class ServerImpl final : public Server {
       forward(*call, std::move(responder));
       return true;
     }
+    if (kind.storage == "/pods" && (call->sub == "binding" || call->sub == "eviction")) {
+      if (call->request.method != "POST") {
+        respondFailure(*responder, methodNotAllowed());
+      } else if (call->sub == "binding") {
+        rest_.bind(*call, std::move(responder));
+      } else {
+        rest_.evict(*call, std::move(responder));
+      }
+      return true;
+    }
     if (kind.storage == "/serviceaccounts" && call->sub == "token") {
       auto body = decodeBody(*call);
       auto token = body ? auth_.issueToken(*call, std::move(*body)) : body;

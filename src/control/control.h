@@ -1,5 +1,5 @@
-// The control plane as one object: Kubernetes client, operator, admission webhooks, mesh root, and
-// the snapshot that validation asks. Made by the program's main on its loop; destroying it stops
+// The control plane as one object: Kubernetes client, operator, discovery over ADS, admission
+// webhooks, mesh root, monitoring. Made by the program's main on its loop; destroying it stops
 // everything.
 #pragma once
 
@@ -17,7 +17,10 @@ class Control {
   struct Options {
     kube::ClientConfig kubernetes;
     std::string mesh_namespace = "istio-system";
-    net::Address webhook_address;  // where /inject and /validate are served, with TLS
+    net::Address webhook_address;     // where /inject and /validate are served, with TLS
+    net::Address discovery_address;   // ADS with TLS; proxies show a service-account token
+    net::Address local_address;       // ADS in cleartext for the own host; refused elsewhere
+    net::Address monitoring_address;  // /ready, /metrics, /debug
   };
   virtual ~Control() = default;
   /// Blocks until the root certificate is there and the webhooks are registered. `loop` is the

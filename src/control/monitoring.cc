@@ -45,7 +45,7 @@ Json registry(const discovery::Snapshot& snapshot) {
     for (const auto& port : service->ports) {
       ports.push_back({{"name", port.name}, {"port", port.number}, {"target", port.target}});
     }
-    const auto found = snapshot.endpoints.find(service->meta.origin.ns + "/" + service->host);
+    const auto found = snapshot.endpoints.find(discovery::endpointsKey(*service));
     out.push_back({{"hostname", service->host},
                    {"namespace", service->meta.origin.ns},
                    {"origin", service->meta.origin.key()},

@@ -159,7 +159,12 @@ Json answerValidation(const Json& request, const Validator& validator) {
   Json response = {{"allowed", verdict.errors.empty()}};
   if (!verdict.warnings.empty()) response["warnings"] = verdict.warnings;
   if (!verdict.errors.empty()) {
-    std::string message = "configuration is invalid: " + base::join(verdict.errors, "; ");
+    std::string ns = json::stringAt(request, "request.namespace");
+    std::string name =
+        json::stringAt(*object, "metadata.name", json::stringAt(*object, "metadata.generateName"));
+    std::string message = "configuration is invalid: " + json::stringAt(*object, "kind") + " " +
+                          (ns.empty() ? name : ns + "/" + name) + ": " +
+                          base::join(verdict.errors, "; ");
     response["status"] = {{"code", 400}, {"reason", "BadRequest"}, {"message", message}};
   }
   return review(uid, std::move(response));

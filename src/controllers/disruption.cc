@@ -18,14 +18,17 @@ struct Count {
   long long healthy = 0;
 };
 
-/// Expected: the sizes of the sets the pods belong to, and one for each pod of its own.
-Count countPods(Context& context, const std::string& ns, const Json* selector) {
+/// Expected: the sizes of the sets the pods belong to, and one for each pod of its own. A pod in
+/// `disrupted` was evicted and counts no more, although its deletion may not be seen here yet.
+Count countPods(Context& context, const std::string& ns, const Json* selector,
+                const Json& disrupted) {
   Count out;
   std::set<std::string> sets;
   for (const auto& pod : context.informer(kPod).list(ns)) {
     if (!selectorMatches(selector, objectAt(*pod, "metadata.labels")) || podFinished(*pod))
       continue;
-    if (podReady(*pod) && !deleting(*pod)) ++out.healthy;
+    const std::string name = json::stringAt(*pod, "metadata.name");
+    if (podReady(*pod) && !deleting(*pod) && !disrupted.contains(name)) ++out.healthy;
     const std::string uid = controllerUid(*pod);
     if (uid.empty()) {
       ++out.expected;
@@ -41,11 +44,25 @@ Count countPods(Context& context, const std::string& ns, const Json* selector) {
   return out;
 }
 
+/// Evictions whose deletion is still to be seen. Kubernetes forgets one after two minutes; here the
+/// deletion is stored with the eviction, so an entry goes as soon as its pod is seen to go.
+Json disruptedPods(Context& context, const std::string& ns, const Json& pdb) {
+  Json out = Json::object();
+  const Json* all = json::find(pdb, "status.disruptedPods");
+  if (all == nullptr || !all->is_object()) return out;
+  for (const auto& [name, since] : all->items()) {
+    auto pod = context.informer(kPod).get(ns, name);
+    if (pod && !deleting(*pod)) out[name] = since;
+  }
+  return out;
+}
+
 Outcome reconcile(Context& context, const std::string& key) {
   auto [ns, name] = kube::splitKey(key);
   auto pdb = context.informer(kPdb).get(ns, name);
   if (!pdb || deleting(*pdb)) return Outcome::done();
-  const Count count = countPods(context, ns, json::find(*pdb, "spec.selector"));
+  Json disrupted = disruptedPods(context, ns, *pdb);
+  const Count count = countPods(context, ns, json::find(*pdb, "spec.selector"), disrupted);
   const Json* most_missing = json::find(*pdb, "spec.maxUnavailable");
   const long long desired =
       most_missing != nullptr
@@ -60,6 +77,8 @@ Outcome reconcile(Context& context, const std::string& key) {
   status["currentHealthy"] = count.healthy;
   status["desiredHealthy"] = desired;
   status["disruptionsAllowed"] = allowed;
+  status.erase("disruptedPods");
+  if (!disrupted.empty()) status["disruptedPods"] = std::move(disrupted);
   setCondition(status["conditions"], "DisruptionAllowed", allowed > 0,
                allowed > 0 ? "SufficientPods" : "InsufficientPods", "");
   auto written = writeStatus(context, kPdb, *pdb, std::move(status));

@@ -240,8 +240,11 @@ TEST_F(ArticleTest, TheSnapshotAnswersTheValidator) {
   serviceEntry("HTTP", 80);
   egress();
   const SnapshotLookup lookup(builder_.build(sources_));
-  EXPECT_TRUE(lookup.hasGateway("default", "egress"));
-  EXPECT_FALSE(lookup.hasGateway("other", "egress"));
+  EXPECT_NE(lookup.gateway("default", "egress"), nullptr);
+  EXPECT_EQ(lookup.gateway("other", "egress"), nullptr);
+  EXPECT_EQ(lookup.meshRuleOf("httpbin.org"), "default/httpbin-egress");
+  EXPECT_TRUE(lookup.hasWorkload({{"k8s-app", "echo"}}));
+  EXPECT_FALSE(lookup.hasWorkload({{"k8s-app", "other"}}));
   EXPECT_TRUE(lookup.hasHost("httpbin.org"));
   EXPECT_TRUE(lookup.hasHost("echo.default.svc.cluster.local"));
   EXPECT_FALSE(lookup.hasHost("nowhere.default.svc.cluster.local"));

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "discovery/snapshot.h"
-#include "model/validate.h"
+#include "model/findings.h"
 
 #include <memory>
 
@@ -12,8 +12,11 @@ class SnapshotLookup : public model::Lookup {
  public:
   explicit SnapshotLookup(std::shared_ptr<const Snapshot> snapshot)
       : snapshot_(std::move(snapshot)) {}
-  bool hasGateway(std::string_view ns, std::string_view name) const override;
+  const model::Gateway* gateway(std::string_view ns, std::string_view name) const override;
   bool hasHost(std::string_view host) const override;
+  bool hasSubset(std::string_view host, std::string_view subset) const override;
+  bool hasWorkload(const model::Labels& selector) const override;
+  std::string meshRuleOf(std::string_view host) const override;
 
  private:
   std::shared_ptr<const Snapshot> snapshot_;

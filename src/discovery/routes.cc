@@ -92,6 +92,7 @@ class SidecarTable {
     Json routes = Json::array();
     if (vs != nullptr) {
       routes = routesOf(*vs);
+      if (routes.empty()) return;  // its rules are for others: the catch-all takes the host
     } else {
       routes.push_back(
           shapes::defaultRoute(shapes::outboundName(port_, "", service.host), where + "/*"));
@@ -108,7 +109,9 @@ class SidecarTable {
         if (view_.service(host) != nullptr || host == "*") continue;
         std::vector<std::string> domains{host};
         if (!host.starts_with("*")) domains.push_back(host + ".");
-        add(host + ":" + std::to_string(port_), std::move(domains), routesOf(*vs));
+        Json routes = routesOf(*vs);
+        if (routes.empty()) continue;
+        add(host + ":" + std::to_string(port_), std::move(domains), std::move(routes));
       }
     }
   }

@@ -49,26 +49,23 @@ base::ConfigResult<ProxyKey> ProxyKey::parse(std::string_view node_id, const Jso
 
 namespace {
 
-/// Parses what is new, keeps what is known, forgets what is gone; the result is oldest first.
-template <class T, class Parse>
-List<T> refresh(std::unordered_map<kube::ObjectPtr, List<T>>& cache,
-                const std::vector<kube::ObjectPtr>& objects, Parse parse) {
-  std::unordered_map<kube::ObjectPtr, List<T>> next;
-  List<T> out;
-  for (const kube::ObjectPtr& object : objects) {
-    auto known = cache.find(object);
-    List<T> parsed = known != cache.end() ? known->second : parse(*object);
-    out.insert(out.end(), parsed.begin(), parsed.end());
-    next.emplace(object, std::move(parsed));
+/// Whether two states of an object say the same to the parsers. Only a Pod's status is read.
+bool sameInput(const Json& a, const Json& b) {
+  const auto part = [](const Json& object, const char* key) {
+    const Json* found = json::find(object, key);
+    return found == nullptr ? Json() : *found;
+  };
+  const bool pod = json::stringAt(a, "kind") == "Pod";
+  for (const auto& [key, value] : a.items()) {
+    if (key == "metadata" || (key == "status" && !pod)) continue;
+    if (part(b, key.c_str()) != value) return false;
   }
-  cache = std::move(next);
-  std::stable_sort(out.begin(), out.end(), [](const auto& a, const auto& b) {
-    const auto& x = a->meta;
-    const auto& y = b->meta;
-    return std::tie(x.created, x.origin.ns, x.origin.name) <
-           std::tie(y.created, y.origin.ns, y.origin.name);
-  });
-  return out;
+  for (const char* key : {"metadata.uid", "metadata.labels", "metadata.annotations",
+                          "metadata.creationTimestamp", "metadata.ownerReferences"}) {
+    if (part(a, key) != part(b, key)) return false;
+  }
+  const auto size = [&](const Json& object) { return object.size() - object.count("status"); };
+  return size(a) == size(b) && (!pod || part(a, "status") == part(b, "status"));
 }
 
 template <class T>
@@ -110,7 +107,7 @@ void joinEndpoints(Snapshot& snapshot, const List<model::Slice>& slices) {
     }
   }
   for (const auto& service : snapshot.services) {
-    const std::string key = service->meta.origin.ns + "/" + service->host;
+    const std::string key = endpointsKey(*service);
     if (service->kubernetes) {
       snapshot.endpoints[key] = by_service[service->meta.origin.ns + "/" + service->short_name];
     } else if (!service->selector.empty()) {
@@ -131,6 +128,36 @@ void compare(const List<T>& now, const List<T>& before, std::set<std::string>& c
 }
 
 }  // namespace
+
+/// Parses what is new, keeps what is known, forgets what is gone; the result is oldest first.
+template <class T, class Parse>
+List<T> SnapshotBuilder::refresh(Cache<T>& cache, const std::vector<kube::ObjectPtr>& objects,
+                                 Parse parse) {
+  Cache<T> next;
+  List<T> out;
+  for (const kube::ObjectPtr& object : objects) {
+    std::string key = json::stringAt(*object, "kind") + "/" + kube::keyOf(*object);
+    auto known = cache.find(key);
+    const bool same = known != cache.end() &&
+                      (known->second.object == object || sameInput(*known->second.object, *object));
+    Parsed<T> entry{object, same ? known->second.values : parse(*object)};
+    out.insert(out.end(), entry.values.begin(), entry.values.end());
+    next.emplace(std::move(key), std::move(entry));
+  }
+  cache = std::move(next);
+  std::stable_sort(out.begin(), out.end(), [](const auto& a, const auto& b) {
+    const auto& x = a->meta;
+    const auto& y = b->meta;
+    return std::tie(x.created, x.origin.name, x.origin.ns) <
+           std::tie(y.created, y.origin.name, y.origin.ns);
+  });
+  return out;
+}
+
+std::string endpointsKey(const model::Service& service) {
+  std::string key = service.meta.origin.ns + "/" + service.host;
+  return service.kubernetes ? key : key + "/" + service.meta.origin.name;
+}
 
 std::shared_ptr<const Snapshot> SnapshotBuilder::build(const Sources& sources) {
   auto snapshot = std::make_shared<Snapshot>();

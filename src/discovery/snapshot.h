@@ -42,6 +42,10 @@ struct ProxyKey {
   static base::ConfigResult<ProxyKey> parse(std::string_view node_id, const json::Json& metadata);
 };
 
+/// "ns/host" of a Kubernetes Service; "ns/host/name" of a ServiceEntry, for several of them may
+/// share a host.
+std::string endpointsKey(const model::Service& service);
+
 template <class T>
 using List = std::vector<std::shared_ptr<const T>>;
 
@@ -49,26 +53,34 @@ struct Snapshot {
   std::uint64_t version = 0;
   model::MeshSettings mesh;
   List<model::Service> services;  // oldest first, Kubernetes Services before ServiceEntries
-  std::map<std::string, std::vector<model::Endpoint>> endpoints;            // by "ns/host"
+  std::map<std::string, std::vector<model::Endpoint>> endpoints;            // by endpointsKey
   std::map<std::string, std::shared_ptr<const model::Workload>> workloads;  // by "ns/name"
   List<model::Gateway> gateways;  // oldest first, as all below
   List<model::VirtualService> virtual_services;
   List<model::DestinationRule> destination_rules;
   List<model::Sidecar> sidecars;
 
-  /// Names of what differs from `before`: "Kind/ns/name" of objects, "Endpoints/ns/host",
+  /// Names of what differs from `before`: "Kind/ns/name" of objects, "Endpoints/<key>",
   /// "Workload/ns/name", "Mesh".
   std::set<std::string> changedSince(const Snapshot& before) const;
 };
 
-/// Builds snapshots and remembers parsed objects, so that an unchanged object is parsed once.
+/// Builds snapshots and remembers parsed objects: an object of which only the status changed (our
+/// own writes among them) is the same value as before, and concerns nobody.
 class SnapshotBuilder {
  public:
   std::shared_ptr<const Snapshot> build(const Sources& sources);
 
  private:
   template <class T>
-  using Cache = std::unordered_map<kube::ObjectPtr, List<T>>;
+  struct Parsed {
+    kube::ObjectPtr object;
+    List<T> values;
+  };
+  template <class T>
+  using Cache = std::unordered_map<std::string, Parsed<T>>;  // by "Kind/ns/name"
+  template <class T, class Parse>
+  static List<T> refresh(Cache<T>& cache, const std::vector<kube::ObjectPtr>& objects, Parse parse);
   std::uint64_t version_ = 0;
   Cache<model::Service> services_;
   Cache<model::Slice> slices_;

@@ -72,6 +72,17 @@ bool entryMatches(std::string_view entry, const model::Service& service, const s
 
 }  // namespace
 
+namespace {
+
+/// ServiceEntries of one namespace add up: each brings ports to the host. A port belongs to the
+/// oldest.
+bool sharesHost(const model::Service& chosen, const model::Service& other) {
+  if (&chosen == &other) return true;
+  return !chosen.kubernetes && !other.kubernetes && chosen.meta.origin.ns == other.meta.origin.ns;
+}
+
+}  // namespace
+
 bool View::sidecarAllows(const model::Service& service, const model::Port& port) {
   const model::Sidecar* scope = sidecar();
   if (scope == nullptr || scope->egress.empty()) return true;
@@ -132,12 +143,14 @@ void View::buildScope() {
       }
     }
   }
+  std::map<std::string, std::set<std::uint32_t>, std::less<>> taken;  // ports, by host
   for (const auto& item : snapshot_->services) {
     auto chosen = by_host_.find(item->host);
-    if (chosen == by_host_.end() || chosen->second != item.get()) continue;
+    if (chosen == by_host_.end() || !sharesHost(*chosen->second, *item)) continue;
     VisibleService visible{item.get(), {}};
     for (const model::Port& port : item->ports) {
       if (port.protocol == model::Protocol::kUdp) continue;
+      if (!taken[item->host].insert(port.number).second) continue;
       if (named.contains(item->host) || sidecarAllows(*item, port)) visible.ports.push_back(&port);
     }
     if (!visible.ports.empty()) services_.push_back(std::move(visible));
@@ -164,7 +177,7 @@ std::vector<const model::Service*> View::ownServices() {
 
 const std::vector<model::Endpoint>& View::endpoints(const model::Service& service) {
   static const std::vector<model::Endpoint> none;
-  const std::string key = service.meta.origin.ns + "/" + service.host;
+  const std::string key = endpointsKey(service);
   note("Endpoints/" + key);
   auto found = snapshot_->endpoints.find(key);
   return found == snapshot_->endpoints.end() ? none : found->second;

@@ -27,7 +27,8 @@ class View {
     const model::Service* service;
     std::vector<const model::Port*> ports;  // those the Sidecar scope lets through
   };
-  /// Services the proxy may see, each host once.
+  /// Services the proxy may see; each port of a host once (ServiceEntries of a namespace may share
+  /// a host).
   const std::vector<VisibleService>& services();
   /// The service of a host as this proxy sees it (visible or not: null when unknown).
   const model::Service* service(std::string_view host);

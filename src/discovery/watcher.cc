@@ -52,7 +52,8 @@ struct Watcher::Shared : std::enable_shared_from_this<Watcher::Shared> {
         return;
       }
     }
-    on_snapshot(builder.build(collect()));
+    const Sources sources = collect();
+    on_snapshot(builder.build(sources), sources);
   }
 
   Sources collect() const {

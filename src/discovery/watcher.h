@@ -15,7 +15,8 @@ namespace postern::discovery {
 
 class Watcher {
  public:
-  using OnSnapshot = std::function<void(std::shared_ptr<const Snapshot>)>;
+  /// `sources` are the objects the snapshot was made of.
+  using OnSnapshot = std::function<void(std::shared_ptr<const Snapshot>, const Sources& sources)>;
   /// The first snapshot comes when every informer is synced.
   Watcher(event::Loop& loop, kube::Client& client, OnSnapshot on_snapshot,
           std::chrono::milliseconds debounce = std::chrono::milliseconds(5));

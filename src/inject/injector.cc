@@ -136,7 +136,7 @@ Json proxyContainer(const Json& pod, const std::string& ns, const InjectorConfig
        Json::array({{{"name", "http-envoy-prom"}, {"containerPort", 15090}, {"protocol", "TCP"}}})},
       {"readinessProbe",
        {{"httpGet", {{"path", "/healthz/ready"}, {"port", 15021}}},
-        {"periodSeconds", 2},
+        {"periodSeconds", 1},
         {"timeoutSeconds", 3},
         {"failureThreshold", 30}}},
       {"resources",
@@ -234,18 +234,18 @@ Json injectSidecar(Json pod, const std::string& ns, const InjectorConfig& config
 
   Json& metadata = objectAt(pod, "metadata");
   Json& labels = objectAt(metadata, "labels");
-  std::string canonical = app;
-  for (const char* key : {"app.kubernetes.io/name", "app"}) {
-    if (labels.contains(key)) {
-      canonical = labels[key].get<std::string>();
-      break;
+  const auto first = [&](std::initializer_list<const char*> keys, std::string fallback) {
+    for (const char* key : keys) {
+      if (labels.contains(key) && labels[key].is_string()) return labels[key].get<std::string>();
     }
-  }
-  if (std::string workload = workloadName(pod); !labels.contains("app") && !workload.empty())
-    canonical = workload;
-  labels["service.istio.io/canonical-name"] = canonical;
-  labels["service.istio.io/canonical-revision"] =
-      labels.contains("version") ? labels["version"] : Json("latest");
+    return fallback;
+  };
+  const std::string workload = workloadName(pod);
+  labels["service.istio.io/canonical-name"] =
+      first({"service.istio.io/canonical-name", "app.kubernetes.io/name", "app"},
+            workload.empty() ? app : workload);
+  labels["service.istio.io/canonical-revision"] = first(
+      {"service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"}, "latest");
   labels["istio.io/rev"] = "default";
   objectAt(metadata, "annotations")["sidecar.istio.io/status"] =
       json::dump({{"initContainers", {kInitName}},

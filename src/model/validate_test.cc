@@ -1,6 +1,7 @@
 #include "model/validate.h"
 
 #include "json/json.h"
+#include "model/findings.h"
 #include "model/host.h"
 #include "model/parse.h"
 
@@ -71,26 +72,9 @@ TEST(ValidateTest, WrongTypesNeverThrow) {
                              "{spec: {hosts: {a: 1}, servers: [3, {port: "
                              "x}], http: [1, {match: 5, route: [7]}], ports: [null]}}"}) {
       check(kind, yaml);
-      warnings(kind, *json::parseYaml(yaml), nullptr);
+      findings(kind, *json::parseYaml(yaml), nullptr);
     }
   }
-}
-
-class Nothing : public Lookup {
- public:
-  bool hasGateway(std::string_view, std::string_view) const override { return false; }
-  bool hasHost(std::string_view) const override { return false; }
-};
-
-TEST(ValidateTest, WarnsOfWhatHasNoEffect) {
-  auto object = json::parseYaml(
-      "metadata: {name: v, namespace: default}\nspec:\n  hosts: [x.com]\n  gateways: [gone]\n"
-      "  http: [{route: [{destination: {host: a}}]}, {route: [{destination: {host: b}}]}]\n");
-  const Nothing nothing;
-  const auto found = warnings("VirtualService", *object, &nothing);
-  EXPECT_TRUE(names(found, "spec.gateways[0]"));
-  EXPECT_TRUE(names(found, "spec.http[0].route[0].destination.host"));
-  EXPECT_TRUE(names(found, "spec.http[1]"));
 }
 
 TEST(ParseTest, DurationsProtocolsAndHosts) {

@@ -22,7 +22,7 @@ void setInt(int fd, int level, int option, int value) {
 
 }  // namespace
 
-base::Result<base::Fd> listenSocket(const Address& address, const ListenOptions& options) {
+base::Result<base::Fd> bindSocket(const Address& address, const ListenOptions& options) {
   base::Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return base::failErrno("socket");
   if (address.isUnix()) {
@@ -38,7 +38,17 @@ base::Result<base::Fd> listenSocket(const Address& address, const ListenOptions&
     return base::failErrno("bind");
   if (address.isUnix() && !address.ip().starts_with('@'))
     ::chmod(address.ip().c_str(), options.unix_mode);
-  if (::listen(fd.get(), options.backlog) != 0) return base::failErrno("listen");
+  return fd;
+}
+
+base::Result<void> startListening(int fd, const ListenOptions& options) {
+  if (::listen(fd, options.backlog) != 0) return base::failErrno("listen");
+  return {};
+}
+
+base::Result<base::Fd> listenSocket(const Address& address, const ListenOptions& options) {
+  POSTERN_TRY(base::Fd fd, bindSocket(address, options));
+  POSTERN_TRY_VOID(startListening(fd.get(), options));
   return fd;
 }
 

@@ -23,6 +23,10 @@ struct ListenOptions {
   std::uint32_t unix_mode = 0600;
 };
 
+/// A bound socket that does not listen yet: a port that is taken is found before anything is
+/// served.
+base::Result<base::Fd> bindSocket(const Address& address, const ListenOptions& options = {});
+base::Result<void> startListening(int fd, const ListenOptions& options = {});
 /// A bound, listening socket.
 base::Result<base::Fd> listenSocket(const Address& address, const ListenOptions& options = {});
 /// A bound UDP socket.

@@ -104,7 +104,7 @@ Json proxyContainer(const Context& c) {
       {"readinessProbe",
        {{"httpGet", {{"path", "/healthz/ready"}, {"port", kStatusPort}, {"scheme", "HTTP"}}},
         {"initialDelaySeconds", 0},
-        {"periodSeconds", 2},
+        {"periodSeconds", 1},
         {"timeoutSeconds", 3},
         {"successThreshold", 1},
         {"failureThreshold", 30}}},

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "kube/controller.h"
 #include "operator/gateway_objects.h"
+#include "operator/mesh_config.h"
 #include "operator/mesh_defaults.h"
 
 #include <nlohmann/json.hpp>
@@ -26,7 +27,7 @@ const kube::ResourceType* typeOf(const Json& object) {
   using namespace kube::types;
   const std::string kind = object.value("kind", "");
   for (const kube::ResourceType* type : {&kServiceAccount, &kRole, &kRoleBinding, &kDeployment,
-                                         &kService, &kHpa, &kPdb, &kMeshGateway}) {
+                                         &kService, &kHpa, &kPdb, &kMeshGateway, &kConfigMap}) {
     if (type->kind == kind) return type;
   }
   return nullptr;
@@ -154,6 +155,12 @@ class OperatorImpl final : public Operator {
       return Outcome::done();
     if (Outcome outcome = persistDefaults(*object); outcome.what != Outcome::What::kDone)
       return outcome;
+    const Json config =
+        meshConfigMap(*object, defaultedMeshSpec(object->value("spec", Json::object())));
+    auto written =
+        client_.apply(kube::types::kConfigMap, config,
+                      {.field_manager = kFieldManager, .subresource = "", .force = true});
+    if (!written) return failed(kube::types::kIstio, *object, config, written.error());
     std::vector<std::string> addresses;
     std::string reason;
     for (const char* type : {"ingress", "egress"}) {

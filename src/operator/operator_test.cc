@@ -1,4 +1,5 @@
 #include "operator/gateway_objects.h"
+#include "operator/mesh_config.h"
 #include "operator/mesh_defaults.h"
 
 #include <gtest/gtest.h>
@@ -68,6 +69,18 @@ TEST(MeshDefaults, ADisabledGatewayIsNotWanted) {
                {"spec", {{"gateways", {{"egress", {{"enabled", false}}}}}}}};
   EXPECT_TRUE(mainGateway(mesh, "egress").is_null());
   EXPECT_EQ(mainGateway(mesh, "ingress")["spec"]["labels"]["istio"], "ingressgateway");
+}
+
+TEST(MeshConfig, SaysWhatTheMeshSays) {
+  Json mesh = {{"metadata", {{"name", "mesh"}, {"namespace", "istio-system"}, {"uid", "u"}}}};
+  const Json map = meshConfigMap(
+      mesh, defaultedMeshSpec({{"outboundTrafficPolicy", {{"mode", "REGISTRY_ONLY"}}}}));
+  EXPECT_EQ(map["metadata"]["ownerReferences"][0]["uid"], "u");
+  auto config = json::parseYaml(map["data"]["mesh"].get<std::string>());
+  ASSERT_TRUE(config);
+  EXPECT_EQ((*config)["outboundTrafficPolicy"]["mode"], "REGISTRY_ONLY");
+  EXPECT_EQ((*config)["accessLogFile"], "/dev/stdout");
+  EXPECT_EQ((*config)["rootNamespace"], "istio-system");
 }
 
 }  // namespace

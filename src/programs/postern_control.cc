@@ -11,12 +11,15 @@
 
 int main(int argc, char** argv) {
   using namespace postern;
-  CLI::App app{"Postern's control plane: operator, admission webhooks, validation",
+  CLI::App app{"Postern's control plane: operator, discovery, admission webhooks",
                "postern-control"};
   std::string kubeconfig;
   std::string context;
   std::string log_level = "info";
   std::string webhook = "0.0.0.0:15017";
+  std::string discovery = "0.0.0.0:15012";
+  std::string local = "127.0.0.1:15010";
+  std::string monitoring = "0.0.0.0:15014";
   control::Control::Options options;
   app.add_option("--kubeconfig", kubeconfig,
                  "kubeconfig file; without it and outside a pod $KUBECONFIG or ~/.kube/config");
@@ -24,6 +27,14 @@ int main(int argc, char** argv) {
   app.add_option("--namespace", options.mesh_namespace, "namespace of the mesh")
       ->capture_default_str();
   app.add_option("--webhook-address", webhook, "IP:PORT of the admission webhooks (TLS)")
+      ->capture_default_str();
+  app.add_option("--discovery-address", discovery,
+                 "IP:PORT of discovery for proxies (ADS; TLS, token)")
+      ->capture_default_str();
+  app.add_option("--local-discovery-address", local,
+                 "loopback IP:PORT of discovery in cleartext, without credentials")
+      ->capture_default_str();
+  app.add_option("--monitoring-address", monitoring, "IP:PORT of /ready, /metrics and /debug")
       ->capture_default_str();
   app.add_option("--log-level", log_level, "trace, debug, info, warning, error, critical or off")
       ->capture_default_str();
@@ -36,12 +47,22 @@ int main(int argc, char** argv) {
     return 2;
   }
   base::setLogLevel(level);
-  auto address = net::Address::parse(webhook);
-  if (!address) {
-    std::fprintf(stderr, "error: --webhook-address: \"%s\" is no IP:PORT\n", webhook.c_str());
-    return 2;
+  struct {
+    const char* option;
+    const std::string& text;
+    net::Address& address;
+  } const addresses[] = {{"--webhook-address", webhook, options.webhook_address},
+                         {"--discovery-address", discovery, options.discovery_address},
+                         {"--local-discovery-address", local, options.local_address},
+                         {"--monitoring-address", monitoring, options.monitoring_address}};
+  for (const auto& each : addresses) {
+    auto address = net::Address::parse(each.text);
+    if (!address || !address->isIp()) {
+      std::fprintf(stderr, "error: %s: \"%s\" is no IP:PORT\n", each.option, each.text.c_str());
+      return 2;
+    }
+    each.address = *address;
   }
-  options.webhook_address = *address;
 
   event::Loop::blockSignals({SIGTERM, SIGINT});
   const bool in_cluster =

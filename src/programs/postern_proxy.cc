@@ -1,10 +1,13 @@
 // postern-proxy: serves the static resources of an Envoy bootstrap.
 #include "agent/agent.h"
+#include "api/message.h"
 #include "base/log.h"
+#include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "event/loop.h"
 #include "http/server.h"
 #include "json/json.h"
-#include "proxy/config.h"
+#include "proxy/config_build.h"
+#include "proxy/config_store.h"
 #include "proxy/worker.h"
 
 #include <nlohmann/json.hpp>
@@ -61,26 +64,39 @@ base::ConfigResult<std::unique_ptr<http::Server>> startAdmin(event::Loop& loop,
   return server;
 }
 
-int serve(std::shared_ptr<const proxy::Config> config) {
+int fail(const base::ConfigError& error) {
+  std::fprintf(stderr, "postern-proxy: %s\n", error.message().c_str());
+  return 1;
+}
+
+int serve(const envoy::config::bootstrap::v3::Bootstrap& bootstrap, bool validate) {
   event::Loop::blockSignals({SIGTERM, SIGINT});
+  proxy::Stats stats;
   event::Loop loop;
-  proxy::Worker worker(loop, config);
-  if (auto started = worker.start(); !started) {
-    std::fprintf(stderr, "postern-proxy: %s\n", started.error().message().c_str());
-    return 1;
+  proxy::Worker worker(loop, stats.makeStore());
+  proxy::ConfigStore::Options options;
+  options.bind = !validate;
+  proxy::ConfigStore store(
+      loop, stats.makeStore(), options,
+      [&](std::shared_ptr<const proxy::Snapshot> snapshot) { worker.update(std::move(snapshot)); },
+      nullptr);
+  if (auto added = store.addStatic(bootstrap); !added) return fail(added.error());
+  if (validate) {
+    std::printf("configuration OK\n");
+    return 0;
   }
+  store.expect({}, {});
   std::unique_ptr<http::Server> admin;
-  if (config->admin) {
-    auto server = startAdmin(loop, *config->admin);
-    if (!server) {
-      std::fprintf(stderr, "postern-proxy: %s\n", server.error().message().c_str());
-      return 1;
-    }
+  if (bootstrap.admin().has_address()) {
+    auto address = proxy::readAddress(bootstrap.admin().address(), "admin.address");
+    if (!address) return fail(address.error());
+    auto server = startAdmin(loop, *address);
+    if (!server) return fail(server.error());
     admin = std::move(*server);
   }
   event::Timer drained(loop, [&] { loop.stop(); });
   event::Loop::SignalWatch signals(loop, {SIGTERM, SIGINT}, [&](int) {
-    worker.stopListening();
+    worker.stopListening(proxy::Worker::Drain::kYes);
     drained.arm(std::chrono::seconds(worker.connections() == 0 ? 0 : 5));
   });
   loop.run();
@@ -117,14 +133,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "postern-proxy: %s\n", parsed.error().message().c_str());
     return 1;
   }
-  auto config = proxy::buildConfig(*parsed);
-  if (!config) {
-    std::fprintf(stderr, "postern-proxy: %s\n", config.error().message().c_str());
-    return 1;
-  }
-  if (arguments.validate) {
-    std::printf("configuration OK\n");
-    return 0;
-  }
-  return serve(std::move(*config));
+  envoy::config::bootstrap::v3::Bootstrap bootstrap;
+  if (auto read = api::fromJson(*parsed, bootstrap); !read) return fail(read.error());
+  return serve(bootstrap, arguments.validate);
 }

@@ -1,76 +1,232 @@
 #include "proxy/cluster.h"
 
-#include <random>
+#include "proxy/balancer.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 
 namespace postern::proxy {
 
 namespace {
-constexpr auto kDnsRefresh = std::chrono::seconds(5);
-}
 
-ClusterState::ClusterState(event::Loop& loop, net::Resolver& resolver, const Cluster& config)
+/// Most destinations an original-destination cluster remembers statistics for.
+constexpr std::size_t kOriginalsMax = 16384;
+
+}  // namespace
+
+ClusterState::ClusterState(event::Loop& loop, base::Random& random, StatsStore& stats,
+                           ClusterEntry entry)
     : loop_(loop),
-      resolver_(resolver),
-      config_(config),
-      addresses_(config.endpoints.size()),
-      queries_(config.endpoints.size()),
-      refresh_(loop, [this] { lookUp(); }) {
-  for (std::size_t i = 0; i < config.endpoints.size(); ++i) {
-    const Endpoint& endpoint = config.endpoints[i];
-    if (auto address = net::Address::fromIp(endpoint.host, endpoint.port))
-      addresses_[i] = {*address};
-  }
-  if (config.type == Cluster::Type::kStrictDns) lookUp();
+      random_(random),
+      store_(stats),
+      entry_(std::move(entry)),
+      stats_(stats.scope("cluster." + entry_.config->stat_name + ".")),
+      cleanup_(loop, [this] { forgetOriginals(); }) {
+  rebuild();
 }
 
-void ClusterState::lookUp() {
-  for (std::size_t i = 0; i < config_.endpoints.size(); ++i) {
-    queries_[i] = resolver_.resolve(config_.endpoints[i].host, net::DnsFamily::kV4Preferred,
-                                    [this, i](base::Result<net::DnsAnswer> answer) {
-                                      if (!answer) return;  // The last good answer stays in use.
-                                      for (net::Address& each : answer->addresses)
-                                        each.setPort(config_.endpoints[i].port);
-                                      addresses_[i] = std::move(answer->addresses);
-                                    });
-  }
-  refresh_.arm(kDnsRefresh);
+ClusterState::~ClusterState() = default;
+
+const LoadAssignment& ClusterState::assignment() const {
+  return entry_.assignment != nullptr ? *entry_.assignment : entry_.config->assignment;
 }
 
-std::optional<net::Address> ClusterState::pick(const std::optional<net::Address>& original) {
-  if (config_.type == Cluster::Type::kOriginalDst) return original;
-  std::size_t total = 0;
-  for (const auto& each : addresses_) total += each.size();
-  if (total == 0) return std::nullopt;
-  std::size_t index = next_++ % total;
-  for (const auto& each : addresses_) {
-    if (index < each.size()) return each[index];
-    index -= each.size();
+void ClusterState::update(ClusterEntry entry) {
+  store_.scope(stats_.scope.prefix());  // shown again after a removal
+  if (entry.config->type != entry_.config->type) {
+    originals_.clear();
+    replaceHosts({});
   }
-  return std::nullopt;
+  entry_ = std::move(entry);
+  rebuild();
 }
 
-std::unique_ptr<net::Transport> ClusterState::connect(const net::Address& to) {
+void ClusterState::retire() {
+  originals_.clear();
+  replaceHosts({});
+  store_.hide(stats_.scope.prefix());
+}
+
+// ---- hosts ----
+
+void ClusterState::rebuild() {
+  // The hosts of an original-destination cluster come with the connections, and stay with them.
+  if (config().type == Cluster::Type::kOriginalDst) return;
+  std::unordered_map<std::string, HostPtr> before;
+  for (const HostPtr& host : hosts_) before.emplace(host->address.toString(), host);
+  std::unordered_set<std::string> taken;
+  std::vector<HostPtr> hosts;
+  for (const LocalityEndpoints& locality : assignment().localities) {
+    for (const Endpoint& endpoint : locality.endpoints) {
+      if (!endpoint.address) continue;  // a name that is not resolved
+      std::string key = endpoint.address->toString();
+      const auto old = before.find(key);
+      // One address is one host: the first to name it decides.
+      if (!taken.insert(std::move(key)).second) continue;
+      HostPtr host = old != before.end() ? old->second : std::make_shared<Host>();
+      host->address = *endpoint.address;
+      host->hostname = endpoint.hostname.empty() ? endpoint.name : endpoint.hostname;
+      host->locality = locality.locality;
+      host->weight = endpoint.weight;
+      host->priority = locality.priority;
+      host->health = endpoint.health;
+      hosts.push_back(std::move(host));
+    }
+  }
+  replaceHosts(std::move(hosts));
+}
+
+void ClusterState::replaceHosts(std::vector<HostPtr> hosts) {
+  std::vector<HostPtr> before = std::exchange(hosts_, std::move(hosts));
+  bool changed = before.size() != hosts_.size();
+  const std::unordered_set<HostPtr> now(hosts_.begin(), hosts_.end());
+  for (const HostPtr& host : before) {
+    if (now.contains(host)) continue;
+    changed = true;
+    host->removed = true;
+    if (on_removed_ != nullptr && *on_removed_) (*on_removed_)(host);
+  }
+  if (changed) stats_.membership_change.add();
+  std::vector<std::uint32_t> weights;
+  for (const HostPtr& host : hosts_) {
+    std::uint32_t weight = 0;
+    for (const LocalityEndpoints& each : assignment().localities) {
+      if (each.locality == host->locality && each.priority == host->priority) weight = each.weight;
+    }
+    weights.push_back(weight);
+  }
+  const Cluster& cluster = config();
+  balancer_ = std::make_unique<Balancer>(
+      BalancerOptions{cluster.balancer, cluster.choice_count, cluster.panic_percent,
+                      assignment().overprovisioning_percent, cluster.locality_weighted},
+      random_, hosts_, weights);
+  stats_.membership_total.set(static_cast<std::int64_t>(hosts_.size()));
+  stats_.membership_healthy.set(static_cast<std::int64_t>(balancer_->healthy()));
+  stats_.membership_degraded.set(static_cast<std::int64_t>(balancer_->degraded()));
+}
+
+HostPtr ClusterState::pick(const PickRequest& request) {
+  if (config().type == Cluster::Type::kOriginalDst) {
+    if (request.original == nullptr || !request.original->isIp()) {
+      stats_.upstream_cx_none_healthy.add();
+      return nullptr;
+    }
+    return originalHost(*request.original);
+  }
+  HostPtr host;
+  for (std::uint32_t i = 0; i < std::max(1U, request.attempts_max); ++i) {
+    host = balancer_->pick();
+    if (host == nullptr || request.avoid == nullptr) break;
+    const auto& avoid = *request.avoid;
+    if (std::find(avoid.begin(), avoid.end(), host.get()) == avoid.end()) break;
+  }
+  if (host == nullptr) stats_.upstream_cx_none_healthy.add();
+  if (host != nullptr && balancer_->panicked()) stats_.lb_healthy_panic.add();
+  return host;
+}
+
+HostPtr ClusterState::originalHost(const net::Address& original) {
+  net::Address address = original;
+  if (config().original_port_override) address.setPort(*config().original_port_override);
+  const std::string key = address.toString();
+  auto it = originals_.find(key);
+  if (it != originals_.end()) return it->second;
+  auto host = std::make_shared<Host>();
+  host->address = address;
+  if (originals_.size() < kOriginalsMax) {
+    originals_.emplace(key, host);
+    hosts_.push_back(host);
+    stats_.membership_total.set(static_cast<std::int64_t>(hosts_.size()));
+    stats_.membership_healthy.set(static_cast<std::int64_t>(hosts_.size()));
+    if (!cleanup_.armed()) cleanup_.arm(config().cleanup_interval);
+  }
+  return host;
+}
+
+void ClusterState::forgetOriginals() {
+  // A host that nobody uses now and that was not picked since the last look goes.
+  for (auto it = originals_.begin(); it != originals_.end();) {
+    const HostPtr& host = it->second;
+    const bool idle = host->cx_active == 0 && host->rq_active == 0 && host.use_count() <= 2;
+    if (!idle) {
+      ++it;
+      continue;
+    }
+    host->removed = true;
+    if (on_removed_ != nullptr && *on_removed_) (*on_removed_)(host);
+    hosts_.erase(std::find(hosts_.begin(), hosts_.end(), host));
+    it = originals_.erase(it);
+  }
+  stats_.membership_total.set(static_cast<std::int64_t>(hosts_.size()));
+  stats_.membership_healthy.set(static_cast<std::int64_t>(hosts_.size()));
+  if (!originals_.empty()) cleanup_.arm(config().cleanup_interval);
+}
+
+// ---- connecting ----
+
+std::unique_ptr<net::Transport> ClusterState::connect(const Host& host) {
   net::ConnectOptions options;
-  options.bind = config_.source;
-  return net::connectTransport(loop_, to, options);
+  if (host.address.isIp() && config().source &&
+      config().source->family() == host.address.family()) {
+    options.bind = config().source;
+  }
+  auto transport = net::connectTransport(loop_, host.address, options);
+  const Cluster& cluster = config();
+  if (cluster.keepalive_time_s && transport->fd() >= 0 && host.address.isIp()) {
+    const auto set = [&](int level, int option, int value) {
+      if (value != 0) (void)::setsockopt(transport->fd(), level, option, &value, sizeof value);
+    };
+    set(SOL_SOCKET, SO_KEEPALIVE, 1);
+    set(IPPROTO_TCP, TCP_KEEPIDLE, static_cast<int>(*cluster.keepalive_time_s));
+    set(IPPROTO_TCP, TCP_KEEPINTVL, static_cast<int>(cluster.keepalive_interval_s));
+    set(IPPROTO_TCP, TCP_KEEPCNT, static_cast<int>(cluster.keepalive_probes));
+  }
+  return transport;
 }
 
-ClusterManager::ClusterManager(event::Loop& loop, const Config& config)
-    : resolver_(net::makeResolver(loop)) {
-  for (const Cluster& each : config.clusters)
-    clusters_.emplace(each.name, std::make_unique<ClusterState>(loop, *resolver_, each));
+// ---- ClusterManager ----
+
+ClusterManager::ClusterManager(event::Loop& loop, StatsStore& stats) : loop_(loop), stats_(stats) {}
+
+void ClusterManager::update(const Snapshot& snapshot) {
+  for (auto it = active_.begin(); it != active_.end();) {
+    if (snapshot.clusters.contains(it->first)) {
+      ++it;
+      continue;
+    }
+    it->second->retire();
+    it = active_.erase(it);
+  }
+  for (const auto& [name, entry] : snapshot.clusters) {
+    std::unique_ptr<ClusterState>& state = all_[name];
+    if (state == nullptr) {
+      state = std::make_unique<ClusterState>(loop_, random_, stats_, entry);
+      state->on_removed_ = &on_removed_;
+      active_.emplace(name, state.get());
+      continue;
+    }
+    const bool was_active = !active_.emplace(name, state.get()).second;
+    if (was_active && state->entry_.config == entry.config &&
+        state->entry_.assignment == entry.assignment) {
+      continue;
+    }
+    state->update(entry);
+  }
 }
 
-ClusterState* ClusterManager::find(const std::string& name) {
-  auto it = clusters_.find(name);
-  return it == clusters_.end() ? nullptr : it->second.get();
+ClusterState* ClusterManager::find(std::string_view name) {
+  const auto it = active_.find(name);
+  return it == active_.end() ? nullptr : it->second;
 }
 
 const std::string& ClusterManager::choose(const std::vector<WeightedCluster>& clusters) {
-  thread_local std::minstd_rand random{std::random_device{}()};
   std::uint64_t total = 0;
   for (const WeightedCluster& each : clusters) total += each.weight;
-  std::uint64_t at = total == 0 ? 0 : random() % total;
+  std::uint64_t at = total == 0 ? 0 : random_.below(total);
   for (const WeightedCluster& each : clusters) {
     if (at < each.weight) return each.name;
     at -= each.weight;

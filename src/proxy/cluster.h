@@ -1,47 +1,183 @@
-// The clusters of one worker: picks hosts round robin and opens connections. Loop thread; all
-// addresses of a STRICT_DNS cluster are looked up again every five seconds.
+// The clusters of one worker: their hosts, balancing, limits and statistics. Loop thread. A
+// ClusterState stays until the worker ends, even when its cluster is removed (it then has no hosts
+// and is not found): requests, pools and statistics may go on using it.
 #pragma once
 
-#include "net/resolver.h"
+#include "base/function.h"
+#include "base/random.h"
+#include "event/loop.h"
 #include "net/socket.h"
 #include "proxy/config.h"
+#include "proxy/stats.h"
 
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace postern::proxy {
 
+/// One address of a cluster in one worker. Kept alive by those who use it.
+struct Host {
+  net::Address address;
+  std::string hostname;
+  Locality locality;
+  std::uint32_t weight = 1;
+  std::uint32_t priority = 0;
+  Health health = Health::kHealthy;
+  bool removed = false;  // no longer of the cluster: connections may finish, none is reused
+
+  std::uint64_t cx_total = 0;
+  std::uint64_t cx_connect_fail = 0;
+  std::int64_t cx_active = 0;
+  std::uint64_t rq_total = 0;
+  std::uint64_t rq_success = 0;
+  std::uint64_t rq_error = 0;
+  std::uint64_t rq_timeout = 0;
+  std::int64_t rq_active = 0;
+};
+using HostPtr = std::shared_ptr<Host>;
+
+/// The statistics of a cluster that are written per connection or request.
+struct ClusterStats {
+  explicit ClusterStats(StatsScope& scope);
+  StatsScope& scope;  // "cluster.<name>." for the rest
+  Counter& upstream_cx_total;
+  Counter& upstream_cx_http1_total;
+  Counter& upstream_cx_http2_total;
+  Counter& upstream_cx_connect_fail;
+  Counter& upstream_cx_connect_timeout;
+  Counter& upstream_cx_destroy;
+  Counter& upstream_cx_overflow;
+  Counter& upstream_cx_none_healthy;
+  Counter& upstream_cx_rx_bytes_total;
+  Counter& upstream_cx_tx_bytes_total;
+  Gauge& upstream_cx_active;
+  Histogram& upstream_cx_connect_ms;
+  Histogram& upstream_cx_length_ms;
+  Counter& upstream_rq_total;
+  Counter& upstream_rq_pending_total;
+  Counter& upstream_rq_pending_overflow;
+  Counter& upstream_rq_pending_failure_eject;
+  Counter& upstream_rq_cancelled;
+  Counter& upstream_rq_timeout;
+  Counter& upstream_rq_retry;
+  Counter& upstream_rq_retry_success;
+  Counter& upstream_rq_retry_overflow;
+  Gauge& upstream_rq_active;
+  Gauge& upstream_rq_pending_active;
+  Histogram& upstream_rq_time;
+  Counter& lb_healthy_panic;
+  Counter& membership_change;
+  Gauge& membership_total;
+  Gauge& membership_healthy;
+  Gauge& membership_degraded;
+};
+
+class Balancer;
+
+enum class Resource : unsigned char { kConnections, kPending, kRequests, kRetries };
+
+struct PickRequest {
+  const net::Address* original = nullptr;           // destination the client had
+  const std::vector<const Host*>* avoid = nullptr;  // hosts tried before (retries)
+  std::uint32_t attempts_max = 1;                   // picks until one is not avoided
+};
+
 class ClusterState {
  public:
-  ClusterState(event::Loop& loop, net::Resolver& resolver, const Cluster& config);
-  const Cluster& config() const { return config_; }
-  /// The next host, or nothing when there is none. `original` is the destination the client had.
-  std::optional<net::Address> pick(const std::optional<net::Address>& original);
-  std::unique_ptr<net::Transport> connect(const net::Address& to);
+  ClusterState(event::Loop& loop, base::Random& random, StatsStore& stats, ClusterEntry entry);
+  ~ClusterState();
+  const Cluster& config() const { return *entry_.config; }
+  ClusterStats& stats() { return stats_; }
+  base::MonotonicTime now() const { return loop_.now(); }
+
+  /// The next host by the balancer, or null when there is none.
+  HostPtr pick(const PickRequest& request = {});
+  /// Starts connecting; the caller holds an UpstreamTicket as long as the connection lives.
+  std::unique_ptr<net::Transport> connect(const Host& host);
+
+  /// False when a limit is used up.
+  bool available(Resource resource, RoutingPriority priority = RoutingPriority::kDefault);
+  /// Takes one unit of a limit unless it is used up. What was taken is given back.
+  bool tryTake(Resource resource, RoutingPriority priority = RoutingPriority::kDefault);
+  /// Takes one even above the limit (the first connection of a pool).
+  void take(Resource resource, RoutingPriority priority = RoutingPriority::kDefault);
+  void give(Resource resource, RoutingPriority priority = RoutingPriority::kDefault);
+
+  const std::vector<HostPtr>& hosts() const { return hosts_; }
 
  private:
-  void lookUp();
+  friend class ClusterManager;
+  void update(ClusterEntry entry);
+  void retire();
+  const LoadAssignment& assignment() const;
+  void rebuild();
+  void replaceHosts(std::vector<HostPtr> hosts);
+  HostPtr originalHost(const net::Address& original);
+  void forgetOriginals();
+  std::atomic<std::uint32_t>& used(Resource resource, RoutingPriority priority);
+  std::uint32_t limit(Resource resource, RoutingPriority priority) const;
+
   event::Loop& loop_;
-  net::Resolver& resolver_;
-  const Cluster& config_;
-  std::vector<std::vector<net::Address>> addresses_;  // per configured endpoint
-  std::vector<std::unique_ptr<net::Resolver::Query>> queries_;
-  std::size_t next_ = 0;
-  event::Timer refresh_;
+  base::Random& random_;
+  StatsStore& store_;
+  ClusterEntry entry_;
+  ClusterStats stats_;
+  std::vector<HostPtr> hosts_;
+  std::unique_ptr<Balancer> balancer_;
+  std::map<std::string, HostPtr, std::less<>> originals_;  // of an original-destination cluster
+  event::Timer cleanup_;
+  base::Function<void(const HostPtr&)>* on_removed_ = nullptr;
+};
+
+/// Counts one upstream connection, from the start of connecting to its end. Must not outlive the
+/// worker: release it when the connection closes, not when its object is destroyed later.
+class UpstreamTicket {
+ public:
+  UpstreamTicket(ClusterState& cluster, HostPtr host);
+  ~UpstreamTicket();
+  UpstreamTicket(const UpstreamTicket&) = delete;
+  UpstreamTicket& operator=(const UpstreamTicket&) = delete;
+  void connected();
+  enum class Failure : unsigned char { kRefused, kTimeout };
+  void failed(Failure failure);
+  Host& host() { return *host_; }
+  ClusterState& cluster() { return cluster_; }
+
+ private:
+  ClusterState& cluster_;
+  HostPtr host_;
+  base::MonotonicTime started_;
+  bool connected_ = false;
 };
 
 class ClusterManager {
  public:
-  ClusterManager(event::Loop& loop, const Config& config);
-  ClusterState* find(const std::string& name);
+  ClusterManager(event::Loop& loop, StatsStore& stats);
+  /// Takes over a snapshot: what did not change is not touched.
+  void update(const Snapshot& snapshot);
+  /// Null when there is no such cluster (now).
+  ClusterState* find(std::string_view name);
   /// One of the weighted clusters, by chance.
   const std::string& choose(const std::vector<WeightedCluster>& clusters);
+  /// Called for each host that leaves a cluster, so that a pool can close what is idle.
+  void onHostRemoved(base::Function<void(const HostPtr&)> callback) {
+    on_removed_ = std::move(callback);
+  }
+  template <class F>
+  void each(F&& visit) {
+    for (auto& [name, state] : active_) visit(*state);
+  }
 
  private:
-  std::unique_ptr<net::Resolver> resolver_;
-  std::map<std::string, std::unique_ptr<ClusterState>, std::less<>> clusters_;
+  event::Loop& loop_;
+  StatsStore& stats_;
+  base::Random random_;
+  base::Function<void(const HostPtr&)> on_removed_;
+  std::map<std::string, std::unique_ptr<ClusterState>, std::less<>> all_;  // also removed ones
+  std::map<std::string, ClusterState*, std::less<>> active_;
 };
 
 }  // namespace postern::proxy

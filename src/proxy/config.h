@@ -1,16 +1,19 @@
-// The part of an Envoy bootstrap the proxy serves, as plain immutable values. Built once from JSON
-// on the main thread and shared by the workers. A field that is not understood is an error with
-// its path, never ignored: a route must not quietly do less than was asked.
+// What the proxy serves, as plain immutable values: listeners, clusters, endpoints, and the
+// snapshot of all of them that the main thread publishes to the workers. Built from Envoy's
+// messages by config_*.h; a field that is not honoured never reaches these values, it is an error
+// with its path.
 #pragma once
 
 #include "base/error.h"
 #include "net/address.h"
+#include "net/resolver.h"
+#include "proxy/connection_facts.h"
 #include "proxy/http_config.h"
 
-#include <nlohmann/json_fwd.hpp>
-
+#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,10 +22,19 @@
 
 namespace postern::proxy {
 
+// ---- listeners ----
+
 struct TcpProxy {
+  std::string stat_prefix;
   std::vector<WeightedCluster> clusters;
+  bool cluster_from_sni = false;  // the sni_cluster filter stands before
+  std::chrono::milliseconds idle_timeout{std::chrono::hours(1)};  // 0: none
+  std::chrono::milliseconds duration_max{0};                      // 0: none
+  std::uint32_t connect_attempts_max = 1;
   std::vector<AccessLogConfig> logs;
 };
+
+enum class SourceType : unsigned char { kAny, kSameIpOrLoopback, kExternal };
 
 struct FilterChainMatch {
   std::optional<std::uint16_t> destination_port;
@@ -30,44 +42,159 @@ struct FilterChainMatch {
   std::vector<std::string> server_names;
   std::string transport_protocol;
   std::vector<std::string> application_protocols;
+  std::vector<net::Cidr> direct_sources;
+  SourceType source_type = SourceType::kAny;
+  std::vector<net::Cidr> sources;
+  std::vector<std::uint16_t> source_ports;
 };
 
 struct FilterChain {
   std::string name;
   FilterChainMatch match;
   std::variant<HttpManager, TcpProxy> filter;
+  std::string match_key;    // equal for equal matches
+  std::string fingerprint;  // equal for equal configuration
 };
+
+enum class ListenerFilter : unsigned char { kOriginalDst, kTlsInspector, kHttpInspector };
+enum class TrafficDirection : unsigned char { kUnspecified, kInbound, kOutbound };
 
 struct Listener {
   std::string name;
+  std::string stat_name;  // the address with ':' → '_', or stat_prefix
   net::Address address;
+  std::uint32_t unix_mode = 0;
   bool bind = true;
   bool use_original_dst = false;
-  std::vector<FilterChain> chains;
-  std::optional<FilterChain> fallback;
+  bool reuse_port = true;
+  bool transparent = false;
+  bool freebind = false;
+  bool ignore_connection_limit = false;
+  int backlog = 1024;
+  TrafficDirection direction = TrafficDirection::kUnspecified;
+  std::vector<ListenerFilter> filters;
+  std::chrono::milliseconds filters_timeout{15000};  // 0: none
+  bool continue_on_timeout = false;
+  std::size_t client_hello_bytes_max = 16 * 1024;
+  std::size_t buffer_bytes_max = 1024 * 1024;  // of each connection
+  std::vector<std::shared_ptr<const FilterChain>> chains;
+  std::shared_ptr<const FilterChain> fallback;
+  std::vector<AccessLogConfig> logs;
+  std::vector<std::string> route_names;  // asked for by RDS
+  std::string fingerprint;               // of everything but the filter chains
 };
+
+// ---- clusters ----
+
+struct Locality {
+  std::string region;
+  std::string zone;
+  std::string sub_zone;
+  bool operator==(const Locality&) const = default;
+};
+
+enum class Health : unsigned char { kHealthy, kDegraded, kUnhealthy };
 
 struct Endpoint {
-  std::string host;  // a name for STRICT_DNS
-  std::uint16_t port = 0;
+  std::optional<net::Address> address;  // none: `name` is looked up
+  std::string name;
+  std::uint16_t port = 0;  // of a name
+  std::string hostname;
+  std::uint32_t weight = 1;
+  Health health = Health::kHealthy;
 };
+
+struct LocalityEndpoints {
+  Locality locality;
+  std::uint32_t weight = 0;  // 0: not given
+  std::uint32_t priority = 0;
+  std::vector<Endpoint> endpoints;
+};
+
+struct LoadAssignment {
+  std::vector<LocalityEndpoints> localities;
+  std::uint32_t overprovisioning_percent = 140;
+};
+
+struct CircuitBreaker {
+  std::uint32_t connections_max = 1024;
+  std::uint32_t pending_max = 1024;
+  std::uint32_t requests_max = 1024;
+  std::uint32_t retries_max = 3;
+  bool track_remaining = false;
+};
+
+/// The HTTP version spoken to a cluster.
+enum class UpstreamCodec : unsigned char { kHttp1, kHttp2, kAsDownstream };
+
+enum class RoutingPriority : unsigned char { kDefault, kHigh };
 
 struct Cluster {
-  enum class Type : unsigned char { kStatic, kStrictDns, kOriginalDst };
+  enum class Type : unsigned char { kStatic, kStrictDns, kLogicalDns, kEds, kOriginalDst };
+  enum class Balancer : unsigned char { kRoundRobin, kLeastRequest, kRandom, kProvided };
   std::string name;
+  std::string stat_name;
   Type type = Type::kStatic;
-  std::vector<Endpoint> endpoints;
+  Balancer balancer = Balancer::kRoundRobin;
+  std::uint32_t choice_count = 2;  // of least request
+  std::uint32_t panic_percent = 50;
+  bool locality_weighted = false;
+  UpstreamCodec codec = UpstreamCodec::kHttp1;
   std::chrono::milliseconds connect_timeout{5000};
+  std::chrono::milliseconds idle_timeout{std::chrono::hours(1)};  // HTTP connections; 0: none
+  std::chrono::milliseconds connection_duration_max{0};           // 0: none
+  std::uint32_t requests_per_connection_max = 0;                  // 0: no limit
+  std::uint32_t h2_streams_max = 100;
+  std::uint32_t h2_stream_window_bytes = 256 * 1024;
+  std::uint32_t h2_connection_window_bytes = 1024 * 1024;
+  std::size_t buffer_bytes_max = 1024 * 1024;
+  std::chrono::milliseconds cleanup_interval{5000};  // kOriginalDst: unused hosts go
+  CircuitBreaker breakers[2];                        // by RoutingPriority
   std::optional<net::Address> source;
+  std::optional<std::uint32_t> keepalive_time_s;  // TCP keep-alive; 0: the kernel's
+  std::uint32_t keepalive_interval_s = 0;
+  std::uint32_t keepalive_probes = 0;
+  std::optional<std::uint16_t> original_port_override;
+  net::DnsFamily dns_family = net::DnsFamily::kAuto;
+  std::chrono::milliseconds dns_refresh{5000};
+  std::chrono::milliseconds dns_jitter{0};
+  bool respect_dns_ttl = false;
+  std::string eds_name;  // kEds: what to ask for
+  std::chrono::milliseconds eds_timeout{15000};
+  LoadAssignment assignment;  // kStatic and DNS
 };
 
-struct Config {
-  std::vector<Listener> listeners;
-  std::vector<Cluster> clusters;
-  std::optional<net::Address> admin;
+/// What is in use of a cluster's limits, over all workers. Outlives the snapshots.
+struct ClusterUse {
+  struct Priority {
+    std::atomic<std::uint32_t> connections{0};
+    std::atomic<std::uint32_t> pending{0};
+    std::atomic<std::uint32_t> requests{0};
+    std::atomic<std::uint32_t> retries{0};
+  };
+  Priority priorities[2];
 };
 
-/// Builds the configuration of a bootstrap; the error names the field.
-base::ConfigResult<std::shared_ptr<const Config>> buildConfig(const nlohmann::json& bootstrap);
+// ---- what the workers get ----
+
+/// The listening sockets of one address, one per worker (or one for all of them).
+class BoundSockets;
+
+struct ListenerEntry {
+  std::shared_ptr<const Listener> config;
+  std::shared_ptr<const BoundSockets> sockets;  // null: not bound
+};
+
+struct ClusterEntry {
+  std::shared_ptr<const Cluster> config;
+  std::shared_ptr<const LoadAssignment> assignment;  // null: Cluster::assignment
+  std::shared_ptr<ClusterUse> use;
+};
+
+struct Snapshot {
+  std::map<std::string, ListenerEntry, std::less<>> listeners;
+  std::map<std::string, ClusterEntry, std::less<>> clusters;
+  std::map<std::string, std::shared_ptr<const RouteTable>, std::less<>> routes;
+};
 
 }  // namespace postern::proxy

@@ -116,6 +116,7 @@ class Exchange final : public http::StreamObserver,
   Worker& worker_;
   const HttpManager& config_;
   const ConnectionFacts& facts_;
+  std::shared_ptr<const RouteTable> table_;
   http::Stream& down_;
   http::Stream* up_ = nullptr;
   UpSide up_side_;
@@ -146,9 +147,10 @@ void Exchange::onHeaders(HeaderMap headers, End end) {
   // Upgrades are not offered: the request goes on as an ordinary one (RFC 9110 7.8).
   for (const char* name : {"upgrade", "http2-settings", "keep-alive", "proxy-connection"})
     request_.remove(name);
-  if (config_.routes == nullptr) return reply(404, "", Flag::kNoRouteFound, "route_not_found");
-  const VirtualHost* host = findHost(*config_.routes, request_.authority());
-  if (host != nullptr) route_ = findRoute(*config_.routes, *host, request_, 0);
+  table_ = config_.routes != nullptr ? config_.routes : worker_.routes(config_.rds_name);
+  if (table_ == nullptr) return reply(404, "", Flag::kNoRouteFound, "route_not_found");
+  const VirtualHost* host = findHost(*table_, request_.authority());
+  if (host != nullptr) route_ = findRoute(*table_, *host, request_, 0);
   if (route_ == nullptr) return reply(404, "", Flag::kNoRouteFound, "route_not_found");
   record_.route_name = route_->name;
   if (const auto* direct = std::get_if<DirectResponse>(&route_->action))
@@ -183,15 +185,17 @@ void Exchange::forward(const ForwardAction& action) {
   record_.upstream_cluster = name;
   ClusterState* cluster = worker_.clusters().find(name);
   if (cluster == nullptr) return reply(503, "", Flag::kNoClusterFound, "cluster_not_found");
-  auto host = cluster->pick(facts_.destination);
+  PickRequest pick;
+  pick.original = &facts_.destination;
+  auto host = cluster->pick(pick);
   if (!host)
     return reply(503, "no healthy upstream", Flag::kNoHealthyUpstream, "no_healthy_upstream");
   rewrite(action);
-  record_.upstream_host = host->toString();
+  record_.upstream_host = host->address.toString();
   sent_ = worker_.loop().now();
   if (action.timeout.count() > 0) deadline_.arm(action.timeout);
   waiting_ = true;
-  worker_.pool().acquire(*cluster, *host, *this);
+  worker_.pool().acquire(*cluster, host, *this);
 }
 
 void Exchange::upHeaders(HeaderMap headers, End end) {
@@ -279,13 +283,14 @@ class Manager final : public http::ServerObserver,
  public:
   Manager(Worker& worker, const HttpManager& config, ConnectionFacts facts)
       : worker_(worker), config_(config), facts_(std::move(facts)) {
-    worker_.remember(*this);
+    worker_.remember(*this, facts_);
   }
   void start(std::unique_ptr<net::Transport> client) {
     connection_ = http::ServerConnection::start(worker_.loop(), std::move(client),
                                                 http::Protocol::kHttp1, {}, *this);
   }
   void close() override { connection_->close(); }
+  void drain() override { connection_->drain(); }
   http::StreamObserver* onStream(http::ServerConnection&, http::Stream& stream) override {
     return new Exchange(worker_, config_, facts_, stream);  // destroys itself when finished
   }

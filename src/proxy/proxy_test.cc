@@ -1,8 +1,8 @@
+#include "api/message.h"
+#include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "http/client.h"
 #include "http/server.h"
-#include "proxy/access_log.h"
-#include "proxy/config.h"
-#include "proxy/route_match.h"
+#include "proxy/config_store.h"
 #include "proxy/worker.h"
 
 #include <fmt/format.h>
@@ -18,8 +18,11 @@ json address(std::uint16_t port) {
   return {{"socket_address", {{"address", "127.0.0.1"}, {"port_value", port}}}};
 }
 
+constexpr const char* kTcp = "tcp_proxy.v3.TcpProxy";
+constexpr const char* kHttp = "http_connection_manager.v3.HttpConnectionManager";
+
 json bootstrap(const char* filter, json config, std::uint16_t upstream) {
-  config["@type"] = fmt::format("type.googleapis.com/envoy.{}", filter);
+  config["@type"] = fmt::format("type.googleapis.com/envoy.extensions.filters.network.{}", filter);
   json listener = {{"name", "in"},
                    {"address", address(0)},
                    {"filter_chains", {{{"filters", {{{"name", "f"}, {"typed_config", config}}}}}}}};
@@ -58,6 +61,21 @@ class ProxyTest : public ::testing::Test {
         });
     app_->listen(std::move(*socket));
   }
+  Worker& start(const json& config) {
+    envoy::config::bootstrap::v3::Bootstrap message;
+    const auto read = api::fromJson(config, message);
+    EXPECT_TRUE(read) << read.error().message();
+    worker_ = std::make_unique<Worker>(loop_, stats_.makeStore());
+    store_ = std::make_unique<ConfigStore>(
+        loop_, stats_.makeStore(), ConfigStore::Options{},
+        [this](std::shared_ptr<const Snapshot> snapshot) { worker_->update(std::move(snapshot)); },
+        nullptr);
+    const auto added = store_->addStatic(message);
+    EXPECT_TRUE(added) << added.error().message();
+    store_->expect({}, {});
+    EXPECT_TRUE(store_->initialized());
+    return *worker_;
+  }
   http::ClientResponse get(Worker& worker, const std::string& path) {
     http::Client::Options options;
     options.address = worker.addresses().front();
@@ -77,16 +95,16 @@ class ProxyTest : public ::testing::Test {
     return answer;
   }
 
+  Stats stats_;
   event::Loop loop_;
   std::unique_ptr<http::Server> app_;
+  std::unique_ptr<Worker> worker_;
+  std::unique_ptr<ConfigStore> store_;
   std::uint16_t upstream_port_ = 0;
 };
 
 TEST_F(ProxyTest, RoutesHttpRequests) {
-  auto config = buildConfig(bootstrap("HttpConnectionManager", httpConfig(), upstream_port_));
-  ASSERT_TRUE(config) << config.error().message();
-  Worker worker(loop_, *config);
-  ASSERT_TRUE(worker.start());
+  Worker& worker = start(bootstrap(kHttp, httpConfig(), upstream_port_));
   for (int i = 0; i < 2; ++i) {  // the second uses the pooled connection
     http::ClientResponse answer = get(worker, "/api/x");
     EXPECT_EQ(answer.status, 200);
@@ -99,28 +117,30 @@ TEST_F(ProxyTest, RoutesHttpRequests) {
 }
 
 TEST_F(ProxyTest, RefusedUpstreamIs503) {
-  auto config = buildConfig(bootstrap("HttpConnectionManager", httpConfig(), 1));
-  ASSERT_TRUE(config);
-  Worker worker(loop_, *config);
-  ASSERT_TRUE(worker.start());
+  Worker& worker = start(bootstrap(kHttp, httpConfig(), 1));
   http::ClientResponse answer = get(worker, "/api/x");
   EXPECT_EQ(answer.status, 503);
   EXPECT_TRUE(answer.body.starts_with("upstream connect error")) << answer.body;
 }
 
 TEST_F(ProxyTest, PipesTcp) {
-  auto config = buildConfig(bootstrap("TcpProxy", {{"cluster", "app"}}, upstream_port_));
-  ASSERT_TRUE(config);
-  Worker worker(loop_, *config);
-  ASSERT_TRUE(worker.start());
+  Worker& worker =
+      start(bootstrap(kTcp, {{"stat_prefix", "t"}, {"cluster", "app"}}, upstream_port_));
   EXPECT_EQ(get(worker, "/raw").body, "/raw body");
 }
 
 TEST(ProxyConfig, RefusesUnknownFieldsWithTheirPath) {
-  json all = bootstrap("TcpProxy", {{"cluster", "app"}, {"tunneling_config", json::object()}}, 1);
-  auto config = buildConfig(all);
-  ASSERT_FALSE(config);
-  EXPECT_EQ(config.error().message(),
+  json all = bootstrap(
+      kTcp, {{"stat_prefix", "t"}, {"cluster", "app"}, {"tunneling_config", {{"hostname", "x"}}}},
+      1);
+  envoy::config::bootstrap::v3::Bootstrap message;
+  ASSERT_TRUE(api::fromJson(all, message));
+  event::Loop loop;
+  Stats stats;
+  ConfigStore store(loop, stats.makeStore(), {}, nullptr, nullptr);
+  const auto added = store.addStatic(message);
+  ASSERT_FALSE(added);
+  EXPECT_EQ(added.error().message(),
             "static_resources.listeners[0].filter_chains[0].filters[0].typed_config."
             "tunneling_config: is not supported");
 }

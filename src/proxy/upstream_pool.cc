@@ -1,20 +1,22 @@
 #include "proxy/upstream_pool.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace postern::proxy {
 
 class UpstreamPool::Connection final : public http::ClientObserver, public event::Deferred {
  public:
-  Connection(UpstreamPool& pool, ClusterState& cluster, const net::Address& host, std::string key,
+  Connection(UpstreamPool& pool, ClusterState& cluster, const HostPtr& host, std::string key,
              Waiter& waiter)
       : waiter_(&waiter), pool_(pool), key_(std::move(key)), deadline_(pool.loop_, [this] {
           timed_out_ = true;
           client_->close();
         }) {
     pool_.all_.insert(this);
+    ticket_.emplace(cluster, host);
     deadline_.arm(cluster.config().connect_timeout);
-    client_ = http::ClientConnection::start(pool_.loop_, cluster.connect(host),
+    client_ = http::ClientConnection::start(pool_.loop_, cluster.connect(*host),
                                             http::Protocol::kHttp1, http::ClientLimits{}, *this);
   }
 
@@ -29,6 +31,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
   void onClosed(http::ClientConnection&, base::Error error) override {
     unpark();
     deadline_.cancel();
+    ticket_.reset();
     pool_.all_.erase(this);
     Waiter* waiter = std::exchange(waiter_, nullptr);
     pool_.loop_.destroyLater(std::unique_ptr<event::Deferred>(this));
@@ -50,6 +53,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
   event::Timer deadline_;
   http::ClientConnection* client_ = nullptr;
   bool timed_out_ = false;
+  std::optional<UpstreamTicket> ticket_;
 };
 
 UpstreamPool::~UpstreamPool() {
@@ -57,8 +61,8 @@ UpstreamPool::~UpstreamPool() {
   while (!all_.empty()) (*all_.begin())->client().close();
 }
 
-void UpstreamPool::acquire(ClusterState& cluster, const net::Address& host, Waiter& waiter) {
-  std::string key = cluster.config().name + "|" + host.toString();
+void UpstreamPool::acquire(ClusterState& cluster, const HostPtr& host, Waiter& waiter) {
+  std::string key = cluster.config().name + "|" + host->address.toString();
   auto& idle = idle_[key];
   if (!idle.empty()) {
     Connection* taken = idle.back();

@@ -25,7 +25,7 @@ class UpstreamPool {
   explicit UpstreamPool(event::Loop& loop) : loop_(loop) {}
   ~UpstreamPool();
   /// Tells the waiter once, perhaps before returning.
-  void acquire(ClusterState& cluster, const net::Address& host, Waiter& waiter);
+  void acquire(ClusterState& cluster, const HostPtr& host, Waiter& waiter);
   void cancel(Waiter& waiter);
 
  private:

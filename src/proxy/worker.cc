@@ -1,68 +1,184 @@
 #include "proxy/worker.h"
 
-#include "proxy/http_manager.h"
-#include "proxy/tcp_proxy.h"
+#include "proxy/listener_state.h"
+
+#include <algorithm>
 
 namespace postern::proxy {
 
-Worker::Worker(event::Loop& loop, std::shared_ptr<const Config> config)
+Worker::Worker(event::Loop& loop, StatsStore& stats, WorkerOptions options)
     : loop_(loop),
-      config_(std::move(config)),
-      clusters_(loop, *config_),
+      stats_(stats),
+      options_(options),
+      snapshot_(std::make_shared<const Snapshot>()),
+      clusters_(loop, stats),
       pool_(loop),
-      log_writer_(loop) {}
+      log_writer_(loop),
+      drain_(loop, [this] { closeDrained(); }) {}
 
 Worker::~Worker() {
-  stopListening();
-  while (!connections_.empty()) (*connections_.begin())->close();
+  stopListening(Drain::kNo);
+  while (!connections_.empty()) connections_.begin()->first->close();
+  listeners_.clear();
+  removed_.clear();
 }
 
-base::ConfigResult<void> Worker::start() {
-  for (const Listener& listener : config_->listeners) {
-    if (!listener.bind) continue;
-    net::ListenOptions options;
-    options.reuse_port = true;
-    auto socket = net::listenSocket(listener.address, options);
-    if (!socket) return base::failConfig("listener " + listener.name, socket.error().message());
-    acceptors_.push_back(std::make_unique<net::Acceptor>(
-        loop_, std::move(*socket), [this, &listener](base::Fd fd, const net::Address& peer) {
-          accept(listener, std::move(fd), peer);
-        }));
+void Worker::update(std::shared_ptr<const Snapshot> snapshot) {
+  snapshot_ = std::move(snapshot);
+  clusters_.update(*snapshot_);
+  for (auto it = listeners_.begin(); it != listeners_.end();) {
+    if (snapshot_->listeners.contains(it->first)) {
+      ++it;
+      continue;
+    }
+    it->second->stopAccepting();
+    removed_.push_back(std::move(it->second));
+    it = listeners_.erase(it);
   }
-  return {};
+  for (const auto& [name, entry] : snapshot_->listeners) {
+    std::unique_ptr<ListenerState>& state = listeners_[name];
+    if (state == nullptr) {
+      state = std::make_unique<ListenerState>(*this, entry);
+      if (draining_) state->stopAccepting();
+    } else if (state->entry().config != entry.config || state->entry().sockets != entry.sockets) {
+      state->update(entry);
+      if (draining_) state->stopAccepting();
+    }
+  }
+  drainChanged();
+  forgetRemoved();
+}
+
+/// Removed listeners stay as long as a connection counts in their statistics.
+void Worker::forgetRemoved() {
+  std::erase_if(removed_, [&](const std::unique_ptr<ListenerState>& gone) {
+    for (const auto& [connection, known] : connections_) {
+      if (known.listener == gone.get()) return false;
+    }
+    const std::string& name = gone->config()->stat_name;
+    bool shared = false;
+    for (const auto& [other, state] : listeners_) {
+      shared = shared || state->config()->stat_name == name;
+    }
+    if (!shared) stats_.hide("listener." + name + ".");
+    return true;
+  });
+}
+
+/// Connections whose filter chain is no longer there are asked to end, and ended when their time is
+/// over; an equal chain in a new version of the listener goes on.
+void Worker::drainChanged() {
+  bool any = false;
+  std::vector<DownstreamConnection*> leaving;
+  for (auto& [connection, known] : connections_) {
+    if (known.draining || known.listener == nullptr) continue;
+    bool stays = false;
+    const auto it = listeners_.find(known.listener->config()->name);
+    if (it != listeners_.end() && it->second.get() == known.listener) {
+      const Listener& now = *known.listener->config();
+      stays = now.fallback == known.chain ||
+              std::find(now.chains.begin(), now.chains.end(), known.chain) != now.chains.end();
+    }
+    if (stays) continue;
+    known.draining = true;
+    known.drain_until = loop_.now() + options_.drain_time;
+    any = true;
+    leaving.push_back(connection);
+  }
+  if (any && !drain_.armed()) drain_.arm(options_.drain_time);
+  for (DownstreamConnection* connection : leaving) {
+    if (connections_.contains(connection)) connection->drain();
+  }
+}
+
+void Worker::closeDrained() {
+  std::vector<DownstreamConnection*> over;
+  base::MonotonicTime next = base::MonotonicTime::max();
+  for (const auto& [connection, known] : connections_) {
+    if (!known.draining) continue;
+    if (known.drain_until <= loop_.now()) {
+      over.push_back(connection);
+    } else {
+      next = std::min(next, known.drain_until);
+    }
+  }
+  if (next != base::MonotonicTime::max()) drain_.arm(next - loop_.now());
+  for (DownstreamConnection* connection : over) {
+    if (connections_.contains(connection)) connection->close();
+  }
+  forgetRemoved();
+}
+
+void Worker::stopListening(Drain drain, TrafficDirection only) {
+  for (const auto& [name, state] : listeners_) {
+    if (only == TrafficDirection::kUnspecified || state->config()->direction == only)
+      state->stopAccepting();
+  }
+  if (only == TrafficDirection::kUnspecified && drain == Drain::kYes) draining_ = true;
+  if (drain == Drain::kNo) return;
+  std::vector<DownstreamConnection*> all;
+  for (const auto& [connection, known] : connections_) {
+    if (only == TrafficDirection::kUnspecified ||
+        (known.listener != nullptr && known.listener->config()->direction == only)) {
+      all.push_back(connection);
+    }
+  }
+  for (DownstreamConnection* connection : all) {
+    if (connections_.contains(connection)) connection->drain();
+  }
 }
 
 std::vector<net::Address> Worker::addresses() const {
   std::vector<net::Address> out;
-  for (const auto& each : acceptors_) out.push_back(each->local());
+  for (const auto& [name, state] : listeners_) {
+    if (const net::Address* address = state->address()) out.push_back(*address);
+  }
   return out;
 }
 
-const Listener& Worker::redirect(const Listener& listener, const net::Address& destination) const {
-  if (!listener.use_original_dst) return listener;
-  const Listener* wildcard = nullptr;
-  for (const Listener& each : config_->listeners) {
-    if (each.bind || each.address.port() != destination.port()) continue;
-    if (each.address == destination) return each;
-    if (each.address.ip() == "0.0.0.0" || each.address.ip() == "::") wildcard = &each;
-  }
-  return wildcard != nullptr ? *wildcard : listener;
+std::shared_ptr<const RouteTable> Worker::routes(std::string_view name) const {
+  const auto it = snapshot_->routes.find(name);
+  return it == snapshot_->routes.end() ? nullptr : it->second;
 }
 
-void Worker::accept(const Listener& bound, base::Fd fd, const net::Address&) {
-  ConnectionFacts facts;
-  facts.destination = net::localAddress(fd.get());
-  if (bound.use_original_dst) {
-    if (auto original = net::originalDestination(fd.get())) facts.destination = *original;
+void Worker::remember(DownstreamConnection& connection, const ConnectionFacts& facts) {
+  Known known;
+  known.chain = facts.chain;
+  known.since = loop_.now();
+  if (facts.listener != nullptr) {
+    const auto it = listeners_.find(facts.listener->name);
+    if (it != listeners_.end()) known.listener = it->second.get();
   }
-  const Listener& listener = redirect(bound, facts.destination);
-  const FilterChain* chain = findChain(listener, facts);
-  if (chain == nullptr) return;  // Closes: no chain wants this connection.
-  auto transport = net::makeSocketTransport(loop_, std::move(fd));
-  if (const auto* tcp = std::get_if<TcpProxy>(&chain->filter))
-    return startTcpProxy(*this, *tcp, std::move(transport), std::move(facts));
-  startHttpManager(*this, std::get<HttpManager>(chain->filter), std::move(transport),
-                   std::move(facts));
+  if (known.listener != nullptr) {
+    known.listener->stats().downstream_cx_total.add();
+    known.listener->stats().downstream_cx_active.add();
+  }
+  connections_.emplace(&connection, std::move(known));
+}
+
+void Worker::forget(DownstreamConnection& connection) {
+  const auto it = connections_.find(&connection);
+  if (it == connections_.end()) return;
+  ListenerState* listener = it->second.listener;
+  const base::Duration length = loop_.now() - it->second.since;
+  connections_.erase(it);
+  if (listener == nullptr) return;
+  listener->stats().downstream_cx_active.sub();
+  listener->stats().downstream_cx_destroy.add();
+  listener->stats().downstream_cx_length_ms.record(
+      std::chrono::duration<double, std::milli>(length).count());
+}
+
+ListenerState* Worker::listenerFor(const net::Address& destination) {
+  ListenerState* wildcard = nullptr;
+  for (const auto& [name, state] : listeners_) {
+    const net::Address& address = state->config()->address;
+    if (!address.isIp() || address.port() != destination.port()) continue;
+    if (address == destination) return state.get();
+    const std::string ip = address.ip();
+    if (ip == "0.0.0.0" ? destination.family() == AF_INET : ip == "::") wildcard = state.get();
+  }
+  return wildcard;
 }
 
 }  // namespace postern::proxy

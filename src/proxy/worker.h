@@ -1,21 +1,24 @@
-// One thread of the proxy: its loop, clusters, logs and listeners. Workers share only the
-// immutable configuration.
+// One thread of the proxy: its loop, clusters, pools, logs, statistics and listeners. Workers share
+// only immutable snapshots, which the main thread hands over through Loop::post.
 #pragma once
 
 #include "event/loop.h"
 #include "proxy/access_log.h"
 #include "proxy/cluster.h"
 #include "proxy/config.h"
-#include "proxy/route_match.h"
+#include "proxy/connection_facts.h"
+#include "proxy/stats.h"
 #include "proxy/upstream_pool.h"
 
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace postern::proxy {
+
+class ListenerState;
 
 /// A downstream connection, known to its worker until it is over.
 class DownstreamConnection {
@@ -23,42 +26,80 @@ class DownstreamConnection {
   virtual ~DownstreamConnection() = default;
   /// Ends it now; it forgets itself at the worker before this returns.
   virtual void close() = 0;
+  /// Its listener goes away: end soon, where the protocol has a way to say so.
+  virtual void drain() {}
+};
+
+struct WorkerOptions {
+  std::uint32_t index = 0;
+  /// What a connection may live on after its listener or filter chain went.
+  std::chrono::milliseconds drain_time{std::chrono::seconds(600)};
+  std::uint64_t connections_max = 0;  // of this worker; 0: no limit
 };
 
 class Worker {
  public:
-  Worker(event::Loop& loop, std::shared_ptr<const Config> config);
+  Worker(event::Loop& loop, StatsStore& stats, WorkerOptions options = {});
   /// Closes the connections that are left.
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
-  /// Binds the listeners; the error names the listener.
-  base::ConfigResult<void> start();
-  /// Stops accepting; connections go on.
-  void stopListening() { acceptors_.clear(); }
+
+  /// Takes over a snapshot: what did not change is not touched. On the loop's thread.
+  void update(std::shared_ptr<const Snapshot> snapshot);
+  /// Stops accepting; `only` limits it to one direction. Connections go on, drained if asked to.
+  enum class Drain : bool { kNo, kYes };
+  void stopListening(Drain drain, TrafficDirection only = TrafficDirection::kUnspecified);
+  /// The bound addresses, by listener name.
   std::vector<net::Address> addresses() const;
 
   event::Loop& loop() { return loop_; }
+  StatsStore& stats() { return stats_; }
   ClusterManager& clusters() { return clusters_; }
   UpstreamPool& pool() { return pool_; }
+  const WorkerOptions& options() const { return options_; }
+  /// The route table of an RDS name; null: not there yet.
+  std::shared_ptr<const RouteTable> routes(std::string_view name) const;
   void log(const std::vector<AccessLogConfig>& logs, const AccessRecord& record) {
     log_writer_.log(logs, record);
   }
-  void remember(DownstreamConnection& connection) { connections_.insert(&connection); }
-  void forget(DownstreamConnection& connection) { connections_.erase(&connection); }
+  void remember(DownstreamConnection& connection, const ConnectionFacts& facts);
+  void forget(DownstreamConnection& connection);
   std::size_t connections() const { return connections_.size(); }
+  /// True once connections should end where they can.
+  bool draining() const { return draining_; }
+
+  /// The listener a restored destination belongs to; null: none.
+  ListenerState* listenerFor(const net::Address& destination);
+  /// Counts against the limit of connections.
+  bool admits() const {
+    return options_.connections_max == 0 || connections_.size() < options_.connections_max;
+  }
 
  private:
-  void accept(const Listener& listener, base::Fd fd, const net::Address& peer);
-  const Listener& redirect(const Listener& listener, const net::Address& destination) const;
+  struct Known {
+    ListenerState* listener = nullptr;
+    std::shared_ptr<const FilterChain> chain;
+    base::MonotonicTime since{};
+    base::MonotonicTime drain_until{};
+    bool draining = false;
+  };
+  void drainChanged();
+  void closeDrained();
+  void forgetRemoved();
 
   event::Loop& loop_;
-  std::shared_ptr<const Config> config_;
+  StatsStore& stats_;
+  const WorkerOptions options_;
+  std::shared_ptr<const Snapshot> snapshot_;
   ClusterManager clusters_;
   UpstreamPool pool_;
   AccessLogWriter log_writer_;
-  std::vector<std::unique_ptr<net::Acceptor>> acceptors_;
-  std::set<DownstreamConnection*> connections_;
+  std::map<std::string, std::unique_ptr<ListenerState>, std::less<>> listeners_;
+  std::vector<std::unique_ptr<ListenerState>> removed_;  // until their last connection ends
+  std::map<DownstreamConnection*, Known> connections_;
+  event::Timer drain_;
+  bool draining_ = false;
 };
 
 }  // namespace postern::proxy

@@ -1,0 +1,83 @@
+// From Envoy's messages to the values of config.h. Every set field is honoured or refused by its
+// full path, which begins with `path`. Main thread; the results are immutable.
+#pragma once
+
+#include "base/error.h"
+#include "proxy/config.h"
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace google::protobuf {
+class Any;
+class Duration;
+class Message;
+}  // namespace google::protobuf
+namespace envoy::config::cluster::v3 {
+class Cluster;
+}
+namespace envoy::config::core::v3 {
+class Address;
+class ConfigSource;
+class SocketAddress;
+}  // namespace envoy::config::core::v3
+namespace envoy::config::endpoint::v3 {
+class ClusterLoadAssignment;
+}
+namespace envoy::config::listener::v3 {
+class Listener;
+}
+namespace envoy::extensions::filters::network::tcp_proxy::v3 {
+class TcpProxy;
+}
+
+namespace postern::proxy {
+
+base::ConfigResult<std::shared_ptr<const Listener>> buildListener(
+    const envoy::config::listener::v3::Listener& message, std::string_view path);
+
+base::ConfigResult<std::shared_ptr<const Cluster>> buildCluster(
+    const envoy::config::cluster::v3::Cluster& message, std::string_view path);
+
+/// Names are allowed where DNS resolves them.
+enum class HostNames : bool { kRefused, kAllowed };
+base::ConfigResult<LoadAssignment> buildAssignment(
+    const envoy::config::endpoint::v3::ClusterLoadAssignment& message, std::string_view path,
+    HostNames names);
+
+base::ConfigResult<TcpProxy> buildTcpProxy(
+    const envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy& message,
+    std::string_view path);
+
+// ---- shared by the builders ----
+
+/// An IP address or a pipe.
+base::ConfigResult<net::Address> readAddress(const envoy::config::core::v3::Address& message,
+                                             std::string_view path);
+/// A port that may be 0; `message` is checked for what is not supported.
+base::ConfigResult<net::Address> readSocketAddress(
+    const envoy::config::core::v3::SocketAddress& message, std::string_view path);
+
+/// Milliseconds, rounded up; negative ones are refused.
+base::ConfigResult<std::chrono::milliseconds> readDuration(
+    const google::protobuf::Duration& message, std::string_view path);
+
+/// How a resource is discovered: only ADS.
+struct DiscoverySource {
+  std::chrono::milliseconds initial_fetch_timeout{15000};  // 0: for ever
+};
+base::ConfigResult<DiscoverySource> readSource(const envoy::config::core::v3::ConfigSource& message,
+                                               std::string_view path);
+
+/// Unpacks by the registry of known types; the error has the path of @type.
+base::ConfigResult<std::unique_ptr<google::protobuf::Message>> unpackKnown(
+    const google::protobuf::Any& any, std::string_view path);
+
+/// Refuses what is set in `message` and not honoured by the builders of this folder (HTTP and
+/// access logs check themselves).
+base::ConfigResult<void> checkSupported(const google::protobuf::Message& message,
+                                        std::string_view path);
+
+}  // namespace postern::proxy

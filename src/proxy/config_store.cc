@@ -1,0 +1,330 @@
+#include "proxy/config_store.h"
+
+#include "api/message.h"
+#include "base/log.h"
+#include "config/supported.h"
+#include "envoy/config/bootstrap/v3/bootstrap.pb.h"
+#include "envoy/config/cluster/v3/cluster.pb.h"
+#include "envoy/config/endpoint/v3/endpoint.pb.h"
+#include "envoy/config/listener/v3/listener.pb.h"
+#include "envoy/config/route/v3/route.pb.h"
+#include "proxy/config_build.h"
+#include "proxy/config_http.h"
+#include "proxy/listener_state.h"
+
+#include <algorithm>
+
+namespace postern::proxy {
+
+namespace {
+
+namespace conf = envoy::config;
+using config::joinPath;
+using google::protobuf::Message;
+
+base::LogComponent& log() {
+  static base::LogComponent component("config");
+  return component;
+}
+
+template <class T>
+const T& as(const Message& message) {
+  return *google::protobuf::DynamicCastToGenerated<const T>(&message);
+}
+
+bool isDns(const Cluster& cluster) {
+  return cluster.type == Cluster::Type::kStrictDns || cluster.type == Cluster::Type::kLogicalDns;
+}
+
+/// The statistics prefix of a type's subscription.
+std::string statPrefix(std::string_view type_url) {
+  if (type_url == api::kClusterType) return "cluster_manager.cds.";
+  if (type_url == api::kListenerType) return "listener_manager.lds.";
+  if (type_url == api::kRouteType) return "http.rds.";
+  return "cluster.eds.";
+}
+
+}  // namespace
+
+ConfigStore::ConfigStore(event::Loop& loop, StatsStore& stats, Options options, Publish publish,
+                         Subscribe subscribe)
+    : loop_(loop),
+      stats_(stats),
+      options_(options),
+      publish_(std::move(publish)),
+      subscribe_(std::move(subscribe)),
+      resolver_(net::makeResolver(loop)),
+      published_(std::make_shared<const Snapshot>()),
+      deadline_(loop, [this] { settle(); }),
+      settle_(loop, [this] { settle(); }) {}
+
+ConfigStore::~ConfigStore() = default;
+
+base::ConfigResult<void> ConfigStore::addStatic(const conf::bootstrap::v3::Bootstrap& bootstrap) {
+  const auto& resources = bootstrap.static_resources();
+  const auto textOf = [&](const Message& message) {
+    ResourceText text;
+    api::pack(message, text.message);
+    text.updated = loop_.clock().wall();
+    return text;
+  };
+  for (int i = 0; i < resources.clusters_size(); ++i) {
+    const auto& message = resources.clusters(i);
+    const std::string path = joinPath("static_resources", "clusters", i);
+    if (clusters_.contains(message.name()))
+      return base::failConfig(path + ".name", "\"" + message.name() + "\" is there twice");
+    POSTERN_TRY_VOID(takeCluster(message, path, textOf(message), true));
+  }
+  for (int i = 0; i < resources.listeners_size(); ++i) {
+    const auto& message = resources.listeners(i);
+    const std::string path = joinPath("static_resources", "listeners", i);
+    if (!message.name().empty() && listeners_.contains(message.name()))
+      return base::failConfig(path + ".name", "\"" + message.name() + "\" is there twice");
+    POSTERN_TRY_VOID(takeListener(message, path, textOf(message), true));
+  }
+  return {};
+}
+
+void ConfigStore::expect(std::optional<std::chrono::milliseconds> clusters,
+                         std::optional<std::chrono::milliseconds> listeners) {
+  const auto deadline = [&](std::chrono::milliseconds timeout) {
+    return timeout.count() == 0 ? base::MonotonicTime::max() : loop_.now() + timeout;
+  };
+  clusters_expected_ = clusters.has_value();
+  listeners_expected_ = listeners.has_value();
+  if (clusters) clusters_deadline_ = deadline(*clusters);
+  if (listeners) listeners_deadline_ = deadline(*listeners);
+  settle();
+}
+
+std::string ConfigStore::version(std::string_view type_url) const {
+  const auto it = versions_.find(type_url);
+  return it == versions_.end() ? "" : it->second;
+}
+
+// ---- one response ----
+
+base::ConfigResult<void> ConfigStore::update(std::string_view type_url,
+                                             const std::vector<xds::Update>& updated,
+                                             const std::vector<std::string>& removed) {
+  // Removals first: an address that one listener leaves may be taken by another.
+  for (const std::string& name : removed) remove(type_url, name);
+  std::string errors;
+  std::set<std::string_view> seen;
+  for (const xds::Update& each : updated) {
+    base::ConfigResult<void> taken = take(type_url, each);
+    if (taken && !seen.insert(each.name).second)
+      taken = base::failConfig("", "duplicate resource " + each.name);
+    if (taken) {
+      versions_[std::string(type_url)] = each.version;
+      continue;
+    }
+    fail(type_url, each, taken.error().message());
+    if (!errors.empty()) errors += "\n";
+    errors += each.name + ": " + taken.error().message();
+  }
+  if (type_url == api::kClusterType) clusters_expected_ = false;
+  if (type_url == api::kListenerType) listeners_expected_ = false;
+  countUpdate(type_url, errors.empty());
+  settle();
+  if (errors.empty()) return {};
+  log().warning("refused {}: {}", type_url, errors);
+  return base::failConfig("", errors);
+}
+
+base::ConfigResult<void> ConfigStore::take(std::string_view type_url, const xds::Update& update) {
+  if (update.resource == nullptr || update.resource->type_url() != type_url)
+    return base::failConfig("", "is not of type " + std::string(type_url));
+  POSTERN_TRY(const auto message, api::unpack(*update.resource));
+  if (const std::size_t unknown = config::countUnknownFields(*message)) {
+    stats_.scope("server.").counter("dynamic_unknown_fields").add(unknown);
+    if (options_.reject_unknown_fields)
+      return base::failConfig("", "has " + std::to_string(unknown) + " unknown fields");
+  }
+  ResourceText text;
+  text.message = *update.resource;
+  text.version = update.version;
+  text.updated = loop_.clock().wall();
+  if (type_url == api::kClusterType) return takeCluster(*message, "", std::move(text), false);
+  if (type_url == api::kListenerType) return takeListener(*message, "", std::move(text), false);
+  if (type_url == api::kRouteType) return takeRoutes(*message, std::move(text));
+  if (type_url == api::kEndpointType) return takeEndpoints(*message, std::move(text));
+  return base::failConfig("", "nobody asked for this type");
+}
+
+void ConfigStore::fail(std::string_view type_url, const xds::Update& update,
+                       const std::string& details) {
+  ResourceError error;
+  if (update.resource != nullptr) error.message = *update.resource;
+  error.version = update.version;
+  error.at = loop_.clock().wall();
+  error.details = details;
+  if (type_url == api::kClusterType)
+    clusters_[update.name].error = std::move(error);
+  else if (type_url == api::kListenerType)
+    listeners_[update.name].error = std::move(error);
+  else if (type_url == api::kRouteType)
+    routes_[update.name].error = std::move(error);
+  else if (type_url == api::kEndpointType)
+    endpoints_[update.name].error = std::move(error);
+}
+
+void ConfigStore::countUpdate(std::string_view type_url, bool accepted) {
+  StatsScope& scope = stats_.scope(statPrefix(type_url));
+  scope.counter("update_attempt").add();
+  scope.counter(accepted ? "update_success" : "update_rejected").add();
+}
+
+// ---- taking one resource ----
+
+base::ConfigResult<void> ConfigStore::takeCluster(const Message& message, const std::string& path,
+                                                  ResourceText text, bool is_static) {
+  POSTERN_TRY(auto cluster, buildCluster(as<conf::cluster::v3::Cluster>(message), path));
+  ClusterRecord& record = clusters_[cluster->name];
+  if (!is_static && record.is_static)
+    return base::failConfig("name", "is that of a static cluster");
+  StatsScope& stats = stats_.scope("cluster_manager.");
+  record.is_static = is_static;
+  record.error.reset();
+  const google::protobuf::Any& before =
+      record.warming != nullptr ? record.warming_text.message : record.active_text.message;
+  if ((record.warming != nullptr || record.active != nullptr) &&
+      before.value() == text.message.value()) {
+    ResourceText& same = record.warming != nullptr ? record.warming_text : record.active_text;
+    same.version = text.version;
+    return {};
+  }
+  stats.counter(record.active == nullptr ? "cluster_added" : "cluster_modified").add();
+  if (record.use == nullptr) record.use = std::make_shared<ClusterUse>();
+  record.warming = cluster;
+  record.warming_text = std::move(text);
+  record.warming_dns.reset();
+  record.deadline = base::MonotonicTime::max();
+  if (cluster->type == Cluster::Type::kEds && cluster->eds_timeout.count() != 0)
+    record.deadline = loop_.now() + cluster->eds_timeout;
+  if (isDns(*cluster)) {
+    record.warming_dns =
+        std::make_unique<DnsCluster>(loop_, *resolver_, random_, stats_, cluster, [this] {
+          changed_ = true;
+          settle_.arm({});
+        });
+  }
+  return {};
+}
+
+base::ConfigResult<std::shared_ptr<const BoundSockets>> ConfigStore::socketsFor(
+    const Listener& listener, const ListenerRecord& record) {
+  if (!listener.bind || !options_.bind) return nullptr;
+  for (const ListenerEntry* old : {&record.warming, &record.active}) {
+    if (old->config != nullptr && old->sockets != nullptr &&
+        old->config->address == listener.address && old->config->reuse_port == listener.reuse_port)
+      return old->sockets;
+  }
+  for (const auto& [name, other] : listeners_) {
+    if (&other == &record || listener.address.port() == 0) continue;
+    for (const ListenerEntry* entry : {&other.warming, &other.active}) {
+      if (entry->sockets != nullptr && entry->config->address == listener.address) {
+        return base::failConfig(
+            "address", "error adding listener: '" + listener.name + "' has duplicate address '" +
+                           listener.address.toString() + "' as existing listener '" + name + "'");
+      }
+    }
+  }
+  return BoundSockets::bind(listener, options_.workers);
+}
+
+/// An equal chain of the version before stays the same object, so that its connections go on.
+std::shared_ptr<const FilterChain> ConfigStore::known(
+    const ListenerRecord& record, const std::shared_ptr<const FilterChain>& chain) const {
+  if (record.active.config == nullptr || chain == nullptr) return chain;
+  const Listener& before = *record.active.config;
+  if (before.fallback != nullptr && before.fallback->fingerprint == chain->fingerprint)
+    return before.fallback;
+  for (const auto& old : before.chains) {
+    if (old->fingerprint == chain->fingerprint) return old;
+  }
+  return chain;
+}
+
+base::ConfigResult<void> ConfigStore::takeListener(const Message& message, const std::string& path,
+                                                   ResourceText text, bool is_static) {
+  POSTERN_TRY(const auto built, buildListener(as<conf::listener::v3::Listener>(message), path));
+  auto listener = std::make_shared<Listener>(*built);
+  ListenerRecord& record = listeners_[listener->name];
+  if (!is_static && record.is_static)
+    return base::failConfig("name", "is that of a static listener");
+  record.is_static = is_static;
+  const bool warming = record.warming.config != nullptr;
+  ResourceText& before = warming ? record.warming_text : record.active_text;
+  if ((warming || record.active.config != nullptr) &&
+      before.message.value() == text.message.value()) {
+    before.version = text.version;
+    record.error.reset();
+    return {};
+  }
+  POSTERN_TRY(auto sockets, socketsFor(*listener, record));
+  record.error.reset();
+  if (sockets != nullptr) listener->address = sockets->address();
+  for (auto& chain : listener->chains) chain = known(record, chain);
+  listener->fallback = known(record, listener->fallback);
+  stats_.scope("listener_manager.")
+      .counter(record.active.config == nullptr ? "listener_added" : "listener_modified")
+      .add();
+  record.warming = {std::move(listener), std::move(sockets)};
+  record.warming_text = std::move(text);
+  return {};
+}
+
+base::ConfigResult<void> ConfigStore::takeRoutes(const Message& message, ResourceText text) {
+  const auto& routes = as<conf::route::v3::RouteConfiguration>(message);
+  const auto it = routes_.find(routes.name());
+  if (it == routes_.end()) return {};  // no listener wants it any more
+  POSTERN_TRY(RouteTable table, buildRoutes(routes, ""));
+  it->second.table = std::make_shared<const RouteTable>(std::move(table));
+  it->second.text = std::move(text);
+  it->second.error.reset();
+  changed_ = true;
+  return {};
+}
+
+base::ConfigResult<void> ConfigStore::takeEndpoints(const Message& message, ResourceText text) {
+  const auto& endpoints = as<conf::endpoint::v3::ClusterLoadAssignment>(message);
+  const auto it = endpoints_.find(endpoints.cluster_name());
+  if (it == endpoints_.end()) return {};  // no cluster wants it any more
+  POSTERN_TRY(LoadAssignment assignment, buildAssignment(endpoints, "", HostNames::kRefused));
+  it->second.assignment = std::make_shared<const LoadAssignment>(std::move(assignment));
+  it->second.text = std::move(text);
+  it->second.error.reset();
+  changed_ = true;
+  return {};
+}
+
+void ConfigStore::remove(std::string_view type_url, const std::string& name) {
+  if (type_url == api::kClusterType) {
+    const auto it = clusters_.find(name);
+    if (it == clusters_.end() || it->second.is_static) return;
+    clusters_.erase(it);
+    stats_.scope("cluster_manager.").counter("cluster_removed").add();
+  } else if (type_url == api::kListenerType) {
+    const auto it = listeners_.find(name);
+    if (it == listeners_.end() || it->second.is_static) return;
+    listeners_.erase(it);
+    stats_.scope("listener_manager.").counter("listener_removed").add();
+  } else if (type_url == api::kEndpointType) {
+    // It does not exist (yet): a cluster need not wait for it.
+    const auto it = endpoints_.find(name);
+    if (it == endpoints_.end()) return;
+    it->second.assignment = std::make_shared<const LoadAssignment>();
+    it->second.text = {};
+  } else if (type_url == api::kRouteType) {
+    // A table in use stays until another comes, as in Envoy; one that never came is not waited for.
+    const auto it = routes_.find(name);
+    if (it == routes_.end() || it->second.table != nullptr) return;
+    RouteTable nothing;
+    nothing.name = name;
+    it->second.table = std::make_shared<const RouteTable>(std::move(nothing));
+  }
+  changed_ = true;
+}
+
+}  // namespace postern::proxy

@@ -1,0 +1,171 @@
+// What is active and what still warms: the second half of ConfigStore.
+#include "api/message.h"
+#include "base/log.h"
+#include "proxy/config_store.h"
+#include "proxy/listener_state.h"
+
+#include <algorithm>
+
+namespace postern::proxy {
+
+namespace {
+
+base::LogComponent& log() {
+  static base::LogComponent component("config");
+  return component;
+}
+
+}  // namespace
+
+bool ConfigStore::isWarm(const ClusterRecord& record) const {
+  const Cluster& cluster = *record.warming;
+  if (record.warming_dns != nullptr) return record.warming_dns->assignment() != nullptr;
+  if (cluster.type != Cluster::Type::kEds || record.deadline <= loop_.now()) return true;
+  const auto it = endpoints_.find(cluster.eds_name);
+  return it != endpoints_.end() && it->second.assignment != nullptr;
+}
+
+bool ConfigStore::isWarm(const Listener& listener) const {
+  return std::all_of(listener.route_names.begin(), listener.route_names.end(),
+                     [&](const std::string& name) {
+                       const auto it = routes_.find(name);
+                       return it != routes_.end() && it->second.table != nullptr;
+                     });
+}
+
+void ConfigStore::activateClusters() {
+  bool all = true;
+  for (auto& [name, record] : clusters_) {
+    if (record.warming == nullptr) continue;
+    if (!isWarm(record)) {
+      all = false;
+      continue;
+    }
+    record.active = std::exchange(record.warming, nullptr);
+    record.active_text = std::exchange(record.warming_text, {});
+    record.dns = std::move(record.warming_dns);
+    changed_ = true;
+  }
+  const bool waiting = clusters_expected_ && clusters_deadline_ > loop_.now();
+  if (all && !waiting) clusters_ready_ = true;
+}
+
+void ConfigStore::activateListeners() {
+  bool all = true;
+  for (auto& [name, record] : listeners_) {
+    if (record.warming.config == nullptr) continue;
+    // Before the first clusters are there, a discovered listener would only answer errors.
+    const bool may = record.is_static || clusters_ready_;
+    if (!may || !isWarm(*record.warming.config)) {
+      all = false;
+      continue;
+    }
+    record.active = std::exchange(record.warming, {});
+    record.active_text = std::exchange(record.warming_text, {});
+    if (record.active.sockets != nullptr) {
+      if (auto listening = record.active.sockets->listen(record.active.config->backlog); !listening)
+        log().error("listener {}: {}", name, listening.error().message());
+    }
+    changed_ = true;
+  }
+  const bool waiting = listeners_expected_ && listeners_deadline_ > loop_.now();
+  if (all && clusters_ready_ && !waiting && !initialized_) {
+    initialized_ = true;
+    log().info("all configuration is initialized");
+  }
+}
+
+void ConfigStore::settle() {
+  const bool was_initialized = initialized_;
+  subscribeNames();
+  activateClusters();
+  activateListeners();
+  subscribeNames();  // what only the versions before wanted is not wanted any more
+  armDeadline();
+  publish();
+  if (initialized_ && !was_initialized && on_initialized_) on_initialized_();
+}
+
+void ConfigStore::subscribeNames() {
+  std::set<std::string> endpoints;
+  for (const auto& [name, record] : clusters_) {
+    for (const Cluster* each : {record.active.get(), record.warming.get()}) {
+      if (each != nullptr && each->type == Cluster::Type::kEds) endpoints.insert(each->eds_name);
+    }
+  }
+  std::set<std::string> routes;
+  for (const auto& [name, record] : listeners_) {
+    for (const Listener* each : {record.active.config.get(), record.warming.config.get()}) {
+      if (each != nullptr) routes.insert(each->route_names.begin(), each->route_names.end());
+    }
+  }
+  const auto follow = [&](auto& records, const std::set<std::string>& names,
+                          std::string_view type_url) {
+    bool changed = false;
+    std::erase_if(records, [&](const auto& entry) {
+      const bool gone = !names.contains(entry.first);
+      changed = changed || gone;
+      return gone;
+    });
+    for (const std::string& name : names) changed = records.try_emplace(name).second || changed;
+    if (!changed) return;
+    changed_ = true;
+    if (subscribe_) subscribe_(type_url, names);
+  };
+  follow(endpoints_, endpoints, api::kEndpointType);
+  follow(routes_, routes, api::kRouteType);
+}
+
+void ConfigStore::armDeadline() {
+  base::MonotonicTime next = base::MonotonicTime::max();
+  const auto consider = [&](base::MonotonicTime at) {
+    if (at > loop_.now()) next = std::min(next, at);
+  };
+  for (const auto& [name, record] : clusters_) {
+    if (record.warming != nullptr) consider(record.deadline);
+  }
+  if (clusters_expected_) consider(clusters_deadline_);
+  if (listeners_expected_) consider(listeners_deadline_);
+  if (next == base::MonotonicTime::max()) {
+    deadline_.cancel();
+  } else {
+    deadline_.arm(next - loop_.now());
+  }
+}
+
+void ConfigStore::publish() {
+  if (!changed_) return;
+  changed_ = false;
+  auto snapshot = std::make_shared<Snapshot>();
+  std::int64_t warming_clusters = 0;
+  std::int64_t warming_listeners = 0;
+  for (const auto& [name, record] : clusters_) {
+    if (record.warming != nullptr) ++warming_clusters;
+    if (record.active == nullptr) continue;
+    ClusterEntry entry{record.active, nullptr, record.use};
+    if (record.dns != nullptr) entry.assignment = record.dns->assignment();
+    if (record.active->type == Cluster::Type::kEds) {
+      const auto it = endpoints_.find(record.active->eds_name);
+      if (it != endpoints_.end()) entry.assignment = it->second.assignment;
+    }
+    snapshot->clusters.emplace(name, std::move(entry));
+  }
+  for (const auto& [name, record] : listeners_) {
+    if (record.warming.config != nullptr) ++warming_listeners;
+    if (record.active.config != nullptr) snapshot->listeners.emplace(name, record.active);
+  }
+  for (const auto& [name, record] : routes_) {
+    if (record.table != nullptr) snapshot->routes.emplace(name, record.table);
+  }
+  StatsScope& clusters = stats_.scope("cluster_manager.");
+  clusters.gauge("active_clusters").set(static_cast<std::int64_t>(snapshot->clusters.size()));
+  clusters.gauge("warming_clusters").set(warming_clusters);
+  StatsScope& listeners = stats_.scope("listener_manager.");
+  listeners.gauge("total_listeners_active")
+      .set(static_cast<std::int64_t>(snapshot->listeners.size()));
+  listeners.gauge("total_listeners_warming").set(warming_listeners);
+  published_ = snapshot;
+  if (publish_) publish_(std::move(snapshot));
+}
+
+}  // namespace postern::proxy

@@ -1,0 +1,88 @@
+// A listener in one worker: its sockets, the connections that are still before their first filter,
+// and its statistics. Loop thread. Configuration may be replaced while it stays; what was accepted
+// before keeps what it was accepted under.
+#pragma once
+
+#include "event/loop.h"
+#include "net/socket.h"
+#include "proxy/config.h"
+#include "proxy/stats.h"
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <vector>
+
+namespace postern::proxy {
+
+class Worker;
+
+/// The listening sockets of one address: one per worker where the kernel spreads connections over
+/// them (SO_REUSEPORT), else one for all. Made on the main thread, so that a port that is taken is
+/// an error of the configuration; shared by the versions of a listener, so that no connection is
+/// refused while they change.
+class BoundSockets {
+ public:
+  static base::ConfigResult<std::shared_ptr<const BoundSockets>> bind(const Listener& listener,
+                                                                      std::uint32_t workers);
+  /// Begins to listen; harmless again.
+  base::Result<void> listen(int backlog) const;
+  /// With the port the kernel chose.
+  const net::Address& address() const { return address_; }
+  /// A descriptor of one's own.
+  base::Result<base::Fd> take(std::uint32_t worker) const;
+
+ private:
+  net::Address address_;
+  std::vector<base::Fd> sockets_;
+};
+
+struct ListenerStats {
+  explicit ListenerStats(StatsScope& scope);
+  Counter& downstream_cx_total;
+  Counter& downstream_cx_destroy;
+  Counter& downstream_cx_overflow;
+  Counter& downstream_global_cx_overflow;
+  Counter& downstream_pre_cx_timeout;
+  Counter& downstream_listener_filter_remote_close;
+  Counter& downstream_listener_filter_error;
+  Counter& no_filter_chain_match;
+  Gauge& downstream_cx_active;
+  Gauge& downstream_pre_cx_active;
+  Histogram& downstream_cx_length_ms;
+};
+
+class ListenerState {
+ public:
+  ListenerState(Worker& worker, ListenerEntry entry);
+  ~ListenerState();
+  ListenerState(const ListenerState&) = delete;
+  ListenerState& operator=(const ListenerState&) = delete;
+
+  void update(ListenerEntry entry);
+  void stopAccepting() { acceptor_.reset(); }
+  bool accepting() const { return acceptor_ != nullptr; }
+  const std::shared_ptr<const Listener>& config() const { return entry_.config; }
+  const ListenerEntry& entry() const { return entry_; }
+  ListenerStats& stats() { return stats_; }
+  /// The bound address; none when it is not bound.
+  const net::Address* address() const { return acceptor_ ? &acceptor_->local() : nullptr; }
+
+  enum class Handed : bool { kNo, kYes };
+  /// Takes a connection, also one that another listener handed over by its original destination.
+  void accept(base::Fd fd, ConnectionFacts facts, Handed handed);
+
+ private:
+  class Pending;
+  void open();
+  /// After the listener filters: hands over, or starts the first filter.
+  void proceed(base::Fd fd, ConnectionFacts facts, Handed handed);
+
+  Worker& worker_;
+  ListenerEntry entry_;
+  ListenerStats stats_;
+  std::unique_ptr<net::Acceptor> acceptor_;
+  std::set<Pending*> pending_;
+};
+
+}  // namespace postern::proxy
