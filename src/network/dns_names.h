@@ -4,6 +4,7 @@
 
 #include "json/json.h"
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -22,9 +23,15 @@ struct DnsNamesInput {
 
 /// What is known of a name.
 struct DnsFound {
+  struct Server {
+    std::string target;  // a name
+    std::uint16_t port = 0;
+  };
   bool exists = false;                 // a name of ours that is not there: NXDOMAIN
   std::vector<std::string> addresses;  // IPv4
   std::string alias;                   // ExternalName: ask for this name instead
+  std::vector<Server> servers;         // SRV: _port._protocol.service
+  std::string pointer;                 // PTR: the name of an address
 };
 
 class DnsNames {
@@ -36,7 +43,9 @@ class DnsNames {
   const std::map<std::string, std::string>& externalByAddress() const { return external_; }
 
  private:
+  void addService(const json::Json& service);
   void addHeadless(const json::Json& slice);
+  void addPointer(const std::string& ip, const std::string& name);
   void addExternals(std::vector<std::string> hosts);
 
   std::map<std::string, DnsFound, std::less<>> names_;

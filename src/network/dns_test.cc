@@ -47,7 +47,7 @@ TEST(DnsMessage, AnswersWithTheQuestionAndRecords) {
   ASSERT_TRUE(query);
   EXPECT_EQ(query->name, "web.x");
   EXPECT_EQ(query->type, kDnsTypeA);
-  const std::string out = dnsResponse(*query, DnsCode::kNoError, {"10.0.0.1"}, 5);
+  const std::string out = dnsResponse(*query, DnsCode::kNoError, {dnsA("10.0.0.1")}, 5);
   EXPECT_EQ(out.size(), kQuery.size() + 16);
   EXPECT_EQ(out.substr(0, 8), std::string("\x12\x34\x85\x80\x00\x01\x00\x01", 8));
   EXPECT_EQ(out.substr(out.size() - 4), std::string("\x0a\x00\x00\x01", 4));
@@ -56,7 +56,7 @@ TEST(DnsMessage, AnswersWithTheQuestionAndRecords) {
 TEST(DnsMessage, CutsWhatDoesNotFitAndRefusesBrokenQueries) {
   const auto query = parseDnsQuery(kQuery);
   const std::string out =
-      dnsResponse(*query, DnsCode::kNoError, std::vector<std::string>(100, "10.0.0.1"), 5);
+      dnsResponse(*query, DnsCode::kNoError, std::vector<DnsRecord>(100, dnsA("10.0.0.1")), 5);
   EXPECT_LE(out.size(), kDnsUdpBytesMax);
   EXPECT_NE(out[2] & 0x02, 0);
   for (std::size_t n = 0; n < kQuery.size(); ++n) EXPECT_FALSE(parseDnsQuery(kQuery.substr(0, n)));

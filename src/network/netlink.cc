@@ -4,18 +4,25 @@
 
 #include <array>
 #include <cerrno>
+#include <ctime>
 
 #include <arpa/inet.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
+#include <netinet/ether.h>
 
 namespace postern::network {
 namespace {
 
 constexpr std::size_t kMessageBytes = 4096;
+constexpr std::size_t kDumpBytes = 32768;
+constexpr std::size_t kAliasBytesMax = 255;
+constexpr int kWaitUpTries = 100;
+constexpr int kOperationUp = 6;  // IF_OPER_UP of <linux/if.h>, which conflicts with <net/if.h>
 using MessageBytes = std::array<char, kMessageBytes>;
+using AnswerBytes = std::array<char, kDumpBytes>;
 
 nlmsghdr* begin(MessageBytes& bytes, std::uint16_t type, unsigned flags) {
   nlmsghdr* message = mnl_nlmsg_put_header(bytes.data());
@@ -42,6 +49,42 @@ base::Result<std::uint32_t> ipv4(const std::string& text) {
   return out.s_addr;
 }
 
+base::Result<void> putMac(nlmsghdr* message, const std::string& mac) {
+  if (mac.empty()) return {};
+  ether_addr bytes{};
+  if (::ether_aton_r(mac.c_str(), &bytes) == nullptr) {
+    return base::fail(base::Errc::kInvalidArgument, "netlink: not a MAC address");
+  }
+  mnl_attr_put(message, IFLA_ADDRESS, sizeof(bytes), &bytes);
+  return {};
+}
+
+int takeAttribute(const nlattr* attribute, void* data) {
+  auto* link = static_cast<LinkInfo*>(data);
+  const int type = mnl_attr_get_type(attribute);
+  if (type == IFLA_IFNAME) link->name = mnl_attr_get_str(attribute);
+  if (type == IFLA_IFALIAS) link->alias = mnl_attr_get_str(attribute);
+  return MNL_CB_OK;
+}
+
+int takeState(const nlattr* attribute, void* data) {
+  if (mnl_attr_get_type(attribute) == IFLA_OPERSTATE) {
+    *static_cast<int*>(data) = mnl_attr_get_u8(attribute);
+  }
+  return MNL_CB_OK;
+}
+
+int takeLinkState(const nlmsghdr* message, void* data) {
+  return mnl_attr_parse(message, sizeof(ifinfomsg), takeState, data);
+}
+
+int takeLink(const nlmsghdr* message, void* data) {
+  LinkInfo link;
+  mnl_attr_parse(message, sizeof(ifinfomsg), takeAttribute, &link);
+  static_cast<std::vector<LinkInfo>*>(data)->push_back(std::move(link));
+  return MNL_CB_OK;
+}
+
 base::Result<void> checkName(const std::string& name) {
   if (name.empty() || name.size() >= IFNAMSIZ) {
     return base::fail(base::Errc::kInvalidArgument, "netlink: link name empty or too long");
@@ -64,22 +107,26 @@ base::Result<Netlink> Netlink::open() {
 }
 
 base::Result<void> Netlink::call(nlmsghdr* message, const char* what) {
+  return exchange(message, what, nullptr, nullptr);
+}
+
+base::Result<void> Netlink::exchange(nlmsghdr* message, const char* what,
+                                     int (*take)(const nlmsghdr*, void*), void* data) {
   message->nlmsg_seq = ++sequence_;
   if (mnl_socket_sendto(socket_.get(), message, message->nlmsg_len) < 0) {
     return base::failErrno(what);
   }
-  alignas(nlmsghdr) MessageBytes answer{};
+  alignas(nlmsghdr) AnswerBytes answer{};
   const ssize_t got = mnl_socket_recvfrom(socket_.get(), answer.data(), answer.size());
   if (got < 0) return base::failErrno(what);
   const unsigned port = mnl_socket_get_portid(socket_.get());
-  if (mnl_cb_run(answer.data(), static_cast<std::size_t>(got), sequence_, port, nullptr, nullptr) <
-      0) {
+  if (mnl_cb_run(answer.data(), static_cast<std::size_t>(got), sequence_, port, take, data) < 0) {
     return base::failErrno(what);
   }
   return {};
 }
 
-base::Result<void> Netlink::addBridge(const std::string& name) {
+base::Result<void> Netlink::addBridge(const std::string& name, const std::string& mac) {
   POSTERN_TRY_VOID(checkName(name));
   alignas(nlmsghdr) MessageBytes bytes{};
   nlmsghdr* message = begin(bytes, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
@@ -88,6 +135,7 @@ base::Result<void> Netlink::addBridge(const std::string& name) {
   nlattr* info = mnl_attr_nest_start(message, IFLA_LINKINFO);
   mnl_attr_put_strz(message, IFLA_INFO_KIND, "bridge");
   mnl_attr_nest_end(message, info);
+  POSTERN_TRY_VOID(putMac(message, mac));
   return call(message, "netlink: cannot add bridge");
 }
 
@@ -104,6 +152,7 @@ base::Result<void> Netlink::addVeth(const std::string& name, const VethEnd& peer
   nlattr* other = mnl_attr_nest_start(message, VETH_INFO_PEER);
   putLink(message);
   mnl_attr_put_strz(message, IFLA_IFNAME, peer.name.c_str());
+  POSTERN_TRY_VOID(putMac(message, peer.mac));
   if (peer.netns_fd >= 0) {
     mnl_attr_put_u32(message, IFLA_NET_NS_FD, static_cast<std::uint32_t>(peer.netns_fd));
   }
@@ -177,6 +226,56 @@ base::Result<void> Netlink::removeLink(const std::string& link) {
   nlmsghdr* message = begin(bytes, RTM_DELLINK, 0);
   putLink(message)->ifi_index = index;
   return call(message, "netlink: cannot remove link");
+}
+
+base::Result<void> Netlink::setAlias(const std::string& link, const std::string& alias) {
+  POSTERN_TRY(const int index, indexOf(link));
+  if (alias.size() > kAliasBytesMax) {
+    return base::fail(base::Errc::kInvalidArgument, "netlink: alias too long");
+  }
+  alignas(nlmsghdr) MessageBytes bytes{};
+  nlmsghdr* message = begin(bytes, RTM_NEWLINK, 0);
+  putLink(message)->ifi_index = index;
+  mnl_attr_put_strz(message, IFLA_IFALIAS, alias.c_str());
+  return call(message, "netlink: cannot set alias");
+}
+
+base::Result<void> Netlink::waitUp(const std::string& link) {
+  POSTERN_TRY(const int index, indexOf(link));
+  for (int tries = 0; tries < kWaitUpTries; ++tries) {
+    // Current kernels activate the link within this request.
+    alignas(nlmsghdr) MessageBytes bytes{};
+    nlmsghdr* message = begin(bytes, RTM_GETLINK, 0);
+    message->nlmsg_flags = NLM_F_REQUEST;
+    putLink(message)->ifi_index = index;
+    int state = 0;
+    POSTERN_TRY_VOID(exchange(message, "netlink: cannot read link", takeLinkState, &state));
+    if (state == kOperationUp) return {};
+    const timespec pause{0, 1'000'000};
+    ::nanosleep(&pause, nullptr);
+  }
+  return base::fail(base::Errc::kTimeout, "netlink: link does not come up");
+}
+
+base::Result<std::vector<LinkInfo>> Netlink::links() {
+  alignas(nlmsghdr) MessageBytes bytes{};
+  nlmsghdr* message = begin(bytes, RTM_GETLINK, NLM_F_DUMP);
+  message->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+  putLink(message);
+  message->nlmsg_seq = ++sequence_;
+  if (mnl_socket_sendto(socket_.get(), message, message->nlmsg_len) < 0) {
+    return base::failErrno("netlink: cannot ask for links");
+  }
+  std::vector<LinkInfo> out;
+  std::vector<char> answer(kDumpBytes);
+  while (true) {
+    const ssize_t got = mnl_socket_recvfrom(socket_.get(), answer.data(), answer.size());
+    if (got < 0) return base::failErrno("netlink: cannot read links");
+    const int more = mnl_cb_run(answer.data(), static_cast<std::size_t>(got), sequence_,
+                                mnl_socket_get_portid(socket_.get()), takeLink, &out);
+    if (more < 0) return base::failErrno("netlink: cannot read links");
+    if (more == MNL_CB_STOP) return out;
+  }
 }
 
 }  // namespace postern::network

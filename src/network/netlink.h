@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 struct mnl_socket;
 struct nlmsghdr;
@@ -17,13 +18,21 @@ namespace postern::network {
 struct VethEnd {
   std::string name;
   int netns_fd = -1;
+  std::string mac;  // empty: the kernel chooses
+};
+
+struct LinkInfo {
+  std::string name;
+  std::string alias;
 };
 
 class Netlink {
  public:
   static base::Result<Netlink> open();
 
-  base::Result<void> addBridge(const std::string& name);
+  /// A bridge without an address of its own changes it as ports come and go, which breaks what
+  /// others have learnt: give it one ("02:00:0a:f4:00:01").
+  base::Result<void> addBridge(const std::string& name, const std::string& mac = "");
   base::Result<void> addVeth(const std::string& name, const VethEnd& peer);
   /// Makes `link` a port of `bridge`.
   base::Result<void> attach(const std::string& link, const std::string& bridge);
@@ -33,6 +42,13 @@ class Netlink {
   base::Result<void> addRoute(const std::string& destination, unsigned prefix,
                               const std::string& gateway, const std::string& link);
   base::Result<void> removeLink(const std::string& link);
+  /// A text of at most 255 bytes that the kernel keeps with the link.
+  base::Result<void> setAlias(const std::string& link, const std::string& alias);
+  /// Waits until the link carries packets: the kernel activates an end of a veth pair some time
+  /// after its peer came up, and drops what is sent before.
+  base::Result<void> waitUp(const std::string& link);
+  /// All links of the namespace.
+  base::Result<std::vector<LinkInfo>> links();
 
  private:
   struct Close {
@@ -40,6 +56,8 @@ class Netlink {
   };
   explicit Netlink(mnl_socket* socket) : socket_(socket) {}
   base::Result<void> call(nlmsghdr* message, const char* what);
+  base::Result<void> exchange(nlmsghdr* message, const char* what,
+                              int (*take)(const nlmsghdr*, void*), void* data);
 
   std::unique_ptr<mnl_socket, Close> socket_;
   std::uint32_t sequence_ = 0;

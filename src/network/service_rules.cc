@@ -2,15 +2,36 @@
 
 #include "base/strings.h"
 #include "net/address.h"
+#include "network/netfilter.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
 #include <map>
+#include <set>
+#include <tuple>
+
+#include <netinet/in.h>
 
 namespace postern::network {
 namespace {
+
+constexpr int kRefusePriority = -95;
+constexpr int kServicesPriority = -90;
+constexpr int kUnservedPriority = -85;  // after the services' translation
+constexpr int kRelayPriority = -80;
+constexpr int kMasqueradePriority = 100;
+constexpr std::size_t kElementBytesMax = 96;
+constexpr std::size_t kRuleBytesMax = 640;
+constexpr std::uint16_t kDnsPort = 53;
+
+constexpr const char* kPodNetwork = "10.244.0.0";
+constexpr unsigned kPodNetworkBits = 24;
+constexpr const char* kServiceNetwork = "10.96.0.0";
+constexpr unsigned kServiceNetworkBits = 16;
+constexpr const char* kApiAddress = "10.96.0.1";
+constexpr const char* kLoadBalancerNetwork = "127.77.0.0";
+constexpr unsigned kLoadBalancerBits = 24;
 
 bool isIpv4(const std::string& text) {
   const auto address = net::Address::fromIp(text, 0);
@@ -19,13 +40,16 @@ bool isIpv4(const std::string& text) {
 
 bool isPort(long long port) { return port > 0 && port <= 65535; }
 
-std::vector<std::string> addressesOf(const json::Json& service) {
+bool isPodNetworkDns(const std::string& service) { return service == "kube-system/kube-dns"; }
+bool isApiServer(const std::string& service) { return service == "default/kubernetes"; }
+
+std::vector<std::string> loadBalancersOf(const json::Json& service) {
   std::vector<std::string> out;
-  const std::string cluster_ip = json::stringAt(service, "spec.clusterIP");
-  if (!isIpv4(cluster_ip)) return out;
-  out.push_back(cluster_ip);
   const json::Json* ingress = json::find(service, "status.loadBalancer.ingress");
-  if (ingress == nullptr || !ingress->is_array()) return out;
+  if (json::stringAt(service, "spec.type") != "LoadBalancer" || ingress == nullptr ||
+      !ingress->is_array()) {
+    return out;
+  }
   for (const json::Json& entry : *ingress) {
     const std::string ip = json::stringAt(entry, "ip");
     if (isIpv4(ip)) out.push_back(ip);
@@ -55,21 +79,46 @@ void addBackends(const json::Json& slice, const std::string& port_name, ServiceP
     if (addresses == nullptr || !addresses->is_array() || addresses->empty()) continue;
     const json::Json& first = addresses->front();
     if (!first.is_string() || !isIpv4(first.get<std::string>())) continue;
-    out.backends.push_back({first.get<std::string>(), port});
+    if (out.backends.size() == kServiceBackendsMax) return;
+    out.backends.push_back({first.get<std::string>(), static_cast<std::uint16_t>(port)});
   }
 }
 
-std::string verdict(const ServicePort& port) {
-  if (port.backends.empty()) return "reject";
-  if (port.backends.size() == 1) {
-    return fmt::format("dnat to {}:{}", port.backends[0].ip, port.backends[0].port);
+std::uint8_t numberOf(const std::string& protocol) {
+  return protocol == "udp" ? IPPROTO_UDP : IPPROTO_TCP;
+}
+
+// Two Services may claim one address and port (a load balancer address, say): the first has it.
+void removeRepeated(std::vector<NetfilterElement>& served,
+                    std::vector<NetfilterElement>& unserved) {
+  std::set<std::tuple<std::string, int, int>> seen;
+  for (auto* list : {&served, &unserved}) {
+    std::erase_if(*list, [&](const NetfilterElement& element) {
+      return !seen.emplace(element.key.ip, element.key.protocol, element.key.port).second;
+    });
   }
-  std::string map;
-  for (std::size_t i = 0; i < port.backends.size(); ++i) {
-    map += fmt::format("{}{} : {} . {}", i == 0 ? "" : ", ", i, port.backends[i].ip,
-                       port.backends[i].port);
+}
+
+std::vector<std::string> addressesIn(const ServicePort& port, RulesFor where) {
+  std::vector<std::string> out{port.cluster_ip};
+  if (where == RulesFor::kPod) {
+    out.insert(out.end(), port.load_balancers.begin(), port.load_balancers.end());
   }
-  return fmt::format("dnat ip to numgen random mod {} map {{ {} }}", port.backends.size(), map);
+  return out;
+}
+
+void addBackendRules(NetfilterBatch& batch, const std::string& chain, const ServicePort& port) {
+  const std::size_t count = port.backends.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    NetfilterRule rule;
+    rule.protocolIs(numberOf(port.protocol));  // the kernel wants it before a port is changed
+    if (port.affinity && count > 1) {
+      rule.sourceHashIs(i, count);
+    } else if (i + 1 < count) {
+      rule.oneOf(count - i);  // 1/n of all, 1/(n-1) of the rest, …
+    }
+    batch.addRule(chain, rule.toDestination(port.backends[i].ip, port.backends[i].port));
+  }
 }
 
 }  // namespace
@@ -87,16 +136,23 @@ std::vector<ServicePort> servicePorts(const std::vector<ObjectPtr>& services,
   }
   std::vector<ServicePort> out;
   for (const ObjectPtr& service : services) {
-    const std::vector<std::string> addresses = addressesOf(*service);
+    const std::string key = json::stringAt(*service, "metadata.namespace") + "/" +
+                            json::stringAt(*service, "metadata.name");
+    const std::string cluster_ip = json::stringAt(*service, "spec.clusterIP");
     const json::Json* ports = json::find(*service, "spec.ports");
-    if (addresses.empty() || ports == nullptr || !ports->is_array()) continue;
-    const auto [begin, end] = slices.equal_range(json::stringAt(*service, "metadata.namespace") +
-                                                 "/" + json::stringAt(*service, "metadata.name"));
+    if (!isIpv4(cluster_ip) || ports == nullptr || !ports->is_array()) continue;
+    if (isApiServer(key) || isPodNetworkDns(key)) continue;
+    const auto [begin, end] = slices.equal_range(key);
     for (const json::Json& port : *ports) {
       const long long number = json::integerAt(port, "port");
-      const std::string protocol = base::toLower(json::stringAt(port, "protocol", "TCP"));
-      if (!isPort(number) || (protocol != "tcp" && protocol != "udp")) continue;
-      ServicePort entry{protocol, addresses, static_cast<int>(number), {}};
+      ServicePort entry;
+      entry.service = key;
+      entry.protocol = base::toLower(json::stringAt(port, "protocol", "TCP"));
+      if (!isPort(number) || (entry.protocol != "tcp" && entry.protocol != "udp")) continue;
+      entry.cluster_ip = cluster_ip;
+      entry.load_balancers = loadBalancersOf(*service);
+      entry.port = static_cast<std::uint16_t>(number);
+      entry.affinity = json::stringAt(*service, "spec.sessionAffinity") == "ClientIP";
       for (auto slice = begin; slice != end; ++slice) {
         addBackends(*slice->second, json::stringAt(port, "name"), entry);
       }
@@ -106,29 +162,106 @@ std::vector<ServicePort> servicePorts(const std::vector<ObjectPtr>& services,
   return out;
 }
 
-std::string serviceRuleset(const std::vector<ServicePort>& ports) {
-  // Refusing is not a verdict of nat chains, so services without endpoints get a filter chain.
-  std::string nat;
-  std::string refuse;
-  for (const ServicePort& port : ports) {
-    for (const std::string& address : port.addresses) {
-      std::string& chain = port.backends.empty() ? refuse : nat;
-      chain += fmt::format("    ip daddr {} {} dport {} {}\n", address, port.protocol, port.port,
-                           verdict(port));
+std::vector<ServicePort> dnsServicePorts(const std::string& service_ip,
+                                         const std::string& server_ip) {
+  std::vector<ServicePort> out;
+  for (const char* protocol : {"udp", "tcp"}) {
+    ServicePort port;
+    port.service = "kube-system/kube-dns";
+    port.protocol = protocol;
+    port.cluster_ip = service_ip;
+    port.port = kDnsPort;
+    port.backends.push_back({server_ip, kDnsPort});
+    out.push_back(std::move(port));
+  }
+  return out;
+}
+
+std::string serviceRules(const std::vector<ServicePort>& ports, RulesFor where,
+                         std::size_t* left_out) {
+  NetfilterBatch batch(kServicesTable);
+  batch.addMap("services");
+  batch.addSet("without-endpoints");
+  batch.addBaseChain("output", "nat", NetfilterHook::kOutput, kServicesPriority);
+  batch.addRule("output", NetfilterRule().destinationByMap("services"));
+  // Refusing is not a verdict of nat chains. What was translated has another destination by now.
+  batch.addBaseChain("refuse", "filter", NetfilterHook::kOutput, kRefusePriority);
+  batch.addRule(
+      "refuse",
+      NetfilterRule().protocolIs(IPPROTO_TCP).destinationInSet("without-endpoints").rejectReset());
+  batch.addRule("refuse",
+                NetfilterRule().destinationInSet("without-endpoints").rejectUnreachable());
+  if (where == RulesFor::kPod) {
+    // Load balancer addresses are of the pod's own loopback: what leaves needs a source that others
+    // can answer, and a port that no Service has must not lead to the pod itself.
+    batch.addBaseChain("unserved", "filter", NetfilterHook::kOutput, kUnservedPriority);
+    batch.addRule("unserved", NetfilterRule()
+                                  .destinationIs(kLoadBalancerNetwork, kLoadBalancerBits)
+                                  .protocolIs(IPPROTO_TCP)
+                                  .rejectReset());
+    batch.addBaseChain("postrouting", "nat", NetfilterHook::kPostrouting, kMasqueradePriority);
+    batch.addRule("postrouting",
+                  NetfilterRule().sourceIs("127.0.0.0", 8).outputLinkIsNot("lo").masquerade());
+  }
+  std::vector<NetfilterElement> served;
+  std::vector<NetfilterElement> unserved;
+  std::size_t at = 0;
+  for (; at < ports.size(); ++at) {
+    const ServicePort& port = ports[at];
+    // Elements are written last; this much room is kept for them.
+    if (batch.size() + (served.size() + unserved.size()) * kElementBytesMax +
+            (port.backends.size() + 2 * port.load_balancers.size() + 4) * kRuleBytesMax >
+        kNetfilterBatchBytesMax) {
+      break;
+    }
+    const std::string chain = port.backends.empty() ? "" : fmt::format("service-{}", at);
+    if (!chain.empty()) {
+      batch.addChain(chain);
+      addBackendRules(batch, chain, port);
+    }
+    for (const std::string& address : addressesIn(port, where)) {
+      (chain.empty() ? unserved : served)
+          .push_back({{address, numberOf(port.protocol), port.port}, chain});
     }
   }
-  return fmt::format(
-      "table ip postern-services\n"
-      "delete table ip postern-services\n"
-      "table ip postern-services {{\n"
-      "  chain output {{\n"
-      "    type nat hook output priority -90; policy accept;\n"
-      "{}  }}\n"
-      "  chain refuse {{\n"
-      "    type filter hook output priority 0; policy accept;\n"
-      "{}  }}\n"
-      "}}\n",
-      nat, refuse);
+  if (left_out != nullptr) *left_out = ports.size() - at;
+  removeRepeated(served, unserved);
+  batch.addElements("services", served);
+  batch.addElements("without-endpoints", unserved);
+  return batch.finish();
+}
+
+std::string nodeRules(const std::string& bridge, std::uint16_t relay_port) {
+  const auto in = [&] { return NetfilterRule().inputLinkIs(bridge); };
+  NetfilterBatch batch(kNodeTable);
+  // From pods, by the bridge.
+  batch.addBaseChain("refuse", "filter", NetfilterHook::kPrerouting, -110);
+  batch.addRule("refuse", in().destinationIs(kPodNetwork, kPodNetworkBits).accept());
+  batch.addRule("refuse", in().destinationIs("224.0.0.0", 3).accept());  // multicast, broadcast
+  batch.addRule("refuse", in().destinationIs(kApiAddress).protocolIs(IPPROTO_TCP).accept());
+  batch.addRule("refuse", in().destinationIs(kServiceNetwork, kServiceNetworkBits)
+                              .protocolIs(IPPROTO_TCP)
+                              .rejectReset());
+  batch.addRule("refuse", in().protocolIs(IPPROTO_TCP).accept());
+  batch.addRule("refuse", in().rejectUnreachable());
+  batch.addBaseChain("prerouting", "nat", NetfilterHook::kPrerouting, -100);
+  batch.addRule("prerouting", in().destinationIs(kPodNetwork, kPodNetworkBits).accept());
+  batch.addRule("prerouting", in().protocolIs(IPPROTO_TCP).redirect(relay_port));
+  // From the node's own processes. All address translation happens at priority -100, whatever a nat
+  // chain's own number says (that one only orders nat chains): the filter chain sees its result.
+  const auto to = [](const char* ip, unsigned bits) {
+    return NetfilterRule().destinationIs(ip, bits);
+  };
+  batch.addBaseChain("own", "nat", NetfilterHook::kOutput, kRelayPriority);
+  batch.addRule("own", to("127.0.0.0", 8).accept());
+  batch.addRule("own", to(kPodNetwork, kPodNetworkBits).accept());
+  batch.addRule("own", to(kApiAddress, 32).protocolIs(IPPROTO_TCP).redirect(relay_port));
+  batch.addRule("own", to(kServiceNetwork, kServiceNetworkBits).accept());
+  batch.addRule("own", NetfilterRule().protocolIs(IPPROTO_TCP).redirect(relay_port));
+  batch.addBaseChain("own-refuse", "filter", NetfilterHook::kOutput, kUnservedPriority);
+  batch.addRule("own-refuse",
+                to(kServiceNetwork, kServiceNetworkBits).protocolIs(IPPROTO_TCP).rejectReset());
+  return batch.finish();
 }
 
 }  // namespace postern::network

@@ -1,5 +1,7 @@
 #include "network/service_rules.h"
 
+#include "network/netfilter.h"
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -13,9 +15,10 @@ ObjectPtr object(std::string_view yaml) {
 const char* const kService = R"(
 metadata: {namespace: shop, name: web}
 spec:
+  type: LoadBalancer
   clusterIP: 10.96.0.50
   ports: [{name: http, port: 80, targetPort: 8080}]
-status: {loadBalancer: {ingress: [{ip: 172.30.255.1}]}}
+status: {loadBalancer: {ingress: [{ip: 127.77.0.1}, {ip: 127.77.0.2}, {hostname: x}]}}
 )";
 
 const char* const kSlice = R"(
@@ -27,24 +30,55 @@ endpoints:
 - {addresses: [10.244.0.4], conditions: {ready: false}}
 )";
 
-TEST(ServiceRules, SpreadsOverReadyEndpoints) {
+TEST(ServicePorts, JoinsServicesWithTheirReadyEndpoints) {
   const auto ports = servicePorts({object(kService)}, {object(kSlice)});
-  ASSERT_EQ(ports.size(), 1u);
-  EXPECT_EQ(ports[0].backends.size(), 2u);
-  const std::string rules = serviceRuleset(ports);
-  EXPECT_NE(rules.find("ip daddr 10.96.0.50 tcp dport 80 dnat ip to numgen random mod 2 map { 0 : "
-                       "10.244.0.2 . 8080, 1 : 10.244.0.3 . 8080 }"),
-            std::string::npos);
-  EXPECT_NE(rules.find("ip daddr 172.30.255.1 tcp dport 80"), std::string::npos);
+  ASSERT_EQ(ports.size(), 1U);
+  EXPECT_EQ(ports[0].service, "shop/web");
+  EXPECT_EQ(ports[0].cluster_ip, "10.96.0.50");
+  EXPECT_EQ(ports[0].load_balancers, (std::vector<std::string>{"127.77.0.1", "127.77.0.2"}));
+  ASSERT_EQ(ports[0].backends.size(), 2U);
+  EXPECT_EQ(ports[0].backends[1].ip, "10.244.0.3");
+  EXPECT_EQ(ports[0].backends[1].port, 8080);
+  EXPECT_TRUE(servicePorts({object(kService)}, {})[0].backends.empty());
 }
 
-TEST(ServiceRules, RefusesWithoutEndpointsAndLeavesHeadlessOut) {
-  const auto headless = object(
-      "{metadata: {namespace: a, name: b}, spec: {clusterIP: None, ports: "
-      "[{port: 1}]}}");
-  const std::string rules = serviceRuleset(servicePorts({object(kService), headless}, {}));
-  EXPECT_NE(rules.find("ip daddr 10.96.0.50 tcp dport 80 reject"), std::string::npos);
-  EXPECT_EQ(rules.find("None"), std::string::npos);
+TEST(ServicePorts, LeavesOutWhatHasNoAddressInThePodNetwork) {
+  EXPECT_TRUE(
+      servicePorts({object("{metadata: {namespace: a, name: b}, spec: {clusterIP: None, ports: "
+                           "[{port: 1}]}}"),
+                    object("{metadata: {namespace: a, name: c}, spec: {type: ExternalName}}"),
+                    object("{metadata: {namespace: a, name: d}, spec: {clusterIP: 10.96.0.4, "
+                           "ports: [{port: 70000}, {port: 1, protocol: SCTP}]}}"),
+                    object("{metadata: {namespace: default, name: kubernetes}, spec: {clusterIP: "
+                           "10.96.0.1, ports: [{port: 443}]}}")},
+                   {})
+          .empty());
+}
+
+TEST(ServicePorts, TakesAtMostTheNamedNumberOfBackends) {
+  std::string slice =
+      "{metadata: {namespace: shop, name: s, labels: {kubernetes.io/service-name: web}}, "
+      "ports: [{name: http, port: 8080}], endpoints: [";
+  for (std::size_t i = 0; i < kServiceBackendsMax + 5; ++i) slice += "{addresses: [10.244.0.2]},";
+  const auto ports = servicePorts({object(kService)}, {object(slice + "]}")});
+  EXPECT_EQ(ports.at(0).backends.size(), kServiceBackendsMax);
+}
+
+TEST(ServiceRules, LeaveOutWhatExceedsATransaction) {
+  std::vector<ServicePort> ports;
+  for (int i = 0; i < 5000; ++i) {
+    ServicePort port = dnsServicePorts("10.96.0.10", "10.244.0.1")[0];
+    port.port = static_cast<std::uint16_t>(i + 1);
+    ports.push_back(port);
+  }
+  std::size_t left_out = 0;
+  const std::string batch = serviceRules(ports, RulesFor::kPod, &left_out);
+  EXPECT_LE(batch.size(), kNetfilterBatchBytesMax);
+  EXPECT_GT(left_out, 0U);
+  EXPECT_LT(left_out, 4500U);
+  ports.resize(500);
+  serviceRules(ports, RulesFor::kPod, &left_out);
+  EXPECT_EQ(left_out, 0U);
 }
 
 }  // namespace
