@@ -179,6 +179,12 @@ ino_t networkNamespaceOf(int pid) {
   return pid > 0 && ::stat(path.c_str(), &info) == 0 ? info.st_ino : 0;
 }
 
+ino_t ownNetworkNamespace() {
+  // By "self": the own pid may mean another process where /proc is of another pid namespace.
+  struct stat info{};
+  return ::stat("/proc/self/ns/net", &info) == 0 ? info.st_ino : 0;
+}
+
 SocketServer::Allow allowNamespaces(std::set<ino_t> namespaces) {
   return [namespaces = std::move(namespaces)](int pid) {
     const ino_t inode = networkNamespaceOf(pid);

@@ -41,6 +41,7 @@ class SocketServer {
 
 /// The inode of a process's network namespace; 0 when it is gone or not ours to see.
 ino_t networkNamespaceOf(int pid);
+ino_t ownNetworkNamespace();
 /// Allows processes in one of these network namespaces.
 SocketServer::Allow allowNamespaces(std::set<ino_t> namespaces);
 
