@@ -7,15 +7,21 @@
 #include "demo/load.h"
 #include "net/resolver.h"
 #include "net/socket.h"
+#include "tls/tls.h"
+#include "tls/x509.h"
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <expected>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include <fcntl.h>
 #include <signal.h>
 
 namespace postern::demo {
@@ -25,7 +31,9 @@ using Arguments = std::span<const std::string_view>;
 
 constexpr std::string_view kUsage =
     "usage: postern-demo echo [PORT]\n"
-    "       postern-demo httpbin [PORT]\n"
+    "       postern-demo httpbin [PORT] [tls=NAME]\n"
+    "           fd:N instead of PORT: an inherited socket; tls: with a certificate of its own "
+    "making\n"
     "       postern-demo allspark\n"
     "       postern-demo load [--rps N] [--duration SECONDS] [--connections N]\n"
     "                         [--host NAME] [--header 'NAME: VALUE']... URL\n";
@@ -46,18 +54,57 @@ event::Loop::SignalWatch stopOnSignals(event::Loop& loop) {
   return {loop, {SIGINT, SIGTERM}, [&loop](int) { loop.stop(); }};
 }
 
-int serve(event::Loop& loop, Arguments arguments, std::uint16_t default_port,
-          http::Handler handler) {
-  std::uint16_t port = default_port;
-  if (arguments.size() > 1) return usage("too many arguments");
-  if (arguments.size() == 1) {
-    auto given = base::parseInteger<std::uint16_t>(arguments[0]);
-    if (!given) return usage(fmt::format("'{}' is not a port", arguments[0]));
-    port = *given;
+/// The socket that PORT or fd:N names; a text is a problem.
+std::expected<base::Fd, std::string> listenerFrom(std::string_view text) {
+  if (text.starts_with("fd:")) {
+    auto fd = base::parseInteger<int>(text.substr(3));
+    if (!fd || ::fcntl(*fd, F_SETFL, O_NONBLOCK) != 0) {
+      return std::unexpected(fmt::format("'{}' is not an open socket", text));
+    }
+    return base::Fd(*fd);
   }
-  auto listener = net::listenSocket(*net::Address::fromIp("0.0.0.0", port));
-  if (!listener) return fail(fmt::format("port {}: {}", port, listener.error().message()));
-  auto server = http::Server::make(loop, {}, std::move(handler));
+  auto port = base::parseInteger<std::uint16_t>(text);
+  if (!port) return std::unexpected(fmt::format("'{}' is not a port", text));
+  auto listener = net::listenSocket(*net::Address::fromIp("0.0.0.0", *port));
+  if (!listener) {
+    return std::unexpected(fmt::format("port {}: {}", *port, listener.error().message()));
+  }
+  return std::move(*listener);
+}
+
+/// A certificate for `name`, signed by a root that nobody knows and that is forgotten at once.
+base::ConfigResult<std::shared_ptr<const tls::ServerContext>> selfMadeTls(std::string_view name) {
+  constexpr std::chrono::hours kLifetime{24 * 365};
+  auto root = tls::makeRoot("postern-demo", kLifetime);
+  if (!root) return base::failConfig("", root.error().message());
+  auto key = tls::issue(*root, {.common_name = std::string(name),
+                                .dns_names = {std::string(name)},
+                                .lifetime = kLifetime,
+                                .client = false});
+  if (!key) return base::failConfig("", key.error().message());
+  tls::ServerOptions options;
+  options.certificate_chain_pem = key->certificate_pem + root->certificate_pem;
+  options.private_key_pem = key->private_key_pem;
+  options.alpn = {"http/1.1"};
+  return tls::ServerContext::make(options);
+}
+
+int serve(event::Loop& loop, Arguments arguments, std::string_view default_port,
+          http::Handler handler) {
+  http::Server::Options options;
+  std::string_view where = default_port;
+  for (const std::string_view argument : arguments) {
+    if (!argument.starts_with("tls=")) {
+      where = argument;
+      continue;
+    }
+    auto context = selfMadeTls(argument.substr(4));
+    if (!context) return fail(context.error().message());
+    options.tls = std::move(*context);
+  }
+  auto listener = listenerFrom(where);
+  if (!listener) return usage(listener.error());
+  auto server = http::Server::make(loop, options, std::move(handler));
   fmt::print(stderr, "listening on {}\n", net::localAddress(listener->get()).toString());
   server->listen(std::move(*listener));
   auto signals = stopOnSignals(loop);
@@ -178,8 +225,8 @@ int run(Arguments arguments) {
   Arguments rest = arguments.subspan(1);
   event::Loop::blockSignals({SIGINT, SIGTERM});
   event::Loop loop;
-  if (command == "echo") return serve(loop, rest, 8080, makeEcho(echoIdentityFromEnvironment()));
-  if (command == "httpbin") return serve(loop, rest, 80, makeHttpbin(loop));
+  if (command == "echo") return serve(loop, rest, "8080", makeEcho(echoIdentityFromEnvironment()));
+  if (command == "httpbin") return serve(loop, rest, "80", makeHttpbin(loop));
   if (command == "allspark") return rest.empty() ? runAllspark(loop) : usage("too many arguments");
   if (command == "load") return runLoad(loop, rest);
   return usage(fmt::format("unknown command '{}'", command));
