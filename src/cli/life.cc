@@ -29,7 +29,8 @@ std::string partName(const std::string& process) {
   if (process == "node-ns") return "node namespaces";
   if (process == "node") return "node agent";
   if (process == "relay") return "relay to the host";
-  if (process.starts_with("httpbin")) return "stand-in " + process;
+  constexpr std::string_view kStandIn = "standin-";
+  if (process.starts_with(kStandIn)) return "stand-in " + process.substr(kStandIn.size());
   return process;
 }
 
@@ -45,6 +46,10 @@ base::ConfigResult<cluster::UpRequest> requestFrom(const UpArguments& arguments,
     for (const std::string& text : arguments.externals) {
       if (text == "none") continue;  // forget those of the last time
       POSTERN_TRY(cluster::External external, cluster::External::parse(text));
+      for (const cluster::External& other : externals) {
+        if (other.host == external.host && other.port == external.port)
+          return base::failConfig("--external " + text, "that name and port are given twice");
+      }
       externals.push_back(std::move(external));
     }
     request.externals = std::move(externals);

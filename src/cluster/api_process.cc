@@ -99,7 +99,8 @@ int runApiProcess(ApiProcessOptions options) {
   NodeSocket node(loop, options.run_dir + "/node.sock");
   if (whole_cluster) {
     server_options.node = &node;
-    // LATER
+    server_options.connect =
+        network::socketConnectHook(loop, options.run_dir + "/" + network::kClusterSocketsFile);
   }
   auto server = apiserver::Server::start(loop, std::move(server_options));
   if (!server) return fail(options.ready_fd, server.error().message());
@@ -114,7 +115,13 @@ int runApiProcess(ApiProcessOptions options) {
   if (!client) return fail(options.ready_fd, client.error().message());
   controllers::Options controller_options;
   controller_options.root_ca_pem = (*server)->caPem();
-  if (whole_cluster) controller_options.load_balancer_pool = kLoadBalancerPool;
+  if (whole_cluster) {
+    controller_options.load_balancer_pool = kLoadBalancerPool;
+    // Pods and their proxies reach the API server at its service address, through the relay; so
+    // that is also the endpoint a proxy may dial.
+    controller_options.api_address = network::kApiServiceAddress;
+    controller_options.api_port = 443;
+  }
   auto manager = controllers::Manager::start(**client, controller_options);
   std::thread marker;
   if (whole_cluster) {

@@ -50,13 +50,29 @@ const char* toString(State state) {
   return "";
 }
 
-/// The listening socket that a living API server holds, if it can be had.
-base::Fd listenerOf(const base::Fd& api, const DataFolder& folder, std::uint16_t port) {
-  auto text = readFile(folder.run("listener.json"));
+/// A listening loopback socket that is handed to a process and stays the same while it restarts.
+struct HeldListener {
+  base::Fd fd;
+  std::uint16_t port = 0;
+};
+
+/// What is remembered of the socket of process `name`: its number there, and its port.
+struct KnownListener {
+  int fd = -1;
+  std::uint16_t port = 0;
+};
+KnownListener knownListener(const DataFolder& folder, const std::string& name) {
+  auto text = readFile(folder.run(name + "-listener.json"));
   auto value = text ? json::parse(*text) : base::failConfig("", "absent");
-  if (!api || !value) return {};
-  const auto number = static_cast<int>(json::integerAt(*value, "fd", -1));
-  base::Fd fd(static_cast<int>(::syscall(SYS_pidfd_getfd, api.get(), number, 0)));
+  if (!value) return {};
+  return {static_cast<int>(json::integerAt(*value, "fd", -1)),
+          static_cast<std::uint16_t>(json::integerAt(*value, "port"))};
+}
+
+/// The listening socket that a living process holds, if it can be had.
+base::Fd listenerOf(const base::Fd& process, int number, std::uint16_t port) {
+  if (!process || number < 0) return {};
+  base::Fd fd(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number, 0)));
   int accepts = 0;
   socklen_t length = sizeof(accepts);
   if (!fd || ::getsockopt(fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &accepts, &length) != 0 ||
@@ -64,6 +80,31 @@ base::Fd listenerOf(const base::Fd& api, const DataFolder& folder, std::uint16_t
     return {};
   }
   return fd;
+}
+
+/// Takes the socket over from the process of an earlier supervisor, or makes it. `port` 0: that of
+/// the last time, or the kernel's choice.
+base::Result<HeldListener> holdListener(const DataFolder& folder, const std::string& name,
+                                        std::uint16_t port) {
+  const KnownListener known = knownListener(folder, name);
+  auto record = ProcessRecord::read(folder.run(name + ".json"));
+  const base::Fd running = record ? record->open() : base::Fd();
+  if (port == 0) port = known.port;
+  HeldListener out;
+  out.fd = listenerOf(running, known.fd, port);
+  if (!out.fd) {
+    // The kernel may refuse the descriptor of a process that is not our child; then that process
+    // is started again.
+    endProcess(running, kPatience);
+    POSTERN_TRY(out.fd, net::listenSocket(net::Address::loopback(port)));
+  }
+  out.port = net::localAddress(out.fd.get()).port();
+  const Json value = {{"fd", out.fd.get()}, {"port", out.port}};
+  // A lost note costs one restart of that process later, no more.
+  if (auto noted = writeFile(folder.run(name + "-listener.json"), json::dump(value)); !noted) {
+    log().warning("{}", noted.error().message());
+  }
+  return out;
 }
 
 class Supervisor final : public ManagedProcess::Observer {
@@ -92,10 +133,9 @@ class Supervisor final : public ManagedProcess::Observer {
  private:
   base::ConfigResult<void> begin();
   base::ConfigResult<void> openListener();
-  base::ConfigResult<void> openStandIn(const External& external);
+  base::ConfigResult<void> addExternals();
   void addNodeNamespace();
   void addApi();
-  void addInNode();
   void onChange(ManagedProcess& process, const std::string& error) override;
   void advance();
   void stopAll();
@@ -122,6 +162,7 @@ class Supervisor final : public ManagedProcess::Observer {
   base::Fd lock_;
   base::Fd listener_;
   std::vector<base::Fd> stand_in_listeners_;
+  std::vector<std::string> external_arguments_;
   std::vector<std::unique_ptr<ManagedProcess>> processes_;
   std::set<std::string> told_;
   std::string first_error_;
@@ -140,40 +181,27 @@ base::ConfigResult<void> Supervisor::begin() {
   POSTERN_TRY_VOID(openListener());
   addNodeNamespace();
   addApi();
-  addInNode();
-  for (const External& external : options_.externals) {
-    if (external.isStandIn()) POSTERN_TRY_VOID(openStandIn(external));
-  }
+  POSTERN_TRY_VOID(addExternals());
   for (auto& process : processes_) process->adopt();
   return {};
 }
 
 base::ConfigResult<void> Supervisor::openListener() {
-  const auto address = net::Address::loopback(options_.api_port);
-  auto api = ProcessRecord::read(folder_.run("api.json"));
-  const base::Fd running = api ? api->open() : base::Fd();
-  listener_ = listenerOf(running, folder_, options_.api_port);
-  if (!listener_) {
-    // The kernel may refuse the descriptor of a process that is not our child; then the API server
-    // is started again.
-    endProcess(running, kPatience);
-    auto made = net::listenSocket(address);
-    if (!made && made.error().sys == EADDRINUSE) {
-      return base::failConfig(
-          "", fmt::format("port {} of 127.0.0.1 is taken by another program; choose another with "
-                          "--api-port",
-                          options_.api_port));
-    }
-    if (!made) {
-      return base::failConfig(
-          "", fmt::format("cannot listen on {}: {}", address.toString(), made.error().message()));
-    }
-    listener_ = std::move(*made);
-    options_.api_port = net::localAddress(listener_.get()).port();
-    POSTERN_TRY_VOID(options_.save(folder_));
-    return writeFile(folder_.run("listener.json"), fmt::format("{{\"fd\":{}}}\n", listener_.get()));
+  auto held = holdListener(folder_, "api", options_.api_port);
+  if (!held && held.error().sys == EADDRINUSE) {
+    return base::failConfig(
+        "", fmt::format("port {} of 127.0.0.1 is taken by another program; choose another with "
+                        "--api-port",
+                        options_.api_port));
   }
-  return {};
+  if (!held) {
+    return base::failConfig("", fmt::format("cannot listen on port {} of 127.0.0.1: {}",
+                                            options_.api_port, held.error().message()));
+  }
+  listener_ = std::move(held->fd);
+  if (options_.api_port == held->port) return {};
+  options_.api_port = held->port;
+  return options_.save(folder_);
 }
 
 void Supervisor::addNodeNamespace() {
@@ -199,10 +227,29 @@ void Supervisor::addApi() {
   processes_.push_back(std::make_unique<ManagedProcess>(loop_, folder_, std::move(spec), *this));
 }
 
-void Supervisor::addInNode() {}
-
-base::ConfigResult<void> Supervisor::openStandIn(const External& external) {
-  (void)external;
+base::ConfigResult<void> Supervisor::addExternals() {
+  for (const External& external : options_.externals) {
+    if (!external.isStandIn()) {
+      external_arguments_.insert(external_arguments_.end(), {"--external", external.toString()});
+      continue;
+    }
+    const std::string name = fmt::format("standin-{}-{}", external.host, external.port);
+    auto held = holdListener(folder_, name, 0);
+    if (!held) return base::failConfig(external.toString(), held.error().message());
+    external_arguments_.insert(external_arguments_.end(),
+                               {"--external", fmt::format("{}:{}=127.0.0.1:{}", external.host,
+                                                          external.port, held->port)});
+    ManagedProcess::Spec spec;
+    spec.name = name;
+    spec.reports_ready = false;
+    const int fd = held->fd.get();
+    stand_in_listeners_.push_back(std::move(held->fd));
+    std::vector<std::string> argv = {options_.programs_dir + "/postern-demo", "httpbin",
+                                     fmt::format("fd:{}", fd)};
+    if (external.port == 443) argv.push_back("tls=" + external.host);
+    spec.start = [argv, fd](int, int log_fd) { return startProcess(argv, {fd}, log_fd); };
+    processes_.push_back(std::make_unique<ManagedProcess>(loop_, folder_, std::move(spec), *this));
+  }
   return {};
 }
 
@@ -275,7 +322,7 @@ void Supervisor::stopAll() {
   }
   while (::waitpid(-1, nullptr, WNOHANG) > 0) {
   }
-  for (const char* name : {"listener.json", "status.json", "supervisor.json"}) {
+  for (const char* name : {"status.json", "supervisor.json"}) {
     ::unlink(folder_.run(name).c_str());
   }
 }
