@@ -25,7 +25,16 @@ using google::protobuf::Message;
 using json::Json;
 using Field = const FieldDescriptor*;
 
-ConfigResult<void> readMessage(const Json& value, Message& out, const std::string& path, int depth);
+/// How deep a value is nested, and what holds at any depth.
+struct Depth {
+  int value = 0;
+  UnknownFields unknown = UnknownFields::kRefused;
+  Depth operator+(int more) const { return {value + more, unknown}; }
+  bool operator>(int limit) const { return value > limit; }
+};
+
+ConfigResult<void> readMessage(const Json& value, Message& out, const std::string& path,
+                               Depth depth);
 
 std::string join(const std::string& path, std::string_view name) {
   return path.empty() ? std::string(name) : path + "." + std::string(name);
@@ -117,7 +126,7 @@ ConfigResult<int> readEnum(const Json& value, Field field, const std::string& pa
 
 /// Sets a singular field, or appends to a repeated one.
 ConfigResult<void> readScalar(const Json& value, Message& out, Field field, const std::string& path,
-                              int depth) {
+                              Depth depth) {
   const auto* r = out.GetReflection();
   const bool list = field->is_repeated();
 #define POSTERN_STORE(Kind, v) (list ? r->Add##Kind(&out, field, v) : r->Set##Kind(&out, field, v))
@@ -181,7 +190,7 @@ ConfigResult<void> readScalar(const Json& value, Message& out, Field field, cons
 }
 
 ConfigResult<void> readMap(const Json& value, Message& out, Field field, const std::string& path,
-                           int depth) {
+                           Depth depth) {
   if (!value.is_object()) return wrongType(path, "an object", value);
   const auto* key = field->message_type()->map_key();
   const auto* mapped = field->message_type()->map_value();
@@ -195,7 +204,7 @@ ConfigResult<void> readMap(const Json& value, Message& out, Field field, const s
 }
 
 ConfigResult<void> readField(const Json& value, Message& out, Field field, const std::string& path,
-                             int depth) {
+                             Depth depth) {
   const bool is_value = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE &&
                         field->message_type()->full_name() == "google.protobuf.Value";
   if (value.is_null() && !is_value) return {};
@@ -221,13 +230,14 @@ Field fieldOf(const Descriptor* type, const std::string& name) {
   return nullptr;
 }
 
-ConfigResult<void> readFields(const Json& value, Message& out, const std::string& path, int depth,
+ConfigResult<void> readFields(const Json& value, Message& out, const std::string& path, Depth depth,
                               bool skip_type) {
   if (!value.is_object()) return wrongType(path, "an object", value);
   for (const auto& [name, item] : value.items()) {
     if (skip_type && name == "@type") continue;
     const Field field = fieldOf(out.GetDescriptor(), name);
     if (field == nullptr) {
+      if (depth.unknown == UnknownFields::kIgnored) continue;
       return failConfig(join(path, name), "unknown field of " + out.GetDescriptor()->full_name());
     }
     POSTERN_TRY_VOID(readField(item, out, field, join(path, name), depth));
@@ -235,7 +245,7 @@ ConfigResult<void> readFields(const Json& value, Message& out, const std::string
   return {};
 }
 
-ConfigResult<void> readAny(const Json& value, Message& out, const std::string& path, int depth) {
+ConfigResult<void> readAny(const Json& value, Message& out, const std::string& path, Depth depth) {
   if (!value.is_object()) return wrongType(path, "an object with @type", value);
   const std::string url = json::stringAt(value, "@type");
   auto* any = google::protobuf::DynamicCastToGenerated<google::protobuf::Any>(&out);
@@ -254,7 +264,7 @@ ConfigResult<void> readAny(const Json& value, Message& out, const std::string& p
   return {};
 }
 
-ConfigResult<void> readValue(const Json& value, google::protobuf::Value& out, int depth) {
+ConfigResult<void> readValue(const Json& value, google::protobuf::Value& out, Depth depth) {
   if (depth > json::kDepthMax) return failConfig("", "is nested too deep");
   if (value.is_null()) {
     out.set_null_value(google::protobuf::NULL_VALUE);
@@ -278,7 +288,7 @@ ConfigResult<void> readValue(const Json& value, google::protobuf::Value& out, in
 
 /// Messages of package google.protobuf, which have their own JSON forms.
 ConfigResult<void> readWellKnown(const Json& value, Message& out, const std::string& path,
-                                 int depth) {
+                                 Depth depth) {
   namespace pb = google::protobuf;
   const std::string& name = out.GetDescriptor()->name();
   if (name == "Any") return readAny(value, out, path, depth);
@@ -313,7 +323,7 @@ ConfigResult<void> readWellKnown(const Json& value, Message& out, const std::str
 }
 
 ConfigResult<void> readMessage(const Json& value, Message& out, const std::string& path,
-                               int depth) {
+                               Depth depth) {
   if (depth > json::kDepthMax) return failConfig(path, "is nested too deep");
   if (out.GetDescriptor()->file()->package() == "google.protobuf") {
     return readWellKnown(value, out, path, depth);
@@ -323,14 +333,14 @@ ConfigResult<void> readMessage(const Json& value, Message& out, const std::strin
 
 }  // namespace
 
-ConfigResult<void> fromJson(const Json& value, Message& out) {
+ConfigResult<void> fromJson(const Json& value, Message& out, UnknownFields unknown) {
   out.Clear();
   const bool typed = value.is_object() && value.contains("@type");
   if (typed && makeMessage(json::stringAt(value, "@type")) != nullptr &&
       makeMessage(json::stringAt(value, "@type"))->GetDescriptor() == out.GetDescriptor()) {
-    return readFields(value, out, "", 0, true);
+    return readFields(value, out, "", {0, unknown}, true);
   }
-  return readMessage(value, out, "", 0);
+  return readMessage(value, out, "", {0, unknown});
 }
 
 ConfigResult<std::int64_t> parseDuration(std::string_view text) {

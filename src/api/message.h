@@ -31,7 +31,9 @@ inline constexpr std::string_view kSecretType =
 /// Fills `out` from JSON. Field names in lowerCamelCase or as declared; durations as "1.5s" or
 /// "1h30m". An unknown field or a wrong type is an error with the path of the field. `out` is
 /// cleared first; after an error its content is unspecified.
-base::ConfigResult<void> fromJson(const json::Json& value, google::protobuf::Message& out);
+enum class UnknownFields : bool { kRefused, kIgnored };
+base::ConfigResult<void> fromJson(const json::Json& value, google::protobuf::Message& out,
+                                  UnknownFields unknown = UnknownFields::kRefused);
 
 /// JSON with field names as declared (Envoy's config_dump style); set fields only. An Any of an
 /// unknown type becomes {"@type", "value": base64}.
