@@ -64,6 +64,9 @@ void addInboundChains(const InboundPort& port, const Json& log, Json& chains) {
     http["transport_protocol"] = "raw_buffer";
     http["application_protocols"] = Json::array({"http/1.1", "h2c"});
     chains.push_back(shapes::chain(name, std::move(http), Json::array({inboundHttp(port, log)})));
+    // Matching does not go back: once the transport protocol chose the chain above, one without it
+    // is out, and what is not HTTP would find no chain.
+    match["transport_protocol"] = "raw_buffer";
   }
   chains.push_back(
       shapes::chain(name, match, Json::array({shapes::tcpProxy(cluster, cluster, log)})));
