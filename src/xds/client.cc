@@ -1,8 +1,10 @@
 #include "xds/client.h"
 
-#include "base/log.h"
+#include "base/random.h"
 #include "envoy/service/discovery/v3/discovery.pb.h"
 
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -22,30 +24,54 @@ struct Subscription {
   bool wildcard = false;
   std::set<std::string> names;
   std::map<std::string, std::string> held;  // accepted: name → version
+  std::string version;                      // state of the world: the last accepted
+  std::string nonce;                        // state of the world: of the last response
 };
+
+/// A resource's own name: state of the world does not send it beside the resource.
+std::string nameOf(const google::protobuf::Any& resource) {
+  const auto message = api::unpack(resource);
+  if (!message) return "";
+  const auto* type = (*message)->GetDescriptor();
+  for (const char* name : {"name", "cluster_name"}) {
+    const auto* field = type->FindFieldByName(name);
+    if (field == nullptr || field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_STRING)
+      continue;
+    return (*message)->GetReflection()->GetString(**message, field);
+  }
+  return "";
+}
 
 }  // namespace
 
 struct Client::Impl {
-  Impl(event::Loop& l, NodeInfo n, Connect c, OnUpdate u)
+  Impl(event::Loop& l, NodeInfo n, Options o, Connect c, OnUpdate u)
       : loop(l),
         node(std::move(n)),
+        options(std::move(o)),
         connect(std::move(c)),
         on_update(std::move(u)),
         retry(l, [this] { open(); }) {}
 
   void open();
   void closed();
-  void send(discovery::DeltaDiscoveryRequest& request);
+  bool delta() const { return options.variant == Variant::kDelta; }
+  template <class Request>
+  void send(Request& request);
+  void sendState(const std::string& type_url, const Subscription& subscription,
+                 const std::string& error = {});
   void sendInitial(const std::string& type_url, const Subscription& subscription);
   void receive(std::string_view message);
+  void receiveState(std::string_view message);
 
   event::Loop& loop;
   NodeInfo node;
+  Options options;
   Connect connect;
   OnUpdate on_update;
   event::Timer retry;
   std::chrono::milliseconds backoff = kBackoffFirst;
+  base::Random random;
   std::map<std::string, Subscription, std::less<>> subscriptions;
   std::unique_ptr<http::GrpcChannel> channel;
   std::unique_ptr<http::GrpcStream> stream;
@@ -64,15 +90,18 @@ void Client::Impl::open() {
   if (channel == nullptr) return closed();
   http::GrpcCallbacks callbacks;
   callbacks.on_message = [this, weak, mine](std::string_view message) {
-    if (!weak.expired() && mine == attempt) receive(message);
+    if (weak.expired() || mine != attempt) return;
+    delta() ? receive(message) : receiveState(message);
   };
   callbacks.on_close = [this, weak, mine](const http::GrpcStatus&) {
     if (!weak.expired() && mine == attempt) closed();
   };
-  auto opened = channel->call(kDeltaMethod, {}, std::move(callbacks));
+  auto opened =
+      channel->call(delta() ? kDeltaMethod : kStreamMethod, options.metadata, std::move(callbacks));
   if (mine != attempt || retry.armed()) return;  // refused at once
   if (opened == nullptr) return closed();
   stream = std::move(opened);
+  for (auto& [type_url, subscription] : subscriptions) subscription.nonce.clear();
   for (const auto type_url : kPushOrder) {
     const auto found = subscriptions.find(type_url);
     if (found != subscriptions.end()) sendInitial(found->first, found->second);
@@ -87,13 +116,16 @@ void Client::Impl::open() {
 void Client::Impl::closed() {
   if (retry.armed()) return;
   ++attempt;  // nothing of the old stream is heard any more; it is destroyed at the next attempt
-  retry.arm(backoff);
+  // Proxies that lost the same server must not come back together.
+  retry.arm(backoff / 2 +
+            std::chrono::milliseconds(random.below(static_cast<std::uint64_t>(backoff.count()))));
   backoff = std::min(backoff * 2, kBackoffMax);
 }
 
-void Client::Impl::send(discovery::DeltaDiscoveryRequest& request) {
+template <class Request>
+void Client::Impl::send(Request& request) {
   if (stream == nullptr || retry.armed()) return;
-  if (!node_sent) {
+  if (!node_sent || options.node_in_each_request) {
     auto& out = *request.mutable_node();
     out.set_id(node.id);
     out.set_cluster(node.cluster);
@@ -110,6 +142,7 @@ void Client::Impl::send(discovery::DeltaDiscoveryRequest& request) {
 }
 
 void Client::Impl::sendInitial(const std::string& type_url, const Subscription& subscription) {
+  if (!delta()) return sendState(type_url, subscription);
   discovery::DeltaDiscoveryRequest request;
   request.set_type_url(type_url);
   if (subscription.wildcard) request.add_resource_names_subscribe("*");
@@ -118,6 +151,53 @@ void Client::Impl::sendInitial(const std::string& type_url, const Subscription& 
     (*request.mutable_initial_resource_versions())[name] = version;
   }
   send(request);
+}
+
+void Client::Impl::sendState(const std::string& type_url, const Subscription& subscription,
+                             const std::string& error) {
+  // No names mean all of them; a type of which nothing is wanted is not asked for.
+  if (!subscription.wildcard && subscription.names.empty() && subscription.nonce.empty()) return;
+  discovery::DiscoveryRequest request;
+  request.set_type_url(type_url);
+  request.set_version_info(subscription.version);
+  request.set_response_nonce(subscription.nonce);
+  if (!subscription.wildcard) {
+    for (const auto& name : subscription.names) request.add_resource_names(name);
+  }
+  if (!error.empty()) {
+    request.mutable_error_detail()->set_code(kInvalidArgument);
+    request.mutable_error_detail()->set_message(error);
+  }
+  send(request);
+}
+
+void Client::Impl::receiveState(std::string_view message) {
+  discovery::DiscoveryResponse response;
+  if (!api::parseBytes(message, response)) {
+    stream->close({kInvalidArgument, "malformed DiscoveryResponse"});
+    return closed();
+  }
+  const auto found = subscriptions.find(response.type_url());
+  if (found == subscriptions.end()) return;
+  Subscription& subscription = found->second;
+  backoff = kBackoffFirst;
+  subscription.nonce = response.nonce();
+  std::vector<Update> updated;
+  std::set<std::string> present;
+  for (const auto& resource : response.resources()) {
+    updated.push_back({nameOf(resource), response.version_info(), &resource});
+    present.insert(updated.back().name);
+  }
+  // Only a complete list of a type says what is gone.
+  std::vector<std::string> removed;
+  for (const auto& [name, version] : subscription.held) {
+    if (subscription.wildcard && !present.contains(name)) removed.push_back(name);
+  }
+  const auto accepted = on_update(response.type_url(), updated, removed);
+  if (accepted) subscription.version = response.version_info();
+  for (const auto& name : present) subscription.held[name] = response.version_info();
+  for (const auto& name : removed) subscription.held.erase(name);
+  sendState(found->first, subscription, accepted ? "" : accepted.error().message());
 }
 
 void Client::Impl::receive(std::string_view message) {
@@ -149,7 +229,11 @@ void Client::Impl::receive(std::string_view message) {
 }
 
 Client::Client(event::Loop& loop, NodeInfo node, Connect connect, OnUpdate on_update)
-    : impl_(std::make_unique<Impl>(loop, std::move(node), std::move(connect),
+    : Client(loop, std::move(node), Options{}, std::move(connect), std::move(on_update)) {}
+
+Client::Client(event::Loop& loop, NodeInfo node, Options options, Connect connect,
+               OnUpdate on_update)
+    : impl_(std::make_unique<Impl>(loop, std::move(node), std::move(options), std::move(connect),
                                    std::move(on_update))) {}
 
 Client::~Client() = default;
@@ -162,6 +246,7 @@ void Client::subscribeAll(std::string_view type_url) {
   auto& subscription = impl_->subscriptions[std::string(type_url)];
   if (subscription.wildcard) return;
   subscription.wildcard = true;
+  if (!impl_->delta()) return impl_->sendState(std::string(type_url), subscription);
   discovery::DeltaDiscoveryRequest request;
   request.set_type_url(std::string(type_url));
   request.add_resource_names_subscribe("*");
@@ -170,6 +255,12 @@ void Client::subscribeAll(std::string_view type_url) {
 
 void Client::subscribe(std::string_view type_url, const std::set<std::string>& names) {
   auto& subscription = impl_->subscriptions[std::string(type_url)];
+  if (!impl_->delta()) {
+    if (subscription.names == names) return;
+    subscription.names = names;
+    std::erase_if(subscription.held, [&](const auto& held) { return !names.contains(held.first); });
+    return impl_->sendState(std::string(type_url), subscription);
+  }
   discovery::DeltaDiscoveryRequest request;
   request.set_type_url(std::string(type_url));
   for (const auto& name : names) {

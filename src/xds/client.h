@@ -1,5 +1,6 @@
-// The asking side of delta ADS: one stream, subscriptions that survive reconnection, ACK or NACK by
-// what the update callback says, back-off between attempts. One loop; destroy on it.
+// The asking side of ADS, delta or state of the world: one stream, subscriptions that survive
+// reconnection, ACK or NACK by what the update callback says, jittered back-off between attempts.
+// One loop; destroy on it.
 #pragma once
 
 #include "event/loop.h"
@@ -34,7 +35,15 @@ class Client {
                                                           const std::vector<Update>& updated,
                                                           const std::vector<std::string>& removed)>;
 
+  enum class Variant : bool { kDelta, kStateOfTheWorld };
+  struct Options {
+    Variant variant = Variant::kDelta;
+    http::HeaderMap metadata;  // of the call
+    bool node_in_each_request = false;
+  };
+
   Client(event::Loop& loop, NodeInfo node, Connect connect, OnUpdate on_update);
+  Client(event::Loop& loop, NodeInfo node, Options options, Connect connect, OnUpdate on_update);
   ~Client();
   /// Wants every resource of a type.
   void subscribeAll(std::string_view type_url);
