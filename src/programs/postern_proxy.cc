@@ -1,14 +1,14 @@
-// postern-proxy: serves the static resources of an Envoy bootstrap.
+// postern-proxy: an Envoy-xDS data plane. With a first word of the agent's (sidecar, gateway,
+// capture) it is the agent of a pod; otherwise the plain proxy, which takes Envoy's flags.
 #include "agent/agent.h"
 #include "api/message.h"
 #include "base/log.h"
+#include "base/strings.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "event/loop.h"
-#include "http/server.h"
 #include "json/json.h"
-#include "proxy/config_build.h"
-#include "proxy/config_store.h"
-#include "proxy/worker.h"
+#include "proxy/options.h"
+#include "proxy/server.h"
 
 #include <nlohmann/json.hpp>
 
@@ -23,81 +23,77 @@
 namespace {
 
 using namespace postern;
-
-struct Arguments {
-  std::string file;
-  std::string yaml;
-  bool validate = false;
-};
-
-bool parseArguments(int argc, char** argv, Arguments& out) {
-  for (int i = 1; i < argc; ++i) {
-    const std::string word = argv[i];
-    if (i + 1 >= argc) return false;
-    const std::string value = argv[++i];
-    base::LogLevel level{};
-    if (word == "-c" || word == "--config-path") {
-      out.file = value;
-    } else if (word == "--config-yaml") {
-      out.yaml = value;
-    } else if (word == "--mode" && (value == "validate" || value == "serve")) {
-      out.validate = value == "validate";
-    } else if ((word == "-l" || word == "--log-level") && base::parseLogLevel(value, level)) {
-      base::setLogLevel(level);
-    } else {
-      return false;
-    }
-  }
-  return out.file.empty() != out.yaml.empty();
-}
-
-base::ConfigResult<std::unique_ptr<http::Server>> startAdmin(event::Loop& loop,
-                                                             const net::Address& address) {
-  auto socket = net::listenSocket(address);
-  if (!socket) return base::failConfig("admin.address", socket.error().message());
-  auto server = http::Server::make(
-      loop, {}, [](http::Request request, std::unique_ptr<http::Responder> responder) {
-        if (request.path == "/ready") return responder->respond(200, {}, "LIVE\n");
-        responder->respond(404, {}, "not found\n");
-      });
-  server->listen(std::move(*socket));
-  return server;
-}
+using envoy::config::bootstrap::v3::Bootstrap;
 
 int fail(const base::ConfigError& error) {
   std::fprintf(stderr, "postern-proxy: %s\n", error.message().c_str());
   return 1;
 }
 
-int serve(const envoy::config::bootstrap::v3::Bootstrap& bootstrap, bool validate) {
-  event::Loop::blockSignals({SIGTERM, SIGINT});
-  proxy::Stats stats;
+base::ConfigResult<void> applyLogLevels(const proxy::Options& options) {
+  base::LogLevel level{};
+  if (base::parseLogLevel(options.log_level, level)) base::setLogLevel(level);
+  if (options.component_log_level.empty()) return {};
+  for (const std::string_view pair : base::split(options.component_log_level, ',')) {
+    const std::size_t colon = pair.find(':');
+    if (colon == std::string_view::npos || !base::parseLogLevel(pair.substr(colon + 1), level))
+      return base::failConfig("--component-log-level", "must be NAME:LEVEL,...");
+    // Envoy's components that do not exist here have no lines to show.
+    (void)base::setLogLevel(pair.substr(0, colon), level);
+  }
+  return {};
+}
+
+base::ConfigResult<Bootstrap> parse(std::string_view text, const proxy::Options& options) {
+  POSTERN_TRY(const json::Json value, json::parseYaml(text));
+  Bootstrap out;
+  const auto unknown = options.allow_unknown_static_fields ? api::UnknownFields::kIgnored
+                                                           : api::UnknownFields::kRefused;
+  POSTERN_TRY_VOID(api::fromJson(value, out, unknown));
+  return out;
+}
+
+base::ConfigResult<std::shared_ptr<const Bootstrap>> readBootstrap(const proxy::Options& options) {
+  auto out = std::make_shared<Bootstrap>();
+  if (!options.config_path.empty()) {
+    std::ifstream in(options.config_path);
+    if (!in) return base::failConfig(options.config_path, "cannot be read");
+    std::stringstream all;
+    all << in.rdbuf();
+    POSTERN_TRY(*out, parse(all.str(), options));
+  }
+  if (!options.config_yaml.empty()) {
+    POSTERN_TRY(const Bootstrap over, parse(options.config_yaml, options));
+    out->MergeFrom(over);
+  }
+  return std::shared_ptr<const Bootstrap>(std::move(out));
+}
+
+base::ConfigResult<void> writeAdminAddress(const proxy::Server& server, const std::string& path) {
+  if (path.empty() || server.adminAddress() == nullptr) return {};
+  std::ofstream out(path);
+  out << server.adminAddress()->toString();
+  if (!out.flush()) return base::failConfig(path, "cannot be written");
+  return {};
+}
+
+int run(const proxy::Options& options) {
+  event::Loop::blockSignals({SIGTERM, SIGINT, SIGHUP, SIGUSR1});
+  auto bootstrap = readBootstrap(options);
+  if (!bootstrap) return fail(bootstrap.error());
   event::Loop loop;
-  proxy::Worker worker(loop, stats.makeStore());
-  proxy::ConfigStore::Options options;
-  options.bind = !validate;
-  proxy::ConfigStore store(
-      loop, stats.makeStore(), options,
-      [&](std::shared_ptr<const proxy::Snapshot> snapshot) { worker.update(std::move(snapshot)); },
-      nullptr);
-  if (auto added = store.addStatic(bootstrap); !added) return fail(added.error());
-  if (validate) {
-    std::printf("configuration OK\n");
+  if (options.mode == proxy::Options::Mode::kValidate) {
+    if (auto valid = proxy::Server::validate(loop, **bootstrap); !valid) return fail(valid.error());
+    const std::string& from = options.config_path.empty() ? "--config-yaml" : options.config_path;
+    std::printf("configuration '%s' OK\n", from.c_str());
     return 0;
   }
-  store.expect({}, {});
-  std::unique_ptr<http::Server> admin;
-  if (bootstrap.admin().has_address()) {
-    auto address = proxy::readAddress(bootstrap.admin().address(), "admin.address");
-    if (!address) return fail(address.error());
-    auto server = startAdmin(loop, *address);
-    if (!server) return fail(server.error());
-    admin = std::move(*server);
-  }
-  event::Timer drained(loop, [&] { loop.stop(); });
-  event::Loop::SignalWatch signals(loop, {SIGTERM, SIGINT}, [&](int) {
-    worker.stopListening(proxy::Worker::Drain::kYes);
-    drained.arm(std::chrono::seconds(worker.connections() == 0 ? 0 : 5));
+  auto server = proxy::Server::make(loop, std::move(*bootstrap), options);
+  if (!server) return fail(server.error());
+  if (auto written = writeAdminAddress(**server, options.admin_address_path); !written)
+    return fail(written.error());
+  event::Loop::SignalWatch signals(loop, {SIGTERM, SIGINT, SIGUSR1}, [&](int signal) {
+    signal == SIGUSR1 ? (*server)->reopenLogs() : (*server)->shutDown();
   });
   loop.run();
   return 0;
@@ -106,34 +102,21 @@ int serve(const envoy::config::bootstrap::v3::Bootstrap& bootstrap, bool validat
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1 && agent::isAgentCommand(argv[1])) {
-    const std::vector<std::string_view> words(argv + 1, argv + argc);
-    return agent::run(words);
+  const std::vector<std::string_view> words(argv + 1, argv + argc);
+  if (!words.empty() && agent::isAgentCommand(words[0])) return agent::run(words);
+  auto options = proxy::parseOptions(words);
+  if (!options) return fail(options.error());
+  options->version = "postern-proxy/" POSTERN_VERSION;
+  switch (options->action) {
+    case proxy::Options::Action::kHelp:
+      std::fputs(proxy::optionsHelp().c_str(), stdout);
+      return 0;
+    case proxy::Options::Action::kVersion:
+      std::printf("postern-proxy version: %s\n", POSTERN_VERSION);
+      return 0;
+    case proxy::Options::Action::kRun:
+      break;
   }
-  Arguments arguments;
-  if (!parseArguments(argc, argv, arguments)) {
-    std::fprintf(stderr,
-                 "usage: postern-proxy (-c FILE | --config-yaml TEXT) [--mode serve|validate] "
-                 "[-l LEVEL]\n");
-    return 1;
-  }
-  std::string text = arguments.yaml;
-  if (!arguments.file.empty()) {
-    std::ifstream in(arguments.file);
-    if (!in) {
-      std::fprintf(stderr, "postern-proxy: cannot read %s\n", arguments.file.c_str());
-      return 1;
-    }
-    std::stringstream all;
-    all << in.rdbuf();
-    text = all.str();
-  }
-  auto parsed = json::parseYaml(text);
-  if (!parsed) {
-    std::fprintf(stderr, "postern-proxy: %s\n", parsed.error().message().c_str());
-    return 1;
-  }
-  envoy::config::bootstrap::v3::Bootstrap bootstrap;
-  if (auto read = api::fromJson(*parsed, bootstrap); !read) return fail(read.error());
-  return serve(bootstrap, arguments.validate);
+  if (auto levels = applyLogLevels(*options); !levels) return fail(levels.error());
+  return run(*options);
 }

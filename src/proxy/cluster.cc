@@ -19,11 +19,12 @@ constexpr std::size_t kOriginalsMax = 16384;
 }  // namespace
 
 ClusterState::ClusterState(event::Loop& loop, base::Random& random, StatsStore& stats,
-                           ClusterEntry entry)
+                           ClusterEntry entry, bool counts_members)
     : loop_(loop),
       random_(random),
       store_(stats),
       entry_(std::move(entry)),
+      counts_members_(counts_members),
       stats_(stats.scope("cluster." + entry_.config->stat_name + ".")),
       cleanup_(loop, [this] { forgetOriginals(); }) {
   rebuild();
@@ -90,7 +91,7 @@ void ClusterState::replaceHosts(std::vector<HostPtr> hosts) {
     host->removed = true;
     if (on_removed_ != nullptr && *on_removed_) (*on_removed_)(host);
   }
-  if (changed) stats_.membership_change.add();
+  if (changed && counts_members_) stats_.membership_change.add();
   std::vector<std::uint32_t> weights;
   for (const HostPtr& host : hosts_) {
     std::uint32_t weight = 0;
@@ -104,9 +105,15 @@ void ClusterState::replaceHosts(std::vector<HostPtr> hosts) {
       BalancerOptions{cluster.balancer, cluster.choice_count, cluster.panic_percent,
                       assignment().overprovisioning_percent, cluster.locality_weighted},
       random_, hosts_, weights);
+  countMembers(balancer_->healthy(), balancer_->degraded());
+}
+
+void ClusterState::countMembers(std::size_t healthy, std::size_t degraded) {
+  // Original destinations differ from worker to worker; endpoints do not.
+  if (!counts_members_ && config().type != Cluster::Type::kOriginalDst) return;
   stats_.membership_total.set(static_cast<std::int64_t>(hosts_.size()));
-  stats_.membership_healthy.set(static_cast<std::int64_t>(balancer_->healthy()));
-  stats_.membership_degraded.set(static_cast<std::int64_t>(balancer_->degraded()));
+  stats_.membership_healthy.set(static_cast<std::int64_t>(healthy));
+  stats_.membership_degraded.set(static_cast<std::int64_t>(degraded));
 }
 
 HostPtr ClusterState::pick(const PickRequest& request) {
@@ -140,8 +147,7 @@ HostPtr ClusterState::originalHost(const net::Address& original) {
   if (originals_.size() < kOriginalsMax) {
     originals_.emplace(key, host);
     hosts_.push_back(host);
-    stats_.membership_total.set(static_cast<std::int64_t>(hosts_.size()));
-    stats_.membership_healthy.set(static_cast<std::int64_t>(hosts_.size()));
+    countMembers(hosts_.size(), 0);
     if (!cleanup_.armed()) cleanup_.arm(config().cleanup_interval);
   }
   return host;
@@ -161,8 +167,7 @@ void ClusterState::forgetOriginals() {
     hosts_.erase(std::find(hosts_.begin(), hosts_.end(), host));
     it = originals_.erase(it);
   }
-  stats_.membership_total.set(static_cast<std::int64_t>(hosts_.size()));
-  stats_.membership_healthy.set(static_cast<std::int64_t>(hosts_.size()));
+  countMembers(hosts_.size(), 0);
   if (!originals_.empty()) cleanup_.arm(config().cleanup_interval);
 }
 
@@ -190,7 +195,8 @@ std::unique_ptr<net::Transport> ClusterState::connect(const Host& host) {
 
 // ---- ClusterManager ----
 
-ClusterManager::ClusterManager(event::Loop& loop, StatsStore& stats) : loop_(loop), stats_(stats) {}
+ClusterManager::ClusterManager(event::Loop& loop, StatsStore& stats, bool counts_members)
+    : loop_(loop), stats_(stats), counts_members_(counts_members) {}
 
 void ClusterManager::update(const Snapshot& snapshot) {
   for (auto it = active_.begin(); it != active_.end();) {
@@ -204,7 +210,7 @@ void ClusterManager::update(const Snapshot& snapshot) {
   for (const auto& [name, entry] : snapshot.clusters) {
     std::unique_ptr<ClusterState>& state = all_[name];
     if (state == nullptr) {
-      state = std::make_unique<ClusterState>(loop_, random_, stats_, entry);
+      state = std::make_unique<ClusterState>(loop_, random_, stats_, entry, counts_members_);
       state->on_removed_ = &on_removed_;
       active_.emplace(name, state.get());
       continue;

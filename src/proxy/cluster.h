@@ -87,7 +87,9 @@ struct PickRequest {
 
 class ClusterState {
  public:
-  ClusterState(event::Loop& loop, base::Random& random, StatsStore& stats, ClusterEntry entry);
+  /// `counts_members`: this worker tells the gauges of membership, which are the same in all.
+  ClusterState(event::Loop& loop, base::Random& random, StatsStore& stats, ClusterEntry entry,
+               bool counts_members = true);
   ~ClusterState();
   const Cluster& config() const { return *entry_.config; }
   ClusterStats& stats() { return stats_; }
@@ -117,6 +119,7 @@ class ClusterState {
   void replaceHosts(std::vector<HostPtr> hosts);
   HostPtr originalHost(const net::Address& original);
   void forgetOriginals();
+  void countMembers(std::size_t healthy, std::size_t degraded);
   std::atomic<std::uint32_t>& used(Resource resource, RoutingPriority priority);
   std::uint32_t limit(Resource resource, RoutingPriority priority) const;
 
@@ -124,6 +127,7 @@ class ClusterState {
   base::Random& random_;
   StatsStore& store_;
   ClusterEntry entry_;
+  const bool counts_members_;
   ClusterStats stats_;
   std::vector<HostPtr> hosts_;
   std::unique_ptr<Balancer> balancer_;
@@ -155,7 +159,7 @@ class UpstreamTicket {
 
 class ClusterManager {
  public:
-  ClusterManager(event::Loop& loop, StatsStore& stats);
+  ClusterManager(event::Loop& loop, StatsStore& stats, bool counts_members = true);
   /// Takes over a snapshot: what did not change is not touched.
   void update(const Snapshot& snapshot);
   /// Null when there is no such cluster (now).
@@ -174,6 +178,7 @@ class ClusterManager {
  private:
   event::Loop& loop_;
   StatsStore& stats_;
+  const bool counts_members_;
   base::Random random_;
   base::Function<void(const HostPtr&)> on_removed_;
   std::map<std::string, std::unique_ptr<ClusterState>, std::less<>> all_;  // also removed ones

@@ -177,12 +177,19 @@ struct ClusterUse {
 
 // ---- what the workers get ----
 
+/// Connections open and allowed, over all workers.
+struct ConnectionLimit {
+  std::atomic<std::uint64_t> open{0};
+  std::uint64_t max = 0;  // 0: no limit
+};
+
 /// The listening sockets of one address, one per worker (or one for all of them).
 class BoundSockets;
 
 struct ListenerEntry {
   std::shared_ptr<const Listener> config;
   std::shared_ptr<const BoundSockets> sockets;  // null: not bound
+  std::shared_ptr<ConnectionLimit> limit;       // null: none
 };
 
 struct ClusterEntry {

@@ -50,7 +50,7 @@ ConfigStore::ConfigStore(event::Loop& loop, StatsStore& stats, Options options, 
                          Subscribe subscribe)
     : loop_(loop),
       stats_(stats),
-      options_(options),
+      options_(std::move(options)),
       publish_(std::move(publish)),
       subscribe_(std::move(subscribe)),
       resolver_(net::makeResolver(loop)),
@@ -270,7 +270,13 @@ base::ConfigResult<void> ConfigStore::takeListener(const Message& message, const
   stats_.scope("listener_manager.")
       .counter(record.active.config == nullptr ? "listener_added" : "listener_modified")
       .add();
-  record.warming = {std::move(listener), std::move(sockets)};
+  std::shared_ptr<ConnectionLimit> limit = record.active.limit;
+  const auto limited = options_.connection_limits.find(listener->name);
+  if (limit == nullptr && limited != options_.connection_limits.end()) {
+    limit = std::make_shared<ConnectionLimit>();
+    limit->max = limited->second;
+  }
+  record.warming = {std::move(listener), std::move(sockets), std::move(limit)};
   record.warming_text = std::move(text);
   return {};
 }

@@ -52,6 +52,7 @@ class ConfigStore {
     std::uint32_t workers = 1;
     bool reject_unknown_fields = false;  // of unknown numbers, in discovered resources
     bool bind = true;                    // false: only validate
+    std::map<std::string, std::uint64_t> connection_limits;  // by listener
   };
   /// Called with the names of a type that are wanted now.
   using Subscribe =

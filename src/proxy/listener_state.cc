@@ -278,6 +278,11 @@ void ListenerState::accept(base::Fd fd, ConnectionFacts facts, Handed handed) {
     stats_.downstream_global_cx_overflow.add();
     return;
   }
+  if (entry_.limit != nullptr &&
+      entry_.limit->open.load(std::memory_order_relaxed) >= entry_.limit->max) {
+    stats_.downstream_cx_overflow.add();
+    return;
+  }
   facts.listener = entry_.config;
   if (entry_.config->filters.empty()) return proceed(std::move(fd), std::move(facts), handed);
   (new Pending(*this, std::move(fd), std::move(facts), handed))->start();  // destroys itself

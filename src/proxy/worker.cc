@@ -11,7 +11,7 @@ Worker::Worker(event::Loop& loop, StatsStore& stats, WorkerOptions options)
       stats_(stats),
       options_(options),
       snapshot_(std::make_shared<const Snapshot>()),
-      clusters_(loop, stats),
+      clusters_(loop, stats, options.index == 0),
       pool_(loop),
       log_writer_(loop),
       drain_(loop, [this] { closeDrained(); }) {}
@@ -39,10 +39,10 @@ void Worker::update(std::shared_ptr<const Snapshot> snapshot) {
     std::unique_ptr<ListenerState>& state = listeners_[name];
     if (state == nullptr) {
       state = std::make_unique<ListenerState>(*this, entry);
-      if (draining_) state->stopAccepting();
+      if (!listening_) state->stopAccepting();
     } else if (state->entry().config != entry.config || state->entry().sockets != entry.sockets) {
       state->update(entry);
-      if (draining_) state->stopAccepting();
+      if (!listening_) state->stopAccepting();
     }
   }
   drainChanged();
@@ -114,8 +114,12 @@ void Worker::stopListening(Drain drain, TrafficDirection only) {
     if (only == TrafficDirection::kUnspecified || state->config()->direction == only)
       state->stopAccepting();
   }
-  if (only == TrafficDirection::kUnspecified && drain == Drain::kYes) draining_ = true;
-  if (drain == Drain::kNo) return;
+  if (only == TrafficDirection::kUnspecified) listening_ = false;
+  if (drain == Drain::kYes) drainConnections(only);
+}
+
+void Worker::drainConnections(TrafficDirection only) {
+  if (only == TrafficDirection::kUnspecified) draining_ = true;
   std::vector<DownstreamConnection*> all;
   for (const auto& [connection, known] : connections_) {
     if (only == TrafficDirection::kUnspecified ||
@@ -152,7 +156,10 @@ void Worker::remember(DownstreamConnection& connection, const ConnectionFacts& f
   if (known.listener != nullptr) {
     known.listener->stats().downstream_cx_total.add();
     known.listener->stats().downstream_cx_active.add();
+    known.limit = known.listener->entry().limit;
   }
+  if (known.limit != nullptr) known.limit->open.fetch_add(1, std::memory_order_relaxed);
+  if (options_.limit != nullptr) options_.limit->open.fetch_add(1, std::memory_order_relaxed);
   connections_.emplace(&connection, std::move(known));
 }
 
@@ -161,6 +168,8 @@ void Worker::forget(DownstreamConnection& connection) {
   if (it == connections_.end()) return;
   ListenerState* listener = it->second.listener;
   const base::Duration length = loop_.now() - it->second.since;
+  if (it->second.limit != nullptr) it->second.limit->open.fetch_sub(1, std::memory_order_relaxed);
+  if (options_.limit != nullptr) options_.limit->open.fetch_sub(1, std::memory_order_relaxed);
   connections_.erase(it);
   if (listener == nullptr) return;
   listener->stats().downstream_cx_active.sub();

@@ -34,7 +34,7 @@ struct WorkerOptions {
   std::uint32_t index = 0;
   /// What a connection may live on after its listener or filter chain went.
   std::chrono::milliseconds drain_time{std::chrono::seconds(600)};
-  std::uint64_t connections_max = 0;  // of this worker; 0: no limit
+  std::shared_ptr<ConnectionLimit> limit;  // of the process; null: none
 };
 
 class Worker {
@@ -49,6 +49,8 @@ class Worker {
   void update(std::shared_ptr<const Snapshot> snapshot);
   /// Stops accepting; `only` limits it to one direction. Connections go on, drained if asked to.
   enum class Drain : bool { kNo, kYes };
+  /// Asks the connections to end where their protocol can say so; accepting goes on.
+  void drainConnections(TrafficDirection only = TrafficDirection::kUnspecified);
   void stopListening(Drain drain, TrafficDirection only = TrafficDirection::kUnspecified);
   /// The bound addresses, by listener name.
   std::vector<net::Address> addresses() const;
@@ -63,6 +65,7 @@ class Worker {
   void log(const std::vector<AccessLogConfig>& logs, const AccessRecord& record) {
     log_writer_.log(logs, record);
   }
+  void reopenLogs() { log_writer_.reopen(); }
   void remember(DownstreamConnection& connection, const ConnectionFacts& facts);
   void forget(DownstreamConnection& connection);
   std::size_t connections() const { return connections_.size(); }
@@ -73,13 +76,15 @@ class Worker {
   ListenerState* listenerFor(const net::Address& destination);
   /// Counts against the limit of connections.
   bool admits() const {
-    return options_.connections_max == 0 || connections_.size() < options_.connections_max;
+    return options_.limit == nullptr || options_.limit->max == 0 ||
+           options_.limit->open.load(std::memory_order_relaxed) < options_.limit->max;
   }
 
  private:
   struct Known {
     ListenerState* listener = nullptr;
     std::shared_ptr<const FilterChain> chain;
+    std::shared_ptr<ConnectionLimit> limit;
     base::MonotonicTime since{};
     base::MonotonicTime drain_until{};
     bool draining = false;
@@ -99,7 +104,8 @@ class Worker {
   std::vector<std::unique_ptr<ListenerState>> removed_;  // until their last connection ends
   std::map<DownstreamConnection*, Known> connections_;
   event::Timer drain_;
-  bool draining_ = false;
+  bool draining_ = false;  // new connections, too, should end where they can
+  bool listening_ = true;
 };
 
 }  // namespace postern::proxy

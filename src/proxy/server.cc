@@ -1,0 +1,249 @@
+#include "proxy/server.h"
+
+#include "base/log.h"
+#include "envoy/config/bootstrap/v3/bootstrap.pb.h"
+#include "proxy/admin.h"
+
+#include <algorithm>
+
+namespace postern::proxy {
+
+namespace {
+
+base::LogComponent& log() {
+  static base::LogComponent component("main");
+  return component;
+}
+
+/// What connections may still take after SIGTERM: whoever drains longer asks /drain_listeners
+/// first.
+constexpr auto kShutdownDrainMax = std::chrono::seconds(5);
+constexpr auto kShutdownPoll = std::chrono::milliseconds(20);
+
+}  // namespace
+
+std::string_view toString(ServerState state) {
+  switch (state) {
+    case ServerState::kLive:
+      return "LIVE";
+    case ServerState::kDraining:
+      return "DRAINING";
+    case ServerState::kPreInitializing:
+      return "PRE_INITIALIZING";
+    case ServerState::kInitializing:
+      break;
+  }
+  return "INITIALIZING";
+}
+
+// ---- WorkerThread ----
+
+WorkerThread::WorkerThread(StatsStore& stats, WorkerOptions options)
+    : thread_([this, &stats, options] {
+        Worker worker(loop_, stats, options);
+        worker_ = &worker;
+        loop_.run();
+        worker_ = nullptr;
+      }) {}
+
+WorkerThread::~WorkerThread() {
+  // Posted, not called: the loop may not have begun to run, and run() would forget an earlier stop.
+  loop_.post([this] { loop_.stop(); });
+  thread_.join();
+}
+
+void WorkerThread::post(base::Function<void(Worker&)> work) {
+  loop_.post([this, work = std::move(work)] { work(*worker_); });
+}
+
+// ---- Server ----
+
+Server::Server(event::Loop& loop, Options options)
+    : loop_(loop),
+      options_(std::move(options)),
+      started_(loop.clock().wall()),
+      started_at_(loop.now()),
+      stats_(std::make_unique<Stats>()),
+      main_stats_(stats_->makeStore()),
+      connections_(std::make_shared<ConnectionLimit>()),
+      drained_(loop, [this] { checkDrained(); }),
+      quit_(loop, [this] { stop(); }),
+      stop_listening_(loop, [this] { drainListeners(Worker::Drain::kYes, stop_only_); }) {}
+
+Server::~Server() {
+  ads_.reset();
+  admin_.reset();
+  workers_.clear();
+}
+
+base::ConfigResult<std::unique_ptr<Server>> Server::make(
+    event::Loop& loop, std::shared_ptr<const envoy::config::bootstrap::v3::Bootstrap> bootstrap,
+    Options options) {
+  std::unique_ptr<Server> out(new Server(loop, std::move(options)));
+  POSTERN_TRY_VOID(out->start(std::move(bootstrap)));
+  return out;
+}
+
+base::ConfigResult<void> Server::validate(
+    event::Loop& loop, const envoy::config::bootstrap::v3::Bootstrap& bootstrap) {
+  POSTERN_TRY(const BootstrapValues values, readBootstrap(bootstrap));
+  Stats stats;
+  ConfigStore::Options options;
+  options.bind = false;
+  ConfigStore store(loop, stats.makeStore(), std::move(options), nullptr, nullptr);
+  return store.addStatic(bootstrap);
+}
+
+base::ConfigResult<void> Server::start(
+    std::shared_ptr<const envoy::config::bootstrap::v3::Bootstrap> bootstrap) {
+  bootstrap_ = std::move(bootstrap);
+  POSTERN_TRY(values_, readBootstrap(*bootstrap_));
+  if (!options_.service_node.empty()) values_.node.id = options_.service_node;
+  if (!options_.service_cluster.empty()) values_.node.cluster = options_.service_cluster;
+  if (!options_.service_zone.empty()) values_.node.zone = options_.service_zone;
+  connections_->max = values_.connections_max;
+
+  ConfigStore::Options store;
+  store.workers = options_.concurrency;
+  store.reject_unknown_fields = options_.reject_unknown_dynamic_fields;
+  store.connection_limits = values_.connection_limits;
+  store_ = std::make_unique<ConfigStore>(
+      loop_, main_stats_, std::move(store),
+      [this](std::shared_ptr<const Snapshot> snapshot) { publish(std::move(snapshot)); },
+      [this](std::string_view type_url, const std::set<std::string>& names) {
+        if (ads_ != nullptr) ads_->subscribe(type_url, names);
+      });
+  POSTERN_TRY_VOID(store_->addStatic(*bootstrap_));
+  if (values_.admin) {
+    POSTERN_TRY(admin_, Admin::start(*this, *values_.admin));
+  }
+  for (std::uint32_t i = 0; i < options_.concurrency; ++i) {
+    WorkerOptions worker;
+    worker.index = i;
+    worker.drain_time = options_.drain_time;
+    worker.limit = connections_;
+    workers_.push_back(std::make_unique<WorkerThread>(stats_->makeStore(), std::move(worker)));
+  }
+  main_stats_.scope("listener_manager.").gauge("workers_started").set(1);
+  main_stats_.scope("server.").gauge("concurrency").set(options_.concurrency);
+  started_once_ = true;
+  startAds();
+  store_->expect(values_.clusters_timeout, values_.listeners_timeout);
+  return {};
+}
+
+void Server::publish(std::shared_ptr<const Snapshot> snapshot) {
+  for (const auto& worker : workers_) {
+    worker->post([snapshot](Worker& on) { on.update(snapshot); });
+  }
+}
+
+// ---- ADS ----
+
+void Server::startAds() {
+  if (!values_.ads) return;
+  ads_ = std::make_unique<xds::Client>(
+      loop_, values_.node, values_.ads->client, [this] { return openChannel(); },
+      [this](std::string_view type_url, const std::vector<xds::Update>& updated,
+             const std::vector<std::string>& removed) {
+        return store_->update(type_url, updated, removed);
+      });
+  if (values_.clusters_timeout) ads_->subscribeAll(api::kClusterType);
+  if (values_.listeners_timeout) ads_->subscribeAll(api::kListenerType);
+  // The address of the control plane may still have to be looked up: the first attempt is made by
+  // the client's back-off then.
+  ads_->start();
+}
+
+std::unique_ptr<http::GrpcChannel> Server::openChannel() {
+  const auto it = store_->snapshot().clusters.find(values_.ads->cluster);
+  if (it == store_->snapshot().clusters.end()) return nullptr;
+  const ClusterEntry& entry = it->second;
+  const LoadAssignment& assignment =
+      entry.assignment != nullptr ? *entry.assignment : entry.config->assignment;
+  std::vector<net::Address> addresses;
+  for (const LocalityEndpoints& locality : assignment.localities) {
+    for (const Endpoint& endpoint : locality.endpoints) {
+      if (endpoint.address && endpoint.health != Health::kUnhealthy)
+        addresses.push_back(*endpoint.address);
+    }
+  }
+  if (addresses.empty()) return nullptr;
+  http::GrpcChannel::Options options;
+  options.address = addresses[next_address_++ % addresses.size()];
+  options.host = values_.ads->authority;
+  options.connect_timeout = entry.config->connect_timeout;
+  options.message_bytes_max = values_.ads->message_bytes_max;
+  return http::GrpcChannel::make(loop_, std::move(options));
+}
+
+// ---- state, draining, the end ----
+
+ServerState Server::state() const {
+  if (health_failed_ || shutting_down_) return ServerState::kDraining;
+  if (!started_once_) return ServerState::kPreInitializing;
+  return store_->initialized() ? ServerState::kLive : ServerState::kInitializing;
+}
+
+void Server::reopenLogs() {
+  for (const auto& worker : workers_) {
+    worker->post([](Worker& on) { on.reopenLogs(); });
+  }
+}
+
+void Server::failHealth(bool failed) { health_failed_ = failed; }
+
+void Server::drainListeners(Worker::Drain drain, TrafficDirection only) {
+  for (const auto& worker : workers_) {
+    worker->post([drain, only](Worker& on) { on.stopListening(drain, only); });
+  }
+}
+
+void Server::drainConnections(TrafficDirection only, bool keep_listening) {
+  for (const auto& worker : workers_) {
+    worker->post([only](Worker& on) { on.drainConnections(only); });
+  }
+  if (keep_listening) return;
+  stop_only_ = only;
+  stop_listening_.arm(options_.drain_time);
+}
+
+void Server::shutDown() {
+  if (shutting_down_) return stop();
+  shutting_down_ = true;
+  log().info("shutting down");
+  drainListeners(Worker::Drain::kYes, TrafficDirection::kUnspecified);
+  const base::Duration time = std::min<base::Duration>(options_.drain_time, kShutdownDrainMax);
+  drain_until_ = loop_.now() + std::chrono::duration_cast<base::MonotonicTime::duration>(time);
+  drained_.arm(kShutdownPoll);
+}
+
+void Server::checkDrained() {
+  const bool over = connections_->open.load(std::memory_order_relaxed) == 0;
+  if (over || loop_.now() >= drain_until_) return stop();
+  drained_.arm(kShutdownPoll);
+}
+
+const net::Address* Server::adminAddress() const {
+  return admin_ == nullptr ? nullptr : &admin_->address();
+}
+
+void Server::refreshGauges() {
+  StatsScope& server = main_stats_.scope("server.");
+  server.gauge("state").set(static_cast<std::int64_t>(state()));
+  server.gauge("live").set(state() == ServerState::kLive ? 1 : 0);
+  server.gauge("uptime").set(std::chrono::duration_cast<std::chrono::seconds>(uptime()).count());
+  server.gauge("hot_restart_epoch").set(options_.restart_epoch);
+  server.gauge("total_connections")
+      .set(static_cast<std::int64_t>(connections_->open.load(std::memory_order_relaxed)));
+  server.gauge("parent_connections").set(0);
+  const MemoryUse memory = memoryUse();
+  server.gauge("memory_allocated").set(static_cast<std::int64_t>(memory.allocated));
+  server.gauge("memory_heap_size").set(static_cast<std::int64_t>(memory.heap));
+  server.gauge("memory_physical_size").set(static_cast<std::int64_t>(memory.physical));
+  main_stats_.scope("control_plane.")
+      .gauge("connected_state")
+      .set(ads_ != nullptr && ads_->connected() ? 1 : 0);
+}
+
+}  // namespace postern::proxy
