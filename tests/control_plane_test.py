@@ -209,7 +209,9 @@ def test_schemas_refuse_wrong_types_and_unknown_fields(cluster):
             ("Istio", {"outboundTrafficPolicy": {"mode": "SOME"}}, "spec.outboundTrafficPolicy.mode", mesh),
             ("Istio", {"proxxy": {}}, "spec.proxxy", mesh)):
         error = error_of(kind, spec, group or "networking.istio.io/v1beta1")
-        assert path in error, (kind, spec, error)
+        # kubectl 1.20 finds some by itself, and names the field last: 'missing required field "hosts"'.
+        field = path.rsplit(".", 1)[-1]
+        assert path in error or ("ValidationError" in error and f'"{field}"' in error), (kind, spec, error)
 
 
 def main():

@@ -89,8 +89,7 @@ AccessLogWriter::File& AccessLogWriter::file(const std::string& path) {
     } else {
       out.owned = base::Fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644));
       out.fd = out.owned.get();
-      if (out.fd < 0)
-        kLog.warning("cannot open access log {}: {}", path, std::strerror(errno));
+      if (out.fd < 0) kLog.warning("cannot open access log {}: {}", path, std::strerror(errno));
     }
   }
   last_path_ = &it->first;

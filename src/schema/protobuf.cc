@@ -99,7 +99,8 @@ Parsed<Json> timeOf(std::string_view bytes, bool micro) {
   std::string out(text, size);
   if (micro) {
     char fraction[32];
-    std::snprintf(fraction, sizeof(fraction), ".%06lld", static_cast<long long>(nanos / 1000 % 1000000));
+    std::snprintf(fraction, sizeof(fraction), ".%06lld",
+                  static_cast<long long>(nanos / 1000 % 1000000));
     out += fraction;
   }
   return Json(out + "Z");
