@@ -2,6 +2,7 @@
 #include "cli/context.h"
 #include "cluster/api_process.h"
 #include "cluster/node_namespace.h"
+#include "cluster/relay_process.h"
 #include "cluster/supervisor.h"
 #include "net/socket.h"
 
@@ -20,7 +21,26 @@ struct DaemonArguments {
   int listener_fd = -1;
   int ready_fd = -1;
   int report_fd = -1;
+  int node_pid = -1;
+  std::vector<std::string> externals;
 };
+
+base::ConfigResult<cluster::Externals> externalsFrom(const DaemonArguments& arguments) {
+  cluster::Externals out;
+  for (const std::string& text : arguments.externals) {
+    POSTERN_TRY(auto external, network::External::parse(text));
+    out.push_back(std::move(external));
+  }
+  return out;
+}
+
+int relayCommand(const Context& context, const DaemonArguments& arguments) {
+  auto folder = cluster::DataFolder::at(arguments.data_dir);
+  if (!folder) return context.fail(folder.error().message());
+  auto externals = externalsFrom(arguments);
+  if (!externals) return context.fail(externals.error().message());
+  return cluster::runRelayProcess(*folder, std::move(*externals), arguments.node_pid);
+}
 
 int apiCommand(const Context& context, const DaemonArguments& arguments) {
   auto folder = cluster::DataFolder::at(arguments.data_dir);
@@ -72,6 +92,9 @@ void addDaemonCommands(CLI::App& app, Context& context) {
   };
   add("supervise", superviseCommand)->add_option("--report-fd", arguments->report_fd);
   add("api", apiCommand)->add_option("--listener-fd", arguments->listener_fd);
+  CLI::App* relay = add("relay", relayCommand);
+  relay->add_option("--external", arguments->externals);
+  relay->add_option("--node-pid", arguments->node_pid);
   add("node-ns", [](const Context&, const DaemonArguments& given) {
     return cluster::runNodeHolder(given.ready_fd);
   });

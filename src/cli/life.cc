@@ -96,9 +96,9 @@ void printTable(const Context& context, const Json& status) {
              json::stringAt(status, "addresses.loadBalancers"));
   printList(status, "external", "external");
   printMeshStatus(status);
-  fmt::print("\n{:<16} {:<12} {:>8} {:>9}\n", "PROCESS", "STATE", "PID", "RESTARTS");
+  fmt::print("\n{:<26} {:<12} {:>8} {:>9}\n", "PROCESS", "STATE", "PID", "RESTARTS");
   for (const Json& each : status["processes"]) {
-    fmt::print("{:<16} {:<12} {:>8} {:>9}\n", json::stringAt(each, "name"),
+    fmt::print("{:<26} {:<12} {:>8} {:>9}\n", json::stringAt(each, "name"),
                json::stringAt(each, "state"), json::integerAt(each, "pid"),
                json::integerAt(each, "restarts"));
   }

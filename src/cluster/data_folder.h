@@ -29,6 +29,8 @@ struct DataFolder {
   std::string run(const std::string& name = "") const {
     return root + (name.empty() ? "/run" : "/run/" + name);
   }
+  /// Which process runs as NAME (process.h).
+  std::string record(const std::string& process) const { return run(process + ".process"); }
   std::string log(const std::string& process) const { return root + "/logs/" + process + ".log"; }
   std::string api() const { return root + "/api"; }
   std::string node() const { return root + "/node"; }

@@ -95,7 +95,7 @@ bool endRecorded(const DataFolder& folder) {
   std::error_code error;
   std::vector<ProcessRecord> records;
   for (const auto& entry : std::filesystem::directory_iterator(folder.run(), error)) {
-    if (entry.path().extension() != ".json") continue;
+    if (entry.path().extension() != ".process") continue;
     auto record = ProcessRecord::read(entry.path().string());
     if (record && record->name == entry.path().stem().string()) records.push_back(*record);
   }
@@ -109,7 +109,7 @@ bool endRecorded(const DataFolder& folder) {
         if (node) signalProcess(pidfd, SIGKILL);
         endProcess(pidfd, std::chrono::seconds(3));
       }
-      ::unlink(folder.run(record.name + ".json").c_str());
+      ::unlink(folder.record(record.name).c_str());
     }
   }
   return any;
@@ -201,8 +201,8 @@ base::ConfigResult<UpResult> up(const DataFolder& folder, const UpRequest& reque
     out.outcome = UpOutcome::kAlreadyRunning;
     out.ignored = differing(request, options);
   } else {
-    auto api = ProcessRecord::read(folder.run("api.json"));
-    auto node = ProcessRecord::read(folder.run("node-ns.json"));
+    auto api = ProcessRecord::read(folder.record("api"));
+    auto node = ProcessRecord::read(folder.record("node-ns"));
     const bool running = (api && api->alive()) || (node && node->alive());
     if (running) out.outcome = UpOutcome::kTookOver;
     if (request.api_port) options.api_port = *request.api_port;
@@ -214,7 +214,7 @@ base::ConfigResult<UpResult> up(const DataFolder& folder, const UpRequest& reque
     auto ready = awaitUp(folder, report, progress);
     if (!ready) {
       // Nothing half-started stays, whoever is to blame.
-      if (auto record = ProcessRecord::read(folder.run("supervisor.json")); record) {
+      if (auto record = ProcessRecord::read(folder.record("supervisor")); record) {
         endProcess(record->open(), kDownPatience);
       }
       endRecorded(folder);
@@ -238,7 +238,7 @@ base::ConfigResult<DownResult> down(const DataFolder& folder, Purge purge) {
     return out;
   }
   POSTERN_TRY([[maybe_unused]] const base::Fd lock, lockCommands(folder));
-  if (auto record = ProcessRecord::read(folder.run("supervisor.json")); record) {
+  if (auto record = ProcessRecord::read(folder.record("supervisor")); record) {
     const base::Fd pidfd = record->open();
     if (pidfd) {
       out.was_running = true;
@@ -271,7 +271,7 @@ json::Json status(const DataFolder& folder) {
   auto options = folder.exists() ? ClusterOptions::load(folder)
                                  : base::ConfigResult<ClusterOptions>(ClusterOptions{});
   if (!options) options = ClusterOptions{};
-  auto supervisor = ProcessRecord::read(folder.run("supervisor.json"));
+  auto supervisor = ProcessRecord::read(folder.record("supervisor"));
   const bool supervised = supervisor && supervisor->alive();
   bool all = supervised;
   bool any = supervised;
@@ -285,7 +285,7 @@ json::Json status(const DataFolder& folder) {
   if (processes != nullptr && processes->is_array()) {
     for (Json each : *processes) {
       const std::string name = json::stringAt(each, "name");
-      auto record = ProcessRecord::read(folder.run(name + ".json"));
+      auto record = ProcessRecord::read(folder.record(name));
       const bool alive = record && record->alive();
       any = any || alive;
       all = all && alive && json::stringAt(each, "state") == "running";

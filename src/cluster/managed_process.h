@@ -54,7 +54,7 @@ class ManagedProcess {
   void onReport();
   void onEnd();
   void becomeReady();
-  std::string recordPath() const { return folder_.run(spec_.name + ".json"); }
+  std::string recordPath() const { return folder_.record(spec_.name); }
   std::string lastLogLine() const;
 
   event::Loop& loop_;

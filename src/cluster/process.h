@@ -1,5 +1,5 @@
 // A process known by pid and start time, so that a pid used again is never mistaken for it; what is
-// remembered of it in <run>/NAME.json survives the supervisor. Any thread.
+// remembered of it in <run>/NAME.process survives the supervisor. Any thread.
 #pragma once
 
 #include "base/error.h"

@@ -87,7 +87,7 @@ base::Fd listenerOf(const base::Fd& process, int number, std::uint16_t port) {
 base::Result<HeldListener> holdListener(const DataFolder& folder, const std::string& name,
                                         std::uint16_t port) {
   const KnownListener known = knownListener(folder, name);
-  auto record = ProcessRecord::read(folder.run(name + ".json"));
+  auto record = ProcessRecord::read(folder.record(name));
   const base::Fd running = record ? record->open() : base::Fd();
   if (port == 0) port = known.port;
   HeldListener out;
@@ -134,6 +134,7 @@ class Supervisor final : public ManagedProcess::Observer {
   base::ConfigResult<void> begin();
   base::ConfigResult<void> openListener();
   base::ConfigResult<void> addExternals();
+  void addRelay();
   void addNodeNamespace();
   void addApi();
   void onChange(ManagedProcess& process, const std::string& error) override;
@@ -175,13 +176,14 @@ base::ConfigResult<void> Supervisor::begin() {
   if (!lock) return base::failConfig("", "another supervisor runs in " + folder_.root);
   lock_ = std::move(*lock);
   POSTERN_TRY(const ProcessRecord self, ProcessRecord::of("supervisor", ::getpid()));
-  POSTERN_TRY_VOID(self.write(folder_.run("supervisor.json")));
+  POSTERN_TRY_VOID(self.write(folder_.record("supervisor")));
   // What a helper of ours leaves behind becomes our child, so that its end is seen and reaped.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   POSTERN_TRY_VOID(openListener());
   addNodeNamespace();
   addApi();
   POSTERN_TRY_VOID(addExternals());
+  addRelay();
   for (auto& process : processes_) process->adopt();
   return {};
 }
@@ -253,6 +255,25 @@ base::ConfigResult<void> Supervisor::addExternals() {
   return {};
 }
 
+void Supervisor::addRelay() {
+  ManagedProcess::Spec spec;
+  spec.name = "relay";
+  spec.needs = {"node-ns"};
+  spec.reports_ready = false;
+  spec.start = [this](int, int log_fd) {
+    std::vector<std::string> argv = {"postern",
+                                     "daemon",
+                                     "relay",
+                                     "--data-dir",
+                                     folder_.root,
+                                     "--node-pid",
+                                     std::to_string(find("node-ns")->pid())};
+    argv.insert(argv.end(), external_arguments_.begin(), external_arguments_.end());
+    return startProcess(argv, {}, log_fd);
+  };
+  processes_.push_back(std::make_unique<ManagedProcess>(loop_, folder_, std::move(spec), *this));
+}
+
 ManagedProcess* Supervisor::find(const std::string& name) const {
   for (const auto& process : processes_) {
     if (process->spec().name == name) return process.get();
@@ -322,7 +343,7 @@ void Supervisor::stopAll() {
   }
   while (::waitpid(-1, nullptr, WNOHANG) > 0) {
   }
-  for (const char* name : {"status.json", "supervisor.json"}) {
+  for (const char* name : {"status.json", "supervisor.process"}) {
     ::unlink(folder_.run(name).c_str());
   }
 }
