@@ -1,223 +1,335 @@
 #include "runtime/sandbox.h"
 
 #include "base/strings.h"
+#include "runtime/channel.h"
 
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
-#include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <sstream>
 #include <utility>
 
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/close_range.h>
 #include <sched.h>
-#include <sys/mount.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 namespace postern::runtime {
 namespace {
 
-constexpr int kCannotStart = 126;
-constexpr int kNotFound = 127;
-constexpr int kPodNamespaces = CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC;
+using json::Json;
 
-// What the two processes of start() tell the caller, in one atomic write each.
-struct Report {
-  std::int32_t is_pid = 0;
-  std::int32_t value = 0;  // the pid, or errno of the set-up (0: ready)
+constexpr int kNamespaces = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID;
+constexpr int kBacklog = 16;
+
+std::unexpected<std::string> failed(std::string_view step) {
+  return std::unexpected(fmt::format("{}: {}", step, std::strerror(errno)));
+}
+
+/// Socket paths are short; a folder's is not always. Through a descriptor of the folder any fits.
+struct SocketPlace {
+  base::Fd folder;
+  sockaddr_un address{};
 };
 
-void tell(int fd, Report report) {
-  if (::write(fd, &report, sizeof(report)) != sizeof(report)) ::_exit(1);
-}
-
-bool writeText(const char* path, std::string_view text) {
-  const int fd = ::open(path, O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
-  ::close(fd);
-  return written;
-}
-
-// Pid 1 of the pod: reaps orphans until it is killed.
-[[noreturn]] void runInit(const std::string& hostname, int report_fd) {
-  const bool ready =
-      ::setsid() >= 0 && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-      ::sethostname(hostname.data(), hostname.size()) == 0 &&
-      ::mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0 &&
-      writeText("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
-  tell(report_fd, {0, ready ? 0 : errno});
-  if (!ready) ::_exit(1);
-  ::close_range(0, ~0U, 0);
-  sigset_t child;
-  sigemptyset(&child);
-  sigaddset(&child, SIGCHLD);
-  sigprocmask(SIG_BLOCK, &child, nullptr);
-  while (true) {
-    while (::waitpid(-1, nullptr, WNOHANG) > 0) {
-    }
-    int signal = 0;
-    sigwait(&child, &signal);
-  }
-}
-
-[[noreturn]] void enterNamespaces(const std::string& hostname, int report_fd) {
-  if (::unshare(kPodNamespaces | CLONE_NEWPID) != 0) {
-    tell(report_fd, {0, errno});
-    ::_exit(1);
-  }
-  const pid_t init = ::fork();
-  if (init == 0) runInit(hostname, report_fd);
-  tell(report_fd, init < 0 ? Report{0, errno} : Report{1, init});
-  ::_exit(0);
-}
-
-// Everything exec needs, made before fork: the child may not allocate.
-struct Prepared {
-  std::vector<std::string> candidates;  // paths of the program
-  std::vector<std::string> env_text;
-  std::vector<char*> argv;
-  std::vector<char*> envp;
-};
-
-Prepared prepare(const ProcessSpec& spec) {
-  Prepared out;
-  if (spec.argv[0].find('/') != std::string::npos) {
-    out.candidates.push_back(spec.argv[0]);
-  } else {
-    const auto path = spec.env.find("PATH");
-    const std::string folders =
-        path != spec.env.end() ? path->second : "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
-    for (const auto folder : base::split(folders, ':')) {
-      out.candidates.push_back(fmt::format("{}/{}", folder, spec.argv[0]));
-    }
-  }
-  for (const auto& [name, value] : spec.env) out.env_text.push_back(name + "=" + value);
-  for (const std::string& arg : spec.argv) out.argv.push_back(const_cast<char*>(arg.c_str()));
-  for (std::string& text : out.env_text) out.envp.push_back(text.data());
-  out.argv.push_back(nullptr);
-  out.envp.push_back(nullptr);
-  return out;
-}
-
-bool bindAll(const std::vector<BindMount>& mounts) {
-  for (const BindMount& bind : mounts) {
-    if (::mount(bind.source.c_str(), bind.target.c_str(), nullptr, MS_BIND | MS_REC, nullptr) !=
-        0) {
-      return false;
-    }
-    const unsigned long flags = MS_BIND | MS_REMOUNT | MS_RDONLY;
-    if (bind.read_only && ::mount(nullptr, bind.target.c_str(), nullptr, flags, nullptr) != 0) {
-      return false;
-    }
-  }
+bool locate(const std::string& folder, SocketPlace& out) {
+  out.folder = base::Fd(::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!out.folder) return false;
+  const std::string path = fmt::format("/proc/self/fd/{}/{}", out.folder.get(), kSocketName);
+  out.address.sun_family = AF_UNIX;
+  std::memcpy(out.address.sun_path, path.c_str(), path.size() + 1);
   return true;
 }
 
-bool placeStreams(const ProcessSpec& spec) {
-  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null < 0) return false;
-  // Copies above 2 first, so that placing one stream does not overwrite another's source.
-  std::array<int, 3> from = {spec.stdin_fd, spec.stdout_fd, spec.stderr_fd};
-  for (int& fd : from) {
-    fd = ::fcntl(fd < 0 ? null : fd, F_DUPFD_CLOEXEC, 3);
-    if (fd < 0) return false;
+base::Fd makeSocket() { return base::Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)); }
+
+std::expected<base::Fd, std::string> listenIn(const std::string& folder) {
+  ::unlink((folder + "/" + kSocketName).c_str());
+  SocketPlace place;
+  if (!locate(folder, place)) return failed("cannot open " + folder);
+  base::Fd socket = makeSocket();
+  const auto* address = reinterpret_cast<const sockaddr*>(&place.address);
+  if (!socket || ::bind(socket.get(), address, sizeof(place.address)) != 0 ||
+      ::listen(socket.get(), kBacklog) != 0) {
+    return failed("cannot listen in " + folder);
   }
-  for (int i = 0; i < 3; ++i) {
-    if (::dup2(from[static_cast<std::size_t>(i)], i) < 0) return false;
-  }
-  return ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0;
+  return socket;
 }
 
-[[noreturn]] void execute(const ProcessSpec& spec, const Prepared& prepared) {
-  const bool ready = ::setsid() >= 0 && ::unshare(CLONE_NEWNS) == 0 && bindAll(spec.mounts) &&
-                     placeStreams(spec) && ::setgroups(0, nullptr) == 0 &&
-                     ::setresgid(spec.gid, spec.gid, spec.gid) == 0 &&
-                     ::setresuid(spec.uid, spec.uid, spec.uid) == 0 &&
-                     ::chdir(spec.cwd.c_str()) == 0;
-  if (!ready) ::_exit(kCannotStart);
+std::expected<base::Fd, std::string> specFile(const SandboxSpec& spec) {
+  base::Fd file(::memfd_create("sandbox", MFD_CLOEXEC));
+  const std::string text = json::dump(toJson(spec));
+  if (!file || ::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
+      ::lseek(file.get(), 0, SEEK_SET) != 0) {
+    return failed("cannot pass the sandbox's description");
+  }
+  return file;
+}
+
+// After fork in a process with threads: no allocation, only system calls.
+[[noreturn]] void becomeShim(int namespaces, int report_fd, int log_fd, int listen_fd, int spec_fd,
+                             char* const* argv, char* const* envp) {
+  ::setsid();
+  if (::unshare(namespaces) != 0) {
+    const int error = -errno;
+    (void)!::write(report_fd, &error, sizeof(error));
+    ::_exit(1);
+  }
+  const pid_t init = ::fork();
+  if (init != 0) {
+    const int value = init > 0 ? init : -errno;
+    (void)!::write(report_fd, &value, sizeof(value));
+    ::_exit(0);
+  }
+  ::dup2(log_fd, 0);  // opened for writing only: reading it fails, as it should
+  ::dup2(log_fd, 1);
+  ::dup2(log_fd, 2);
+  ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+  ::fcntl(listen_fd, F_SETFD, 0);
+  ::fcntl(spec_fd, F_SETFD, 0);
   sigset_t none;
   sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
-  ::signal(SIGPIPE, SIG_DFL);
-  int why = ENOENT;
-  for (const std::string& program : prepared.candidates) {
-    ::execve(program.c_str(), prepared.argv.data(), prepared.envp.data());
-    if (errno != ENOENT && errno != ENOTDIR) why = errno;
-  }
-  ::_exit(why == ENOENT ? kNotFound : kCannotStart);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execve(argv[0], argv, envp);
+  ::_exit(127);
 }
 
-// Stands between the caller and the process, which lives in another pid namespace.
-[[noreturn]] void monitor(int pidfd, const ProcessSpec& spec, const Prepared& prepared) {
-  if (::setns(pidfd, kPodNamespaces | CLONE_NEWPID) != 0) ::_exit(kCannotStart);
-  const pid_t child = ::fork();
-  if (child < 0) ::_exit(kCannotStart);
-  if (child == 0) execute(spec, prepared);
-  ::close_range(0, ~0U, 0);
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+std::uint64_t startTicks(pid_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  std::stringstream text;
+  text << file.rdbuf();
+  const std::string stat = text.str();
+  // The second field is a name in parentheses that may hold anything; the start is the 22nd.
+  const std::size_t end = stat.rfind(')');
+  if (end == std::string::npos) return 0;
+  const auto fields = base::split(std::string_view(stat).substr(end + 2), ' ');
+  if (fields.size() < 20 || fields[0] == "Z") return 0;
+  return base::parseInteger<std::uint64_t>(fields[19]).value_or(0);
 }
+
+class SandboxImpl final : public Sandbox {
+ public:
+  SandboxImpl(event::Loop& loop, base::Fd socket, SandboxObserver& observer)
+      : observer_(observer),
+        channel_(
+            loop, std::move(socket),
+            [this](const Json& body, std::vector<base::Fd> fds) {
+              onMessage(body, std::move(fds));
+            },
+            [this] { onClosed(); }) {}
+  ~SandboxImpl() override {
+    if (destroyed_ != nullptr) *destroyed_ = true;
+  }
+
+  void start(const ContainerSpec& spec, Callback<ContainerRecord> callback) override {
+    ask({{"op", "start"}, {"spec", toJson(spec)}}, {},
+        [callback = std::move(callback)](std::expected<Reply, OperationFailure> reply) {
+          if (!reply) return callback(std::unexpected(std::move(reply.error())));
+          callback(containerRecordFrom(*json::find(*reply->body, "container")));
+        });
+  }
+
+  void exec(ExecSpec spec, Callback<ExecStarted> callback) override {
+    Json body{{"op", "exec"},
+              {"container", spec.container},
+              {"argv", spec.argv},
+              {"terminal", spec.terminal}};
+    std::vector<base::Fd> fds = collect(spec.streams, body);
+    ask(std::move(body), std::move(fds),
+        [callback = std::move(callback)](std::expected<Reply, OperationFailure> reply) {
+          if (!reply) return callback(std::unexpected(std::move(reply.error())));
+          ExecStarted out;
+          out.id = json::integerAt(*reply->body, "exec");
+          if (!reply->fds.empty()) out.terminal = std::move(reply->fds[0]);
+          callback(std::move(out));
+        });
+  }
+
+  void attach(AttachSpec spec, Callback<Attached> callback) override {
+    Json body{{"op", "attach"}, {"container", spec.container}, {"input", spec.input}};
+    std::vector<base::Fd> fds = collect(spec.streams, body);
+    ask(std::move(body), std::move(fds),
+        [callback = std::move(callback)](std::expected<Reply, OperationFailure> reply) {
+          if (!reply) return callback(std::unexpected(std::move(reply.error())));
+          Attached out;
+          out.terminal = json::boolAt(*reply->body, "terminal");
+          if (!reply->fds.empty()) out.input = std::move(reply->fds[0]);
+          callback(std::move(out));
+        });
+  }
+
+  void signal(const std::string& container, int number) override {
+    ask({{"op", "signal"}, {"container", container}, {"signal", number}}, {}, nullptr);
+  }
+  void signalExec(long long exec, int number) override {
+    ask({{"op", "signalExec"}, {"exec", exec}, {"signal", number}}, {}, nullptr);
+  }
+  void forget(const std::string& container) override {
+    ask({{"op", "forget"}, {"container", container}}, {}, nullptr);
+  }
+  void stop() override { ask({{"op", "stop"}}, {}, nullptr); }
+
+ private:
+  struct Reply {
+    const Json* body;
+    std::vector<base::Fd> fds;
+  };
+  using OnReply = base::Function<void(std::expected<Reply, OperationFailure>)>;
+
+  static std::vector<base::Fd> collect(base::Fd (&streams)[3], Json& body) {
+    std::vector<base::Fd> fds;
+    int mask = 0;
+    for (int i = 0; i < 3; ++i) {
+      if (!streams[i]) continue;
+      mask |= 1 << i;
+      fds.push_back(std::move(streams[i]));
+    }
+    body["streams"] = mask;
+    return fds;
+  }
+
+  void ask(Json body, std::vector<base::Fd> fds, OnReply callback) {
+    body["id"] = ++last_id_;
+    if (callback) waiting_[last_id_] = std::move(callback);
+    channel_.send(body, std::move(fds));
+  }
+
+  void onMessage(const Json& body, std::vector<base::Fd> fds) {
+    const std::string event = json::stringAt(body, "event");
+    if (event == "ready") {
+      std::vector<ContainerRecord> records;
+      if (const Json* list = json::find(body, "containers")) {
+        for (const Json& record : *list) records.push_back(containerRecordFrom(record));
+      }
+      observer_.onReady(std::move(records));
+    } else if (event == "failed") {
+      failure_ = json::stringAt(body, "text");
+      onClosed();
+    } else if (event == "exit") {
+      observer_.onContainerExit(containerRecordFrom(*json::find(body, "container")));
+    } else if (event == "execExit") {
+      observer_.onExecExit(json::integerAt(body, "exec"),
+                           static_cast<int>(json::integerAt(body, "code")));
+    } else {
+      answer(body, std::move(fds));
+    }
+  }
+
+  void answer(const Json& body, std::vector<base::Fd> fds) {
+    const auto it = waiting_.find(json::integerAt(body, "reply"));
+    if (it == waiting_.end()) return;
+    OnReply callback = std::move(it->second);
+    waiting_.erase(it);
+    if (const Json* error = json::find(body, "error")) {
+      OperationFailure failure;
+      if (error->is_string()) failure.text = error->get<std::string>();
+      failure.exit_code = static_cast<int>(json::integerAt(body, "exitCode", 128));
+      return callback(std::unexpected(std::move(failure)));
+    }
+    callback(Reply{&body, std::move(fds)});
+  }
+
+  void onClosed() {
+    if (std::exchange(lost_, true)) return;
+    bool destroyed = false;
+    destroyed_ = &destroyed;
+    auto waiting = std::exchange(waiting_, {});
+    const std::string why = failure_.empty() ? "the sandbox ended" : failure_;
+    for (auto& [id, callback] : waiting) {
+      callback(std::unexpected(OperationFailure{why, 128}));
+      if (destroyed) return;
+    }
+    destroyed_ = nullptr;
+    observer_.onLost(why);
+  }
+
+  SandboxObserver& observer_;
+  std::map<long long, OnReply> waiting_;
+  long long last_id_ = 0;
+  std::string failure_;
+  bool lost_ = false;
+  bool* destroyed_ = nullptr;
+  Channel channel_;
+};
 
 }  // namespace
 
-base::Result<Sandbox> Sandbox::start(const std::string& hostname) {
+std::expected<Sandbox::Identity, std::string> Sandbox::spawn(
+    const SandboxSpec& spec, const std::vector<std::string>& shim_command) {
+  POSTERN_TRY(const base::Fd listener, listenIn(spec.folder));
+  POSTERN_TRY(const base::Fd description, specFile(spec));
+  const base::Fd log(
+      ::open((spec.folder + "/shim.log").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!log) return failed("cannot write in " + spec.folder);
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return base::failErrno("sandbox: cannot make a pipe");
+  if (::pipe2(ends, O_CLOEXEC) != 0) return failed("cannot make a pipe");
   const base::Fd reader(ends[0]);
   base::Fd writer(ends[1]);
+
+  std::vector<std::string> words = shim_command;
+  words.push_back(std::to_string(listener.get()));
+  words.push_back(std::to_string(description.get()));
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  char* envp[] = {nullptr};
+  const int namespaces = kNamespaces | (spec.host_network ? 0 : CLONE_NEWNET);
+
   const pid_t child = ::fork();
-  if (child < 0) return base::failErrno("sandbox: cannot fork");
-  if (child == 0) enterNamespaces(hostname, writer.get());
+  if (child < 0) return failed("cannot fork");
+  if (child == 0) {
+    becomeShim(namespaces, writer.get(), log.get(), listener.get(), description.get(), argv.data(),
+               envp);
+  }
   writer.reset();
+  int value = 0;
+  const ssize_t got = ::read(reader.get(), &value, sizeof(value));
   while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
   }
-  pid_t init = -1;
-  bool ready = false;
-  Report report;
-  while (!(ready && init > 0) &&
-         ::read(reader.get(), &report, sizeof(report)) == static_cast<ssize_t>(sizeof(report))) {
-    if (report.is_pid != 0) {
-      init = report.value;
-    } else if (report.value == 0) {
-      ready = true;
-    } else {
-      errno = report.value;
-      return base::failErrno("sandbox: cannot set up the namespaces");
-    }
+  if (got != sizeof(value)) return std::unexpected("the sandbox's first process ended");
+  if (value < 0) {
+    errno = -value;
+    return failed("cannot make the pod's namespaces");
   }
-  if (init < 0 || !ready) return base::fail(base::Errc::kInternal, "sandbox: its process ended");
-  base::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, init, 0)));
-  if (!pidfd) return base::failErrno("sandbox: cannot open its process");
-  return Sandbox(init, std::move(pidfd));
+  return Identity{value, startTicks(value)};
 }
 
-base::Result<pid_t> Sandbox::run(const ProcessSpec& spec) const {
-  if (spec.argv.empty() || spec.argv[0].empty()) {
-    return base::fail(base::Errc::kInvalidArgument, "sandbox: no command");
-  }
-  const Prepared prepared = prepare(spec);
-  const pid_t child = ::fork();
-  if (child < 0) return base::failErrno("sandbox: cannot fork");
-  if (child == 0) monitor(pidfd_.get(), spec, prepared);
-  return child;
+bool Sandbox::alive(const Identity& identity) {
+  return identity.pid > 1 && identity.start_ticks != 0 &&
+         startTicks(identity.pid) == identity.start_ticks;
 }
 
-base::Result<base::Fd> Sandbox::networkNamespace() const {
-  base::Fd out(::open(fmt::format("/proc/{}/ns/net", pid_).c_str(), O_RDONLY | O_CLOEXEC));
+bool Sandbox::kill(const Identity& identity) {
+  const base::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, identity.pid, 0)));
+  if (!pidfd || !alive(identity)) return false;
+  return ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0) == 0;
+}
+
+base::Result<base::Fd> Sandbox::networkNamespace(const Identity& identity) {
+  base::Fd out(::open(fmt::format("/proc/{}/ns/net", identity.pid).c_str(), O_RDONLY | O_CLOEXEC));
   if (!out) return base::failErrno("sandbox: cannot open its network namespace");
+  if (!alive(identity)) return base::fail(base::Errc::kClosed, "sandbox: it is gone");
   return out;
 }
 
-void Sandbox::kill() {
-  if (pidfd_) ::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+std::unique_ptr<Sandbox> Sandbox::connect(event::Loop& loop, const std::string& folder,
+                                          SandboxObserver& observer) {
+  SocketPlace place;
+  if (!locate(folder, place)) return nullptr;
+  base::Fd socket = makeSocket();
+  const auto* address = reinterpret_cast<const sockaddr*>(&place.address);
+  if (!socket || ::connect(socket.get(), address, sizeof(place.address)) != 0) return nullptr;
+  return std::make_unique<SandboxImpl>(loop, std::move(socket), observer);
 }
 
 }  // namespace postern::runtime

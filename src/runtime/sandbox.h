@@ -1,12 +1,17 @@
-// The namespaces of one pod, held by a process of ours that is pid 1 in them, and processes started
-// inside. Killing the sandbox ends everything in it; it survives whoever made it. Blocking calls of
-// some milliseconds; any thread, one at a time per sandbox. Knows nothing of Kubernetes.
+// A pod's sandbox as the node agent sees it: makes one, finds one again, and asks its pid 1
+// (shim.h) to start, watch and signal containers. spawn() blocks for some milliseconds and may be
+// called on any thread; everything else belongs to one loop and does not block.
 #pragma once
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/function.h"
+#include "event/loop.h"
+#include "runtime/spec.h"
 
-#include <map>
+#include <cstdint>
+#include <expected>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,44 +19,74 @@
 
 namespace postern::runtime {
 
-struct BindMount {
-  std::string source;
-  std::string target;  // must exist
-  bool read_only = false;
+/// Upward. The sandbox may be destroyed inside each call.
+class SandboxObserver {
+ public:
+  virtual ~SandboxObserver() = default;
+  /// It answers; these are the containers it has started so far.
+  virtual void onReady(std::vector<ContainerRecord> containers) = 0;
+  virtual void onContainerExit(const ContainerRecord& container) = 0;
+  virtual void onExecExit(long long exec, int code) = 0;
+  /// It is gone or could not be set up; calls that wait for an answer fail before.
+  virtual void onLost(const std::string& why) = 0;
 };
 
-struct ProcessSpec {
-  std::vector<std::string> argv;  // argv[0] is a path, or a name looked up in PATH of `env`
-  std::map<std::string, std::string> env;
-  std::string cwd = "/";
-  uid_t uid = 0;
-  gid_t gid = 0;
-  std::vector<BindMount> mounts;
-  int stdin_fd = -1;  // -1: /dev/null
-  int stdout_fd = -1;
-  int stderr_fd = -1;
+struct ExecSpec {
+  std::string container;
+  std::vector<std::string> argv;
+  bool terminal = false;
+  base::Fd streams[3];  // the process's ends, without a terminal; an empty one is /dev/null
 };
+struct ExecStarted {
+  long long id = 0;
+  base::Fd terminal;  // the master
+};
+struct AttachSpec {
+  std::string container;
+  bool input = false;
+  base::Fd streams[3];  // [1], [2]: where output and errors are copied to
+};
+struct Attached {
+  bool terminal = false;
+  base::Fd input;  // pipe, or the terminal's master
+};
+struct OperationFailure {
+  std::string text;
+  int exit_code = 128;
+};
+
+template <class T>
+using Callback = base::Function<void(std::expected<T, OperationFailure>)>;
 
 class Sandbox {
  public:
-  /// New network, mount, host name, IPC and pid namespaces; ports below 1024 are open to every uid.
-  static base::Result<Sandbox> start(const std::string& hostname);
-  Sandbox(Sandbox&&) = default;
-  Sandbox& operator=(Sandbox&&) = default;
+  /// What tells one sandbox's pid 1 from a later process with the same number.
+  struct Identity {
+    pid_t pid = 0;
+    std::uint64_t start_ticks = 0;
+  };
+  /// New namespaces with pid 1 in them, which keeps setting up when this returns: its socket can be
+  /// connected to. `shim_command` runs shimMain (shim.h).
+  static std::expected<Identity, std::string> spawn(const SandboxSpec& spec,
+                                                    const std::vector<std::string>& shim_command);
+  /// Ends a sandbox that may not answer any more; false when there was none.
+  static bool kill(const Identity& identity);
+  static bool alive(const Identity& identity);
+  static base::Result<base::Fd> networkNamespace(const Identity& identity);
 
-  /// Starts a process with its own mounts. The result is a child of the caller that ends with the
-  /// process's exit code (127: not found, 126: could not be started, 128 + n: killed by signal n).
-  base::Result<pid_t> run(const ProcessSpec& spec) const;
-  /// The network namespace, for netlink and setns.
-  base::Result<base::Fd> networkNamespace() const;
-  /// Ends every process in it.
-  void kill();
-  pid_t pid() const { return pid_; }
-
- private:
-  Sandbox(pid_t pid, base::Fd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
-  pid_t pid_;
-  base::Fd pidfd_;
+  /// The sandbox of this folder. Null when there is none any more; else onReady or onLost follows.
+  static std::unique_ptr<Sandbox> connect(event::Loop& loop, const std::string& folder,
+                                          SandboxObserver& observer);
+  virtual ~Sandbox() = default;  // the sandbox goes on
+  virtual void start(const ContainerSpec& spec, Callback<ContainerRecord> callback) = 0;
+  virtual void exec(ExecSpec spec, Callback<ExecStarted> callback) = 0;
+  virtual void attach(AttachSpec spec, Callback<Attached> callback) = 0;
+  virtual void signal(const std::string& container, int number) = 0;
+  virtual void signalExec(long long exec, int number) = 0;
+  /// Drops the record of a container that ended.
+  virtual void forget(const std::string& container) = 0;
+  /// Ends everything in it; onLost follows.
+  virtual void stop() = 0;
 };
 
 }  // namespace postern::runtime
