@@ -49,8 +49,9 @@ int peerPid(int fd) {
 }  // namespace
 
 struct SocketServer::Request : event::Deferred {
-  Request(SocketServer& owner, base::Fd fd)
+  Request(SocketServer& owner, base::Fd fd, bool may_ask)
       : server(owner),
+        allowed(may_ask),
         connection(std::move(fd)),
         timer(owner.loop_, [this] { timedOut(); }),
         watch(owner.loop_, connection.get(), [this](std::uint32_t ready) { readable(ready); }) {
@@ -71,6 +72,8 @@ struct SocketServer::Request : event::Deferred {
   }
 
   void run(const std::string& line) {
+    // Only now, since an asker that is still sending would miss the answer.
+    if (!allowed) return refuse(EPERM, "not allowed");
     const auto words = base::split(line, ' ');
     const auto address =
         words.size() == 2 ? net::Address::parse(words[1]) : std::optional<net::Address>();
@@ -125,6 +128,7 @@ struct SocketServer::Request : event::Deferred {
   }
 
   SocketServer& server;
+  const bool allowed;
   base::Fd connection;
   std::string text;
   base::Fd made;
@@ -150,17 +154,11 @@ SocketServer::SocketServer(event::Loop& loop, std::string path, Allow allow)
 SocketServer::~SocketServer() = default;
 
 void SocketServer::accepted(base::Fd connection) {
-  if (requests_.size() >= kSocketRequestsMax) {
-    (void)sendWithFd(connection.get(), fmt::format("error {} too many requests\n", EAGAIN), -1);
-    return;
-  }
+  if (requests_.size() >= kSocketRequestsMax) return;  // closed: the asker tries again
   const int pid = peerPid(connection.get());
-  if (!allow_(pid)) {
-    server_log.warning("process {} may not ask for sockets", pid);
-    (void)sendWithFd(connection.get(), fmt::format("error {} not allowed\n", EPERM), -1);
-    return;
-  }
-  requests_.push_back(std::make_unique<Request>(*this, std::move(connection)));
+  const bool allowed = allow_(pid);
+  if (!allowed) server_log.warning("process {} may not ask for sockets", pid);
+  requests_.push_back(std::make_unique<Request>(*this, std::move(connection), allowed));
 }
 
 void SocketServer::finish(Request* request) {
