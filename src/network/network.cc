@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <mutex>
@@ -32,6 +33,9 @@ base::LogComponent network_log("network");
 // Changes come in groups (a Deployment's pods, a Service and its slice).
 constexpr std::chrono::milliseconds kGather{2};
 constexpr std::chrono::milliseconds kUntilSynced{5};
+
+constexpr std::size_t kRuleThreadsMax = 8;
+constexpr std::size_t kPodsPerRuleThread = 4;
 
 class NetworkImpl final : public Network {
  public:
@@ -62,6 +66,7 @@ class NetworkImpl final : public Network {
   void gather();
   void update();
   void applyEverywhere(const std::vector<ServicePort>& ports);
+  void applyToPods();  // with the mutex held
 
   const NetworkOptions options_;
   event::Loop loop_;
@@ -155,10 +160,26 @@ void NetworkImpl::applyEverywhere(const std::vector<ServicePort>& ports) {
   if (const auto done = node_rules_->apply(node_batch_); !done) {
     network_log.error("service rules of the node: {}", done.error().message());
   }
-  for (const auto& [uid, rules] : pods_) {
-    const auto done = rules.apply(pod_batch_);
-    if (!done) network_log.error("service rules of pod {}: {}", uid, done.error().message());
-  }
+  applyToPods();
+}
+
+// The kernel needs about a millisecond of one core per namespace.
+void NetworkImpl::applyToPods() {
+  std::vector<std::pair<const std::string*, const NetfilterSocket*>> all;
+  for (const auto& [uid, rules] : pods_) all.emplace_back(&uid, &rules);
+  std::atomic<std::size_t> next = 0;
+  const auto work = [&] {
+    for (std::size_t i = next++; i < all.size(); i = next++) {
+      const auto done = all[i].second->apply(pod_batch_);
+      if (done) continue;
+      network_log.error("service rules of pod {}: {}", *all[i].first, done.error().message());
+    }
+  };
+  const std::size_t threads = std::min<std::size_t>(
+      {kRuleThreadsMax, std::thread::hardware_concurrency(), all.size() / kPodsPerRuleThread});
+  std::vector<std::jthread> helpers;
+  for (std::size_t i = 1; i < threads; ++i) helpers.emplace_back(work);
+  work();
 }
 
 base::Result<std::string> NetworkImpl::attach(const std::string& pod_uid, int netns_fd,
