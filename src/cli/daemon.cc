@@ -2,6 +2,7 @@
 #include "cli/context.h"
 #include "cluster/api_process.h"
 #include "cluster/node_namespace.h"
+#include "cluster/node_process.h"
 #include "cluster/relay_process.h"
 #include "cluster/supervisor.h"
 #include "net/socket.h"
@@ -40,6 +41,14 @@ int relayCommand(const Context& context, const DaemonArguments& arguments) {
   auto externals = externalsFrom(arguments);
   if (!externals) return context.fail(externals.error().message());
   return cluster::runRelayProcess(*folder, std::move(*externals), arguments.node_pid);
+}
+
+int nodeCommand(const Context& context, const DaemonArguments& arguments) {
+  auto folder = cluster::DataFolder::at(arguments.data_dir);
+  if (!folder) return context.fail(folder.error().message());
+  auto externals = externalsFrom(arguments);
+  if (!externals) return context.fail(externals.error().message());
+  return cluster::runNodeProcess(*folder, std::move(*externals), arguments.ready_fd);
 }
 
 int apiCommand(const Context& context, const DaemonArguments& arguments) {
@@ -95,6 +104,7 @@ void addDaemonCommands(CLI::App& app, Context& context) {
   CLI::App* relay = add("relay", relayCommand);
   relay->add_option("--external", arguments->externals);
   relay->add_option("--node-pid", arguments->node_pid);
+  add("node", nodeCommand)->add_option("--external", arguments->externals);
   add("node-ns", [](const Context&, const DaemonArguments& given) {
     return cluster::runNodeHolder(given.ready_fd);
   });

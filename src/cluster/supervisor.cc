@@ -135,6 +135,7 @@ class Supervisor final : public ManagedProcess::Observer {
   base::ConfigResult<void> openListener();
   base::ConfigResult<void> addExternals();
   void addRelay();
+  void addNode();
   void addNodeNamespace();
   void addApi();
   void onChange(ManagedProcess& process, const std::string& error) override;
@@ -184,6 +185,7 @@ base::ConfigResult<void> Supervisor::begin() {
   addApi();
   POSTERN_TRY_VOID(addExternals());
   addRelay();
+  addNode();
   for (auto& process : processes_) process->adopt();
   return {};
 }
@@ -270,6 +272,24 @@ void Supervisor::addRelay() {
                                      std::to_string(find("node-ns")->pid())};
     argv.insert(argv.end(), external_arguments_.begin(), external_arguments_.end());
     return startProcess(argv, {}, log_fd);
+  };
+  processes_.push_back(std::make_unique<ManagedProcess>(loop_, folder_, std::move(spec), *this));
+}
+
+void Supervisor::addNode() {
+  ManagedProcess::Spec spec;
+  spec.name = "node";
+  spec.needs = {"node-ns", "api", "relay"};
+  spec.start = [this](int ready_fd, int log_fd) {
+    std::vector<std::string> argv = {"postern",
+                                     "daemon",
+                                     "node",
+                                     "--data-dir",
+                                     folder_.root,
+                                     "--ready-fd",
+                                     std::to_string(ready_fd)};
+    argv.insert(argv.end(), external_arguments_.begin(), external_arguments_.end());
+    return startInNode(find("node-ns")->pidfd(), argv, {ready_fd}, log_fd);
   };
   processes_.push_back(std::make_unique<ManagedProcess>(loop_, folder_, std::move(spec), *this));
 }
