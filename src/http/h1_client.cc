@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "http/h1_message.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace postern::http {
@@ -92,6 +93,7 @@ class H1Client final : public ClientConnection,
   void advance();
   bool readHead();
   bool deliverBody();
+  bool deliverRaw();
   void endExchange();
   void settle();
   void flush();
@@ -202,14 +204,14 @@ void H1Client::advance() {
   if (advancing_) return;
   advancing_ = true;
   bool progress = true;
-  while (progress && state_ != State::kClosed && transport_ && !switched_) {
+  while (progress && state_ != State::kClosed && transport_ && (!switched_ || wants_body_)) {
     fill();
     progress = false;
     if (state_ != State::kExchange) break;
     if (!head_seen_) {
       progress = readHead();
     } else if (wants_body_) {
-      progress = deliverBody();
+      progress = switched_ ? deliverRaw() : deliverBody();
     }
   }
   advancing_ = false;
@@ -299,6 +301,25 @@ bool H1Client::deliverBody() {
   return false;
 }
 
+/// After a switch of protocols the connection is a byte stream in both directions.
+bool H1Client::deliverRaw() {
+  if (!in_.empty()) {
+    wants_body_ = false;
+    base::Buffer piece;
+    piece.append(in_, std::min(in_.size(), kReadBytes));
+    stream_->onData(piece, End::kNo);
+    return true;
+  }
+  if (!eof_) return false;
+  wants_body_ = false;
+  keep_alive_ = false;
+  StreamObserver* told = stream_;
+  endExchange();
+  base::Buffer nothing;
+  told->onData(nothing, End::kYes);
+  return false;
+}
+
 /// The answer is complete. A request that is not fully sent, or a peer that closes, ends the
 /// connection too.
 void H1Client::endExchange() {
@@ -317,7 +338,8 @@ void H1Client::settle() {
 }
 
 void H1Client::flush() {
-  if (state_ == State::kClosed || !transport_ || out_.empty()) return;
+  if (state_ == State::kClosed || !transport_) return;
+  if (out_.empty() && !(switched_ && request_done_)) return;
   net::IoResult result = transport_->write(out_);
   // A failed write is no verdict: an answer may have arrived before the peer closed. Reading tells.
   if (result.status == net::IoStatus::kError) {
@@ -328,6 +350,7 @@ void H1Client::flush() {
     resume_.arm({});
     return;
   }
+  if (switched_ && request_done_ && out_.empty()) transport_->shutdownWrite();
   if (full_ && out_.size() < kOutLowBytes) {
     full_ = false;
     if (stream_ != nullptr) stream_->onWritable();

@@ -3,6 +3,7 @@
 #include "base/strings.h"
 #include "http/h1_message.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace postern::http {
@@ -79,6 +80,7 @@ class H1Server final : public ServerConnection,
   void advance();
   bool readHead();
   void deliverBody();
+  void deliverRaw();
   void discardBody();
   void beginExchange();
   void refuse(int status, const char* text);
@@ -158,7 +160,9 @@ void H1Server::advance() {
     if (state_ == State::kHead) {
       progress = readHead();
     } else if (switched_) {
-      break;
+      if (!wants_body_) break;
+      deliverRaw();
+      progress = wants_body_ && !in_.empty();
     } else if (response_done_) {
       const bool was_done = body_.done();
       discardBody();
@@ -276,6 +280,20 @@ void H1Server::deliverBody() {
   if (stream_ != nullptr && !response_done_) stream_->onTrailers(std::move(trailers));
 }
 
+/// After a switch of protocols the connection is a byte stream in both directions.
+void H1Server::deliverRaw() {
+  if (in_.empty() && !eof_) return;
+  wants_body_ = false;
+  base::Buffer piece;
+  const bool ended = in_.empty();
+  if (!ended) piece.append(in_, std::min(in_.size(), kReadBytes));
+  if (ended) {
+    if (request_delivered_) return;
+    request_delivered_ = true;
+  }
+  stream_->onData(piece, ended ? End::kYes : End::kNo);
+}
+
 /// After the response: the rest of the request is read and dropped, up to a limit, then the next
 /// request may come.
 void H1Server::discardBody() {
@@ -314,6 +332,8 @@ Flow H1Server::sendHeaders(const HeaderMap& headers, End end) {
   const bool bodiless = head_request_ || status == 204 || status == 304;
   if (status == 101 || (connect_request_ && status >= 200 && status < 300)) {
     switched_ = true;
+    request_delivered_ = false;
+    framing_ = H1Framing::kUntilClose;
     if (status == 101) out_.append("connection: upgrade\r\n");
   } else if (headers.has("content-length")) {
     framing_ = H1Framing::kLength;
@@ -365,6 +385,7 @@ Flow H1Server::sendTrailers(const HeaderMap& trailers) {
 
 void H1Server::endResponse() {
   response_done_ = true;
+  if (switched_) keep_alive_ = false;
   full_ = false;
   stream_ = nullptr;
   if (!keep_alive_) {
