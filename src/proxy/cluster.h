@@ -8,6 +8,7 @@
 #include "event/loop.h"
 #include "net/socket.h"
 #include "proxy/config.h"
+#include "proxy/response_codes.h"
 #include "proxy/stats.h"
 
 #include <map>
@@ -73,6 +74,7 @@ struct ClusterStats {
   Gauge& membership_total;
   Gauge& membership_healthy;
   Gauge& membership_degraded;
+  ResponseCodes response_codes;
 };
 
 class Balancer;

@@ -35,7 +35,8 @@ ClusterStats::ClusterStats(StatsScope& s)
       membership_change(s.counter("membership_change")),
       membership_total(s.gauge("membership_total")),
       membership_healthy(s.gauge("membership_healthy")),
-      membership_degraded(s.gauge("membership_degraded")) {}
+      membership_degraded(s.gauge("membership_degraded")),
+      response_codes(s) {}
 
 std::atomic<std::uint32_t>& ClusterState::used(Resource resource, RoutingPriority priority) {
   ClusterUse::Priority& all = entry_.use->priorities[static_cast<int>(priority)];

@@ -132,7 +132,6 @@ void readForwarding(const Message& message, const Place& place, HttpManager& out
   out.skip_xff_append = message.skip_xff_append();
   out.append_forwarded_port = message.append_x_forwarded_port();
   out.via = message.via();
-  out.add_user_agent = message.add_user_agent().value();
   if (message.has_scheme_header_transformation()) {
     const Place at = place.field("scheme_header_transformation");
     at.only(message.scheme_header_transformation(), {"scheme_to_overwrite"});
@@ -254,7 +253,6 @@ HttpManager readManager(const Message& message, const Place& place) {
                        "rds",
                        "route_config",
                        "http_filters",
-                       "add_user_agent",
                        "common_http_protocol_options",
                        "http_protocol_options",
                        "http2_protocol_options",

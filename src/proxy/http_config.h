@@ -105,7 +105,6 @@ struct HttpManager {
     bool dns = false;
     bool uri = false;
   } certificate_details;
-  bool add_user_agent = false;
   bool normalize_path = false;
   bool merge_slashes = false;
   EscapedSlashes escaped_slashes = EscapedSlashes::kKeep;

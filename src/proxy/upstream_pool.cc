@@ -2,80 +2,318 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace postern::proxy {
 
+/// One host, protocol and priority.
+class UpstreamPool::HostPool {
+ public:
+  HostPool(UpstreamPool& owner, ClusterState& cluster, HostPtr host, http::Protocol protocol,
+           RoutingPriority priority)
+      : owner_(owner),
+        cluster_(cluster),
+        host_(std::move(host)),
+        protocol_(protocol),
+        priority_(priority) {}
+  ~HostPool();
+
+  void acquire(Waiter& waiter);
+  void waiterGone();
+  void drain();
+  bool empty() const { return all_.empty() && waiting_.empty(); }
+  const HostPtr& host() const { return host_; }
+
+  // ---- from its connections ----
+  void connected(Connection& connection);
+  void available(Connection& connection);
+  void unready(Connection& connection);
+  void closed(Connection& connection, bool was_connecting, PoolFailure failure, base::Error error);
+
+ private:
+  friend class Connection;
+  void give(Connection& connection, Waiter& waiter);
+  void serveWaiting();
+  void connectIfNeeded();
+  Waiter* nextWaiter();
+
+  UpstreamPool& owner_;
+  ClusterState& cluster_;
+  const HostPtr host_;
+  const http::Protocol protocol_;
+  const RoutingPriority priority_;
+  std::vector<Connection*> ready_;  // back: became free last
+  std::vector<Connection*> all_;
+  base::IntrusiveList<Waiter> waiting_;
+  std::size_t waiting_count_ = 0;
+  std::size_t connecting_ = 0;
+};
+
 class UpstreamPool::Connection final : public http::ClientObserver, public event::Deferred {
  public:
-  Connection(UpstreamPool& pool, ClusterState& cluster, const HostPtr& host, std::string key,
-             Waiter& waiter)
-      : waiter_(&waiter), pool_(pool), key_(std::move(key)), deadline_(pool.loop_, [this] {
-          timed_out_ = true;
-          client_->close();
-        }) {
-    pool_.all_.insert(this);
-    ticket_.emplace(cluster, host);
-    deadline_.arm(cluster.config().connect_timeout);
-    client_ = http::ClientConnection::start(pool_.loop_, cluster.connect(*host),
-                                            http::Protocol::kHttp1, http::ClientLimits{}, *this);
+  explicit Connection(HostPool& pool)
+      : pool_(&pool),
+        timer_(pool.owner_.loop_, [this] { onTimer(); }),
+        id_(++pool.owner_.last_id_) {
+    ClusterState& cluster = pool.cluster_;
+    const Cluster& config = cluster.config();
+    ticket_.emplace(cluster, pool.host_);
+    ends_at_ = config.connection_duration_max.count() > 0
+                   ? loop().now() + config.connection_duration_max
+                   : base::MonotonicTime::max();
+    timer_.arm(config.connect_timeout);
+    http::ClientLimits limits;
+    limits.concurrent_streams_max = config.h2_streams_max;
+    limits.stream_window_bytes = config.h2_stream_window_bytes;
+    limits.connection_window_bytes = config.h2_connection_window_bytes;
+    client_ = http::ClientConnection::start(loop(), cluster.connect(*pool.host_), pool.protocol_,
+                                            limits, *this);
   }
 
   void onConnected(http::ClientConnection& connection) override {
-    deadline_.cancel();
-    Waiter* waiter = std::exchange(waiter_, nullptr);
-    if (waiter == nullptr) return park();
-    waiter->onReady(connection);
+    connecting_ = false;
+    timer_.cancel();
+    if (ticket_) {
+      ticket_->connected();
+      ClusterStats& stats = ticket_->cluster().stats();
+      (connection.multiplexes() ? stats.upstream_cx_http2_total : stats.upstream_cx_http1_total)
+          .add();
+    }
+    local_ = connection.transport().local().toString();
+    if (pool_ == nullptr) return client_->drain();
+    pool_->connected(*this);
   }
-  void onAvailable(http::ClientConnection&) override { park(); }
-  void onDraining(http::ClientConnection&) override { unpark(); }
+  void onAvailable(http::ClientConnection&) override {
+    if (pool_ != nullptr && !spent_) pool_->available(*this);
+  }
+  void onDraining(http::ClientConnection&) override {
+    if (pool_ != nullptr) pool_->unready(*this);
+  }
   void onClosed(http::ClientConnection&, base::Error error) override {
-    unpark();
-    deadline_.cancel();
+    timer_.cancel();
+    HostPool* pool = std::exchange(pool_, nullptr);
+    event::Loop& loop = loop_;
+    PoolFailure failure = PoolFailure::kConnectFailure;
+    if (timed_out_) {
+      failure = PoolFailure::kConnectTimeout;
+      error = {base::Errc::kTimeout, "connection timeout"};
+    }
+    const bool was_connecting = connecting_;
+    if (was_connecting && ticket_) {
+      ticket_->failed(timed_out_ ? UpstreamTicket::Failure::kTimeout
+                                 : UpstreamTicket::Failure::kRefused);
+    }
     ticket_.reset();
-    pool_.all_.erase(this);
-    Waiter* waiter = std::exchange(waiter_, nullptr);
-    pool_.loop_.destroyLater(std::unique_ptr<event::Deferred>(this));
-    if (timed_out_) error = {base::Errc::kTimeout, "connection timeout"};
-    if (waiter != nullptr) waiter->onFailed(error);
+    loop.destroyLater(std::unique_ptr<event::Deferred>(this));
+    if (pool != nullptr) pool->closed(*this, was_connecting, failure, error);
   }
 
+  /// Counts a request; false when the connection may take no further one.
+  bool used() {
+    ++requests_;
+    const std::uint32_t most =
+        pool_ == nullptr ? 0 : pool_->cluster_.config().requests_per_connection_max;
+    if ((most > 0 && requests_ >= most) || loop_.now() >= ends_at_) spent_ = true;
+    return !spent_;
+  }
+  bool spent() const { return spent_ || loop_.now() >= ends_at_; }
+  /// Free now: the idle time begins. The timer follows lazily, so that a busy connection costs
+  /// none.
+  void parked() {
+    idle_since_ = loop_.now();
+    const auto idle = pool_->cluster_.config().idle_timeout;
+    if (idle.count() > 0 && !timer_.armed()) timer_.arm(idle);
+  }
+  void forgetPool() { pool_ = nullptr; }
   http::ClientConnection& client() { return *client_; }
-  Waiter* waiter_;
+  PooledConnection facts() { return {*client_, local_, id_, client_->multiplexes()}; }
+  bool connecting() const { return connecting_; }
+  bool ready = false;  // listed as ready
 
  private:
-  void park() { pool_.idle_[key_].push_back(this); }
-  void unpark() {
-    auto& idle = pool_.idle_[key_];
-    idle.erase(std::remove(idle.begin(), idle.end(), this), idle.end());
+  event::Loop& loop() { return loop_; }
+  void onTimer() {
+    if (connecting_) {
+      timed_out_ = true;
+      return client_->close();
+    }
+    if (pool_ == nullptr || client_->activeStreams() > 0) return;
+    const auto idle = pool_->cluster_.config().idle_timeout;
+    const base::Duration left = idle_since_ + idle - loop_.now();
+    if (left > base::Duration::zero()) return timer_.arm(left);
+    pool_->cluster_.stats().scope.counter("upstream_cx_idle_timeout").add();
+    client_->close();
   }
-  UpstreamPool& pool_;
-  const std::string key_;
-  event::Timer deadline_;
-  http::ClientConnection* client_ = nullptr;
-  bool timed_out_ = false;
+
+  HostPool* pool_;  // null: the pool is gone
+  event::Loop& loop_ = pool_->owner_.loop_;
+  event::Timer timer_;  // connect timeout, then idle timeout
   std::optional<UpstreamTicket> ticket_;
+  http::ClientConnection* client_ = nullptr;
+  std::string local_;
+  const std::uint64_t id_;
+  std::uint64_t requests_ = 0;
+  base::MonotonicTime idle_since_{};
+  base::MonotonicTime ends_at_{};
+  bool connecting_ = true;
+  bool timed_out_ = false;
+  bool spent_ = false;
 };
 
-UpstreamPool::~UpstreamPool() {
-  for (Connection* each : all_) each->waiter_ = nullptr;
-  while (!all_.empty()) (*all_.begin())->client().close();
+UpstreamPool::HostPool::~HostPool() {
+  while (nextWaiter() != nullptr) {
+  }
+  for (Connection* each : all_) each->forgetPool();
+  const std::vector<Connection*> all = std::move(all_);
+  for (Connection* each : all) each->client().close();
 }
 
-void UpstreamPool::acquire(ClusterState& cluster, const HostPtr& host, Waiter& waiter) {
-  std::string key = cluster.config().name + "|" + host->address.toString();
-  auto& idle = idle_[key];
-  if (!idle.empty()) {
-    Connection* taken = idle.back();
-    idle.pop_back();
-    return waiter.onReady(taken->client());
+UpstreamPool::Waiter* UpstreamPool::HostPool::nextWaiter() {
+  Waiter* waiter = waiting_.popFront();
+  if (waiter != nullptr) waiterGone();
+  return waiter;
+}
+
+void UpstreamPool::HostPool::waiterGone() {
+  --waiting_count_;
+  cluster_.give(Resource::kPending, priority_);
+  cluster_.stats().upstream_rq_pending_active.sub();
+}
+
+void UpstreamPool::HostPool::acquire(Waiter& waiter) {
+  while (!ready_.empty()) {
+    Connection& connection = *ready_.back();
+    if (connection.client().canOpen() && !connection.spent()) return give(connection, waiter);
+    unready(connection);
+    if (connection.spent()) connection.client().drain();
   }
-  new Connection(*this, cluster, host, std::move(key), waiter);  // destroys itself when closed
+  if (!cluster_.tryTake(Resource::kPending, priority_)) {
+    cluster_.stats().upstream_rq_pending_overflow.add();
+    return waiter.onFailed(PoolFailure::kOverflow, {base::Errc::kLimitExceeded, "overflow"});
+  }
+  cluster_.stats().upstream_rq_pending_total.add();
+  cluster_.stats().upstream_rq_pending_active.add();
+  ++waiting_count_;
+  waiter.pool_ = this;
+  waiting_.pushBack(waiter);
+  connectIfNeeded();
+}
+
+void UpstreamPool::HostPool::connectIfNeeded() {
+  const std::size_t wanted = protocol_ == http::Protocol::kHttp2
+                                 ? std::min<std::size_t>(1, waiting_count_)
+                                 : waiting_count_;
+  if (connecting_ >= wanted) return;
+  // A pool without any connection may always open one: else its requests would wait for ever.
+  if (!all_.empty() && !cluster_.available(Resource::kConnections, priority_)) {
+    cluster_.stats().upstream_cx_overflow.add();
+    return;
+  }
+  ++connecting_;
+  auto* connection = new Connection(*this);  // destroys itself when closed
+  all_.push_back(connection);
+}
+
+void UpstreamPool::HostPool::give(Connection& connection, Waiter& waiter) {
+  const bool more = connection.used();
+  http::ClientConnection& client = connection.client();
+  if (!client.multiplexes() || !more) unready(connection);
+  waiter.onReady(connection.facts());
+}
+
+void UpstreamPool::HostPool::serveWaiting() {
+  while (!ready_.empty() && !waiting_.empty()) {
+    Connection& connection = *ready_.back();
+    if (!connection.client().canOpen()) {
+      unready(connection);
+      continue;
+    }
+    give(connection, *nextWaiter());
+  }
+}
+
+void UpstreamPool::HostPool::connected(Connection& connection) {
+  --connecting_;
+  available(connection);
+}
+
+void UpstreamPool::HostPool::available(Connection& connection) {
+  if (host_->removed && waiting_.empty()) {
+    unready(connection);
+    return connection.client().drain();
+  }
+  if (!connection.ready && connection.client().canOpen()) {
+    connection.ready = true;
+    ready_.push_back(&connection);
+  }
+  if (connection.ready && connection.client().activeStreams() == 0) connection.parked();
+  serveWaiting();
+}
+
+void UpstreamPool::HostPool::unready(Connection& connection) {
+  if (!connection.ready) return;
+  connection.ready = false;
+  // Mostly the one at the back.
+  const auto it = std::find(ready_.rbegin(), ready_.rend(), &connection);
+  if (it != ready_.rend()) ready_.erase(std::next(it).base());
+}
+
+void UpstreamPool::HostPool::closed(Connection& connection, bool was_connecting,
+                                    PoolFailure failure, base::Error error) {
+  unready(connection);
+  std::erase(all_, &connection);
+  if (was_connecting) --connecting_;
+  if (was_connecting && connecting_ == 0) {
+    // Nobody else would serve them: they fail together. A waiter may come back at once and wait
+    // again; it belongs to the next round.
+    for (std::size_t left = waiting_count_; left > 0; --left) {
+      Waiter* waiter = nextWaiter();
+      if (waiter == nullptr) break;
+      cluster_.stats().upstream_rq_pending_failure_eject.add();
+      waiter->onFailed(failure, error);
+    }
+  }
+  if (connecting_ < waiting_count_ && all_.size() == connecting_) connectIfNeeded();
+}
+
+void UpstreamPool::HostPool::drain() {
+  const std::vector<Connection*> all = all_;
+  for (Connection* each : all) {
+    if (each->connecting()) continue;
+    unready(*each);
+    each->client().drain();
+  }
+}
+
+// ---- UpstreamPool ----
+
+UpstreamPool::UpstreamPool(event::Loop& loop) : loop_(loop) {}
+
+UpstreamPool::~UpstreamPool() { pools_.clear(); }
+
+void UpstreamPool::acquire(ClusterState& cluster, const HostPtr& host, http::Protocol protocol,
+                           RoutingPriority priority, Waiter& waiter) {
+  const Key key{host.get(), static_cast<unsigned char>(static_cast<unsigned>(protocol) * 2 +
+                                                       static_cast<unsigned>(priority))};
+  std::unique_ptr<HostPool>& pool = pools_[key];
+  if (pool == nullptr) pool = std::make_unique<HostPool>(*this, cluster, host, protocol, priority);
+  pool->acquire(waiter);
 }
 
 void UpstreamPool::cancel(Waiter& waiter) {
-  for (Connection* each : all_) {
-    if (each->waiter_ == &waiter) each->waiter_ = nullptr;
+  if (!waiter.linked()) return;
+  waiter.unlink();
+  waiter.pool_->waiterGone();
+}
+
+void UpstreamPool::hostRemoved(const HostPtr& host) {
+  for (auto& [key, pool] : pools_) {
+    if (pool->host() == host) pool->drain();
   }
+  std::erase_if(pools_, [](const auto& each) {
+    return each.second->host()->removed && each.second->empty();
+  });
 }
 
 }  // namespace postern::proxy

@@ -1,38 +1,80 @@
-// Idle HTTP/1 connections of one worker by cluster and host, taken last in, first out so that
-// unused ones grow old. Loop thread.
+// HTTP connections to the hosts of clusters, of one worker. A request takes the connection that
+// became free last, so that unused ones grow old and end; with HTTP/2 many requests share one.
+// Limits of the cluster hold: connections, waiting requests. Loop thread.
 #pragma once
 
+#include "base/intrusive_list.h"
 #include "http/client.h"
 #include "proxy/cluster.h"
 
-#include <map>
-#include <set>
-#include <string>
-#include <vector>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <unordered_map>
 
 namespace postern::proxy {
 
+enum class PoolFailure : unsigned char {
+  kOverflow,        // a circuit breaker: too many requests wait
+  kConnectFailure,  // refused, unreachable, broken handshake
+  kConnectTimeout,
+};
+
+/// What a request may know of the connection it was given.
+struct PooledConnection {
+  http::ClientConnection& client;
+  std::string_view local;  // address text, owned by the connection
+  std::uint64_t id;
+  bool http2;
+};
+
 class UpstreamPool {
+  class Connection;
+  class HostPool;
+
  public:
-  class Waiter {
+  /// A request that wants a connection. Told at most once, perhaps before acquire() returns.
+  class Waiter : public base::ListHook<> {
    public:
     virtual ~Waiter() = default;
-    virtual void onReady(http::ClientConnection& connection) = 0;
-    virtual void onFailed(base::Error error) = 0;
-  };
-  class Connection;
+    /// Must open a stream on the connection before returning.
+    virtual void onReady(const PooledConnection& connection) = 0;
+    /// `error` says more when connecting failed.
+    virtual void onFailed(PoolFailure failure, base::Error error) = 0;
 
-  explicit UpstreamPool(event::Loop& loop) : loop_(loop) {}
+   private:
+    friend class HostPool;
+    friend class UpstreamPool;
+    HostPool* pool_ = nullptr;  // where it waits
+  };
+
+  explicit UpstreamPool(event::Loop& loop);
   ~UpstreamPool();
-  /// Tells the waiter once, perhaps before returning.
-  void acquire(ClusterState& cluster, const HostPtr& host, Waiter& waiter);
+  UpstreamPool(const UpstreamPool&) = delete;
+  UpstreamPool& operator=(const UpstreamPool&) = delete;
+
+  void acquire(ClusterState& cluster, const HostPtr& host, http::Protocol protocol,
+               RoutingPriority priority, Waiter& waiter);
+  /// The waiter is told nothing any more; harmless when it was told.
   void cancel(Waiter& waiter);
+  /// Ends idle connections to a host now, the others when their requests are over.
+  void hostRemoved(const HostPtr& host);
 
  private:
-  friend class Connection;
+  struct Key {
+    const Host* host;
+    unsigned char variant;  // protocol and priority
+    bool operator==(const Key&) const = default;
+  };
+  struct KeyHash {
+    std::size_t operator()(const Key& key) const {
+      return (reinterpret_cast<std::uintptr_t>(key.host) >> 4) * 0x9e3779b97f4a7c15ULL +
+             key.variant;
+    }
+  };
   event::Loop& loop_;
-  std::map<std::string, std::vector<Connection*>> idle_;
-  std::set<Connection*> all_;
+  std::unordered_map<Key, std::unique_ptr<HostPool>, KeyHash> pools_;
+  std::uint64_t last_id_ = 0;
 };
 
 }  // namespace postern::proxy

@@ -14,7 +14,16 @@ Worker::Worker(event::Loop& loop, StatsStore& stats, WorkerOptions options)
       clusters_(loop, stats, options.index == 0),
       pool_(loop),
       log_writer_(loop),
-      drain_(loop, [this] { closeDrained(); }) {}
+      drain_(loop, [this] { closeDrained(); }) {
+  clusters_.onHostRemoved([this](const HostPtr& host) { pool_.hostRemoved(host); });
+}
+
+HttpStats& Worker::httpStats(const std::string& prefix) {
+  const auto it = http_stats_.find(prefix);
+  if (it != http_stats_.end()) return it->second;
+  return http_stats_.try_emplace(prefix, stats_.scope("http." + statName(prefix) + "."))
+      .first->second;
+}
 
 Worker::~Worker() {
   stopListening(Drain::kNo);

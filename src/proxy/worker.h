@@ -7,6 +7,7 @@
 #include "proxy/cluster.h"
 #include "proxy/config.h"
 #include "proxy/connection_facts.h"
+#include "proxy/http_stats.h"
 #include "proxy/stats.h"
 #include "proxy/upstream_pool.h"
 
@@ -57,6 +58,8 @@ class Worker {
 
   event::Loop& loop() { return loop_; }
   StatsStore& stats() { return stats_; }
+  /// The statistics of a connection manager, "http.<prefix>.".
+  HttpStats& httpStats(const std::string& prefix);
   ClusterManager& clusters() { return clusters_; }
   UpstreamPool& pool() { return pool_; }
   const WorkerOptions& options() const { return options_; }
@@ -100,6 +103,7 @@ class Worker {
   ClusterManager clusters_;
   UpstreamPool pool_;
   AccessLogWriter log_writer_;
+  std::map<std::string, HttpStats> http_stats_;
   std::map<std::string, std::unique_ptr<ListenerState>, std::less<>> listeners_;
   std::vector<std::unique_ptr<ListenerState>> removed_;  // until their last connection ends
   std::map<DownstreamConnection*, Known> connections_;

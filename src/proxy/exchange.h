@@ -1,0 +1,208 @@
+// One request and its answer: decoding, routing, filters (fault, CORS), the attempts upstream with
+// their retries, the answer, the log. An explicit state machine between two streams; owns itself
+// until it is finished. Loop thread; no allocation but what headers need. Internal to the
+// connection manager.
+//
+// Files: exchange.cc (downstream side, deadlines, end), exchange_route.cc (route, filters,
+// rewrites), exchange_upstream.cc (attempts, retries), exchange_reply.cc (answers).
+#pragma once
+
+#include "http/stream.h"
+#include "proxy/http_connection.h"
+#include "proxy/retry_state.h"
+#include "proxy/route_select.h"
+#include "proxy/upstream_pool.h"
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace postern::proxy {
+
+class Exchange final : public http::StreamObserver,
+                       public UpstreamPool::Waiter,
+                       public event::Deferred,
+                       public base::ListHook<HttpConnection> {
+ public:
+  Exchange(HttpConnection& connection, http::Stream& down);
+  ~Exchange() override;
+
+  // Exchanges come and go with each request: their memory is kept per thread.
+  static void* operator new(std::size_t size);
+  static void operator delete(void* memory);
+
+  // ---- downstream: http::StreamObserver ----
+  void onHeaders(http::HeaderMap headers, http::End end) override;
+  void onData(base::Buffer& data, http::End end) override;
+  void onTrailers(http::HeaderMap trailers) override;
+  void onWritable() override;
+  void onReset(http::ResetReason reason) override;
+
+  // ---- UpstreamPool::Waiter ----
+  void onReady(const PooledConnection& connection) override;
+  void onFailed(PoolFailure failure, base::Error error) override;
+
+  /// Some deadline of this exchange may have passed.
+  void onDeadline(base::MonotonicTime now);
+  base::MonotonicTime nextDeadline() const;
+
+ private:
+  using HeaderMap = http::HeaderMap;
+  using End = http::End;
+
+  enum class Deadline : unsigned char {
+    kRequest,   // the whole request must have come
+    kIdle,      // nothing moved in either direction
+    kStream,    // the exchange lasts too long
+    kResponse,  // the route's timeout
+    kPerTry,
+    kPerTryIdle,
+    kBackOff,    // time to try again
+    kDelay,      // injected by the fault filter
+    kTunnelEnd,  // one side of a tunnel has ended, the other should
+    kCount,
+  };
+
+  struct UpSide final : http::StreamObserver {
+    explicit UpSide(Exchange& owner) : exchange(owner) {}
+    void onHeaders(HeaderMap headers, End end) override {
+      exchange.upHeaders(std::move(headers), end);
+    }
+    void onInformational(HeaderMap headers) override { exchange.upInformational(headers); }
+    void onData(base::Buffer& data, End end) override { exchange.upData(data, end); }
+    void onTrailers(HeaderMap trailers) override { exchange.upTrailers(std::move(trailers)); }
+    void onWritable() override { exchange.readDownstream(); }
+    void onReset(http::ResetReason reason) override { exchange.upReset(reason); }
+    Exchange& exchange;
+  };
+
+  // exchange.cc
+  bool checkRequest();
+  bool cleanPath();
+  void cleanHost();
+  void mutate();
+  void requestComplete();
+  void readDownstream();
+  void setDeadline(Deadline which, base::MonotonicTime when);
+  void setDeadline(Deadline which, base::Duration after) { setDeadline(which, now() + after); }
+  void clear(Deadline which) { deadlines_[static_cast<std::size_t>(which)] = {}; }
+  void touch();
+  void idleTimeout();
+  void requestTimeout(const char* details);
+  void finish();
+  void count();
+  base::MonotonicTime now() const { return conn_.worker.loop().now(); }
+
+  // exchange_route.cc
+  void chooseRoute();
+  const FaultPolicy* faultPolicy() const;
+  bool injectFault();
+  void abortByFault();
+  bool answerCors();
+  void addCors(HeaderMap& headers) const;
+  void act();
+  void redirect(const Redirect& to);
+  void redirectToTls();
+  void respondDirectly(const DirectResponse& direct);
+  void forward();
+  void finalizeRequest();
+  void rewriteHost();
+  void rewritePath();
+  void setHost(std::string_view host);
+  void applyRequestOps();
+  void applyResponseOps(HeaderMap& headers) const;
+  std::string prefixReplaced(std::string_view target, std::string_view with) const;
+
+  // exchange_upstream.cc
+  void startTimeouts();
+  void tryUpstream();
+  void sendRequest(const PooledConnection& connection);
+  void sendBody();
+  void keepBody(const base::Buffer& data);
+  void upInformational(HeaderMap& headers);
+  void upHeaders(HeaderMap headers, End end);
+  void upData(base::Buffer& data, End end);
+  void upTrailers(HeaderMap trailers);
+  void upReset(http::ResetReason reason);
+  void attemptFailed(UpstreamFailure failure, std::string_view transport_error);
+  bool retryLater(bool silent);
+  void endAttempt();
+  void resetUpstream();
+  void responseTimeout();
+  void perTryTimeout(const char* details);
+  bool replayable() const;
+  std::chrono::milliseconds routeTimeout() const;
+
+  // exchange_reply.cc
+  void forwardResponse(End end);
+  void sendResponseHeaders(End end);
+  void responseComplete();
+  struct Reply {
+    int status;
+    std::string_view body;
+    std::optional<Flag> flag;
+    std::string_view details;
+    std::string_view location = {};
+    std::string_view content_type = "text/plain";
+    int grpc_status = -1;  // by the HTTP status
+    bool route_headers = false;
+    bool overloaded = false;
+    bool close = false;
+  };
+  /// Answers by ourselves; the exchange is over.
+  void reply(const Reply& reply);
+  void mapLocalReply(int& status, std::string& body, std::string& content_type, HeaderMap& headers);
+
+  HttpConnection& conn_;
+  const HttpManager& config_;
+  http::Stream* down_;
+  http::Stream* up_ = nullptr;
+  UpSide up_side_{*this};
+  std::array<base::MonotonicTime, static_cast<std::size_t>(Deadline::kCount)> deadlines_{};
+
+  HeaderMap request_;
+  HeaderMap response_;
+  HeaderMap request_trailers_;
+  HeaderMap response_trailers_;
+  AccessRecord record_;
+  std::string upgrade_;  // lower case; empty: an ordinary request
+  std::uint64_t random_ = 0;
+
+  std::shared_ptr<const RouteTable> table_kept_;  // by RDS
+  const RouteTable* table_ = nullptr;
+  const VirtualHost* vhost_ = nullptr;
+  const Route* route_ = nullptr;
+  const ForwardAction* action_ = nullptr;
+  const RouteCluster* target_ = nullptr;
+  ClusterState* cluster_ = nullptr;
+  HostPtr host_;
+  std::vector<const Host*> tried_;
+  RetryState retry_;
+  base::Buffer body_;  // of the request: what may have to be sent again, or nobody took yet
+  std::chrono::milliseconds timeout_{0};
+  std::chrono::milliseconds per_try_timeout_{0};
+  std::chrono::milliseconds idle_timeout_{0};
+  std::uint32_t silent_retries_ = 0;
+
+  bool internal_ = false;
+  bool envoy_headers_ = false;
+  bool grpc_ = false;
+  bool head_ = false;
+  bool request_ended_ = false;
+  bool has_trailers_ = false;
+  bool body_kept_ = true;  // body_ holds everything that came so far
+  bool waiting_ = false;
+  bool attempt_open_ = false;
+  bool retry_slot_ = false;
+  bool response_started_ = false;
+  bool response_ended_ = false;
+  bool tunnel_ = false;
+  bool fault_active_ = false;
+  bool timed_out_retry_ = false;
+  bool done_ = false;
+};
+
+}  // namespace postern::proxy

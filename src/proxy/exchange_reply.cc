@@ -1,0 +1,210 @@
+#include "base/strings.h"
+#include "proxy/exchange.h"
+#include "proxy/format_piece.h"
+#include "proxy/forwarding.h"
+
+namespace postern::proxy {
+
+namespace {
+
+/// gRPC's status for an HTTP one, as its specification maps them.
+int grpcStatusOf(int status) {
+  switch (status) {
+    case 400:
+      return 13;
+    case 401:
+      return 16;
+    case 403:
+      return 7;
+    case 404:
+      return 12;
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+      return 14;
+    default:
+      return 2;
+  }
+}
+
+/// grpc-message: printable ASCII but '%', the rest escaped.
+std::string grpcMessage(std::string_view text) {
+  constexpr char kDigits[] = "0123456789ABCDEF";
+  std::string out;
+  for (char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte < 0x7f && c != '%') {
+      out += c;
+    } else {
+      out += '%';
+      out += kDigits[byte >> 4];
+      out += kDigits[byte & 15];
+    }
+  }
+  return out;
+}
+
+std::string_view digits(std::uint64_t value, char (&room)[24]) {
+  char* end = room + sizeof room;
+  char* at = end;
+  do {
+    *--at = static_cast<char>('0' + value % 10);
+    value /= 10;
+  } while (value != 0);
+  return {at, static_cast<std::size_t>(end - at)};
+}
+
+}  // namespace
+
+void Exchange::forwardResponse(End end) {
+  int status = response_.status();
+  const bool http2 = down_->httpVersion() == 2;
+  if (!upgrade_.empty() && (status == 101 || (status >= 200 && status < 300 &&
+                                              (upgrade_ == "connect" || end == End::kNo) &&
+                                              record_.upstream_protocol == "HTTP/2"))) {
+    tunnel_ = true;
+    conn_.stats.cx_upgrades_total.add();
+    conn_.stats.cx_upgrades_active.add();
+    if (upgrade_ != "connect" && http2 && status == 101) {
+      status = 200;
+      response_.set(":status", "200");
+      response_.remove("upgrade");
+    } else if (upgrade_ != "connect" && !http2 && status != 101) {
+      status = 101;
+      response_.set(":status", "101");
+      response_.set("upgrade", upgrade_);
+    }
+  } else if (!upgrade_.empty() && upgrade_ == "connect" && status >= 200 && status < 300) {
+    tunnel_ = true;
+    conn_.stats.cx_upgrades_total.add();
+    conn_.stats.cx_upgrades_active.add();
+  }
+  record_.response_code = status;
+  record_.details = "via_upstream";
+  if (!config_.suppress_envoy_headers) {
+    const base::MonotonicTime sent = record_.at.request_end != base::MonotonicTime{}
+                                         ? record_.at.request_end
+                                         : record_.at.request_begin;
+    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(now() - sent);
+    char room[24];
+    response_.set(
+        "x-envoy-upstream-service-time",
+        digits(static_cast<std::uint64_t>(std::max<std::int64_t>(0, took.count())), room));
+  }
+  if (vhost_->attempt_count_in_response)
+    response_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
+  record_.response = &response_;
+  applyResponseOps(response_);
+  addCors(response_);
+  sendResponseHeaders(end);
+  if (end == End::kYes) return responseComplete();
+  if (tunnel_) {
+    if (!request_ended_) readDownstream();
+    if (!body_.empty() && up_ != nullptr) up_->sendData(body_, End::kNo);
+  }
+}
+
+void Exchange::sendResponseHeaders(End end) {
+  response_started_ = true;
+  record_.response = &response_;
+  record_.at.response_begin = now();
+  mutateResponse(config_, request_, conn_.worker.loop().clock().wall(), response_);
+  const http::Flow flow = down_->sendHeaders(response_, end);
+  if (end == End::kNo && flow == http::Flow::kOpen && up_ != nullptr) up_->read();
+}
+
+/// All of the answer is with the codec.
+void Exchange::responseComplete() {
+  response_ended_ = true;
+  if (!request_ended_ && !tunnel_) conn_.stats.rq_response_before_rq_complete.add();
+  if (cluster_ != nullptr && record_.at.upstream_tx_begin != base::MonotonicTime{}) {
+    const auto took = now() - record_.at.upstream_tx_begin;
+    cluster_->stats().upstream_rq_time.record(
+        std::chrono::duration<double, std::milli>(took).count());
+  }
+  finish();
+}
+
+void Exchange::mapLocalReply(int& status, std::string& body, std::string& content_type,
+                             HeaderMap& headers) {
+  record_.response_code = status;
+  record_.response = &headers;
+  record_.at.response_end = now();
+  const ReplyFormat* format = config_.local_format ? &*config_.local_format : nullptr;
+  for (const LocalReplyMapper& mapper : config_.local_replies) {
+    if (!mapper.filter.passes(record_)) continue;
+    if (mapper.status) status = record_.response_code = *mapper.status;
+    if (mapper.body) body = *mapper.body;
+    if (mapper.format) format = &*mapper.format;
+    mapper.headers.apply(headers, record_);
+    break;
+  }
+  if (format == nullptr) return;
+  record_.local_reply = body;
+  body.clear();
+  if (format->json) {
+    format->json->append(body, record_);
+    body += '\n';
+  } else {
+    format->text.append(body, record_, format->omit_empty ? "" : "-");
+  }
+  content_type = format->content_type;
+}
+
+void Exchange::reply(const Reply& reply) {
+  if (done_ || down_ == nullptr) return;
+  if (reply.flag) record_.flags.set(*reply.flag);
+  record_.details = reply.details;
+  resetUpstream();
+  endAttempt();
+  if (waiting_) {
+    waiting_ = false;
+    conn_.worker.pool().cancel(*this);
+  }
+  int status = reply.status;
+  std::string body(reply.body);
+  std::string content_type(reply.content_type);
+  HeaderMap headers;
+  if (!config_.local_replies.empty() || config_.local_format)
+    mapLocalReply(status, body, content_type, headers);
+  response_ = HeaderMap();
+  response_trailers_.clear();
+  record_.trailers = nullptr;
+  char room[24];
+  const bool grpc = grpc_ || isGrpc(request_);
+  response_.add(":status", digits(static_cast<std::uint64_t>(grpc ? 200 : status), room));
+  if (!reply.location.empty()) response_.add("location", reply.location);
+  if (grpc) {
+    const int code = reply.grpc_status >= 0 ? reply.grpc_status : grpcStatusOf(status);
+    response_.add("content-type", "application/grpc");
+    response_.add("grpc-status", digits(static_cast<std::uint64_t>(code), room));
+    if (!body.empty()) response_.add("grpc-message", grpcMessage(body));
+    body.clear();
+  } else if (!body.empty()) {
+    response_.add("content-length", digits(body.size(), room));
+    response_.add("content-type", content_type);
+  }
+  headers.each([&](std::string_view name, std::string_view value) { response_.add(name, value); });
+  if (reply.overloaded) response_.add("x-envoy-overloaded", "true");
+  record_.response_code = grpc ? 200 : status;
+  record_.response = &response_;
+  if (reply.route_headers) {
+    applyResponseOps(response_);
+    if (record_.attempts > 0 && vhost_->attempt_count_in_response)
+      response_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
+  }
+  addCors(response_);
+  if (reply.close) conn_.closeSoon();
+  const bool empty = body.empty() || head_;
+  record_.bytes_sent += head_ ? 0 : body.size();
+  sendResponseHeaders(empty ? End::kYes : End::kNo);
+  if (!empty) {
+    base::Buffer data{body};
+    down_->sendData(data, End::kYes);
+  }
+  response_ended_ = true;
+  finish();
+}
+
+}  // namespace postern::proxy

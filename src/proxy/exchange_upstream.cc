@@ -1,0 +1,462 @@
+#include "base/strings.h"
+#include "proxy/exchange.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <sys/uio.h>
+
+namespace postern::proxy {
+
+namespace {
+
+constexpr std::uint32_t kSilentRetriesMax = 3;
+constexpr int kReplayBlocksMax = 80;  // iovecs; more than a body that may be kept has
+
+base::Random& threadRandom() {
+  thread_local base::Random random;
+  return random;
+}
+
+bool idempotent(std::string_view method) {
+  return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "TRACE" ||
+         method == "PUT" || method == "DELETE";
+}
+
+void copyTo(const base::Buffer& from, base::Buffer& to) {
+  iovec pieces[kReplayBlocksMax];
+  const int count = from.peek(pieces, kReplayBlocksMax);
+  for (int i = 0; i < count; ++i)
+    to.append(std::string_view(static_cast<const char*>(pieces[i].iov_base), pieces[i].iov_len));
+}
+
+UpstreamFailure failureOf(http::ResetReason reason) {
+  switch (reason) {
+    case http::ResetReason::kRefused:
+      return UpstreamFailure::kRemoteRefused;
+    case http::ResetReason::kCancel:
+      return UpstreamFailure::kRemoteReset;
+    case http::ResetReason::kConnectFailure:
+      return UpstreamFailure::kConnectFailure;
+    case http::ResetReason::kProtocol:
+      return UpstreamFailure::kProtocolError;
+    case http::ResetReason::kOverflow:
+      return UpstreamFailure::kOverflow;
+    case http::ResetReason::kLocal:
+    case http::ResetReason::kTimeout:
+      return UpstreamFailure::kLocalReset;
+    default:
+      return UpstreamFailure::kConnectionTermination;
+  }
+}
+
+struct FailureText {
+  std::string_view text;
+  Flag flag;
+};
+
+FailureText textOf(UpstreamFailure failure) {
+  switch (failure) {
+    case UpstreamFailure::kConnectFailure:
+      return {"remote connection failure", Flag::kUpstreamConnectionFailure};
+    case UpstreamFailure::kConnectTimeout:
+      return {"connection timeout", Flag::kUpstreamConnectionFailure};
+    case UpstreamFailure::kOverflow:
+      return {"overflow", Flag::kUpstreamOverflow};
+    case UpstreamFailure::kLocalReset:
+      return {"local reset", Flag::kLocalReset};
+    case UpstreamFailure::kRemoteReset:
+      return {"remote reset", Flag::kUpstreamRemoteReset};
+    case UpstreamFailure::kRemoteRefused:
+      return {"remote refused stream reset", Flag::kUpstreamRemoteReset};
+    case UpstreamFailure::kProtocolError:
+      return {"protocol error", Flag::kUpstreamProtocolError};
+    default:
+      return {"connection termination", Flag::kUpstreamConnectionTermination};
+  }
+}
+
+/// "100m" and the like (gRPC over HTTP/2); nothing when malformed.
+std::optional<std::chrono::milliseconds> grpcTimeout(std::string_view text) {
+  if (text.size() < 2 || text.size() > 9) return std::nullopt;
+  const auto number = base::parseInteger<std::int64_t>(text.substr(0, text.size() - 1));
+  if (!number || *number < 0) return std::nullopt;
+  switch (text.back()) {
+    case 'H':
+      return std::chrono::hours(*number);
+    case 'M':
+      return std::chrono::minutes(*number);
+    case 'S':
+      return std::chrono::seconds(*number);
+    case 'm':
+      return std::chrono::milliseconds(*number);
+    case 'u':
+      return std::chrono::milliseconds((*number + 999) / 1000);
+    case 'n':
+      return std::chrono::milliseconds((*number + 999'999) / 1'000'000);
+    default:
+      return std::nullopt;
+  }
+}
+
+}  // namespace
+
+std::chrono::milliseconds Exchange::routeTimeout() const {
+  std::chrono::milliseconds timeout = action_->timeout;
+  if (grpc_ && action_->grpc_timeout_max) {
+    timeout = std::chrono::milliseconds(0);
+    if (const auto wanted = grpcTimeout(request_.value("grpc-timeout"))) {
+      timeout = *wanted;
+      const auto most = *action_->grpc_timeout_max;
+      if (most.count() > 0) timeout = std::min(timeout, most);
+      if (timeout > action_->grpc_timeout_offset) timeout -= action_->grpc_timeout_offset;
+    }
+  }
+  if (!upgrade_.empty()) return std::chrono::milliseconds(0);
+  if (!envoy_headers_) return timeout;
+  auto number = [&](const char* name) {
+    return base::parseInteger<std::uint32_t>(request_.value(name));
+  };
+  if (config_.respect_expected_timeout) {
+    if (auto expected = number("x-envoy-expected-rq-timeout-ms"))
+      return std::chrono::milliseconds(*expected);
+  }
+  if (auto wanted = number("x-envoy-upstream-rq-timeout-ms"))
+    return std::chrono::milliseconds(*wanted);
+  return timeout;
+}
+
+/// The limits that run from the end of the request.
+void Exchange::startTimeouts() {
+  if (!request_ended_ || cluster_ == nullptr || done_) return;
+  if (timeout_.count() > 0 &&
+      deadlines_[static_cast<std::size_t>(Deadline::kResponse)] == base::MonotonicTime{}) {
+    setDeadline(Deadline::kResponse, timeout_);
+  }
+  if (up_ != nullptr && per_try_timeout_.count() > 0 && !response_started_)
+    setDeadline(Deadline::kPerTry, per_try_timeout_);
+}
+
+void Exchange::tryUpstream() {
+  if (!cluster_->available(Resource::kRequests,
+                           static_cast<RoutingPriority>(action_->high_priority))) {
+    cluster_->stats().upstream_rq_pending_overflow.add();
+    return attemptFailed(UpstreamFailure::kOverflow, "");
+  }
+  PickRequest pick;
+  pick.original = &conn_.facts.destination;
+  if (!tried_.empty() && retry_.policy() != nullptr && retry_.policy()->avoid_previous_hosts) {
+    pick.avoid = &tried_;
+    pick.attempts_max = retry_.policy()->host_attempts_max;
+  }
+  host_ = cluster_->pick(pick);
+  if (host_ == nullptr) {
+    return reply({.status = 503,
+                  .body = "no healthy upstream",
+                  .flag = Flag::kNoHealthyUpstream,
+                  .details = "no_healthy_upstream",
+                  .route_headers = true});
+  }
+  ++record_.attempts;
+  record_.upstream_host = host_->address.toString();
+  record_.upstream_host_name = host_->hostname;
+  if (action_->auto_host_rewrite && !host_->hostname.empty()) setHost(host_->hostname);
+  const auto priority = static_cast<RoutingPriority>(action_->high_priority);
+  cluster_->take(Resource::kRequests, priority);
+  attempt_open_ = true;
+  ++host_->rq_active;
+  ++host_->rq_total;
+  waiting_ = true;
+  http::Protocol protocol = http::Protocol::kHttp1;
+  const UpstreamCodec codec = cluster_->config().codec;
+  if (codec == UpstreamCodec::kHttp2 ||
+      (codec == UpstreamCodec::kAsDownstream && down_->httpVersion() == 2)) {
+    protocol = http::Protocol::kHttp2;
+  }
+  startTimeouts();
+  conn_.worker.pool().acquire(*cluster_, host_, protocol, priority, *this);
+}
+
+void Exchange::endAttempt() {
+  clear(Deadline::kPerTry);
+  clear(Deadline::kPerTryIdle);
+  if (attempt_open_) {
+    attempt_open_ = false;
+    cluster_->give(Resource::kRequests, static_cast<RoutingPriority>(action_->high_priority));
+    --host_->rq_active;
+    if (record_.upstream_connection_id != 0) cluster_->stats().upstream_rq_active.sub();
+    record_.upstream_connection_id = 0;
+  }
+  if (retry_slot_) {
+    retry_slot_ = false;
+    cluster_->give(Resource::kRetries, static_cast<RoutingPriority>(action_->high_priority));
+  }
+}
+
+void Exchange::resetUpstream() {
+  if (up_ != nullptr) std::exchange(up_, nullptr)->reset(http::ResetReason::kCancel);
+}
+
+void Exchange::onReady(const PooledConnection& connection) {
+  waiting_ = false;
+  record_.at.connect_end = now();
+  record_.upstream_local = connection.local;
+  record_.upstream_connection_id = connection.id;
+  record_.upstream_protocol = connection.http2 ? "HTTP/2" : "HTTP/1.1";
+  cluster_->stats().upstream_rq_total.add();
+  cluster_->stats().upstream_rq_active.add();
+  up_ = &connection.client.open(up_side_);
+  sendRequest(connection);
+}
+
+void Exchange::onFailed(PoolFailure failure, base::Error error) {
+  waiting_ = false;
+  if (failure == PoolFailure::kOverflow) return attemptFailed(UpstreamFailure::kOverflow, "");
+  if (failure == PoolFailure::kConnectTimeout)
+    return attemptFailed(UpstreamFailure::kConnectTimeout, "");
+  std::string text = "delayed connect error: ";
+  text += error.sys != 0 ? std::strerror(error.sys) : error.text;
+  attemptFailed(UpstreamFailure::kConnectFailure, text);
+}
+
+void Exchange::sendRequest(const PooledConnection& connection) {
+  if (vhost_->attempt_count_in_request)
+    request_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
+  if (vhost_->timeout_retry_header && timed_out_retry_)
+    request_.set("x-envoy-is-timeout-retry", "true");
+  if (timeout_.count() > 0 && !config_.suppress_envoy_headers) {
+    const auto expected = per_try_timeout_.count() > 0 ? per_try_timeout_ : timeout_;
+    request_.set("x-envoy-expected-rq-timeout-ms", std::to_string(expected.count()));
+  }
+  if (record_.at.upstream_tx_begin == base::MonotonicTime{}) record_.at.upstream_tx_begin = now();
+  http::Flow flow = http::Flow::kOpen;
+  if (upgrade_.empty()) {
+    const bool whole = request_ended_ && body_.empty() && !has_trailers_;
+    flow = up_->sendHeaders(request_, whole ? End::kYes : End::kNo);
+    if (!whole && (!body_.empty() || request_ended_)) return sendBody();
+    if (request_ended_) record_.at.upstream_tx_end = now();
+    startTimeouts();
+    if (flow == http::Flow::kOpen) readDownstream();
+    return;
+  }
+  // RFC 8441: Upgrade on HTTP/1 is an extended CONNECT on HTTP/2. What follows waits until the
+  // upstream has agreed.
+  HeaderMap converted = request_;
+  const bool websocket = upgrade_ != "connect";
+  if (websocket && connection.http2 && !request_.has(":protocol")) {
+    converted.set(":method", "CONNECT");
+    converted.add(":protocol", upgrade_);
+    converted.remove("upgrade");
+  } else if (websocket && !connection.http2 && request_.has(":protocol")) {
+    converted.set(":method", "GET");
+    converted.remove(":protocol");
+    converted.set("upgrade", upgrade_);
+  }
+  up_->sendHeaders(converted, End::kNo);
+}
+
+/// Sends what came before there was somebody to send it to, or sends it again.
+void Exchange::sendBody() {
+  const End end = request_ended_ && !has_trailers_ ? End::kYes : End::kNo;
+  http::Flow flow = http::Flow::kOpen;
+  if (replayable() && (retry_.enabled() || idempotent(request_.method()))) {
+    base::Buffer copy;
+    copyTo(body_, copy);
+    flow = up_->sendData(copy, end);
+  } else {
+    body_kept_ = body_.empty();
+    flow = up_->sendData(body_, end);
+  }
+  if (has_trailers_) flow = up_->sendTrailers(request_trailers_);
+  if (request_ended_) record_.at.upstream_tx_end = now();
+  startTimeouts();
+  if (flow == http::Flow::kOpen) readDownstream();
+}
+
+/// Keeps a copy of a piece of the body if it may be needed for another attempt.
+void Exchange::keepBody(const base::Buffer& data) {
+  if (!body_kept_) return;
+  const bool wanted = retry_.enabled() || idempotent(request_.method());
+  const std::size_t most =
+      std::min<std::size_t>(cluster_->config().buffer_bytes_max, std::size_t{1} << 20);
+  if (wanted && !response_started_ && upgrade_.empty() && body_.size() + data.size() <= most) {
+    return copyTo(data, body_);
+  }
+  if (wanted && !response_started_ && upgrade_.empty())
+    cluster_->stats().scope.counter("retry_or_shadow_abandoned").add();
+  body_kept_ = data.empty() && body_.empty();
+  body_.clear();
+}
+
+bool Exchange::replayable() const { return body_kept_ && upgrade_.empty(); }
+
+// ---- the answer ----
+
+void Exchange::upInformational(HeaderMap& headers) {
+  if (done_ || down_ == nullptr || down_->httpVersion() == 0) return;
+  if (headers.status() == 100 && !config_.proxy_100_continue) return;
+  down_->sendHeaders(headers, End::kNo);
+}
+
+void Exchange::upHeaders(HeaderMap headers, End end) {
+  response_ = std::move(headers);
+  record_.at.upstream_rx_begin = now();
+  clear(Deadline::kPerTry);
+  touch();
+  if (end == End::kYes) {
+    up_ = nullptr;
+    record_.at.upstream_rx_end = now();
+  }
+  const int status = response_.status();
+  (status < 500 ? host_->rq_success : host_->rq_error) += 1;
+  cluster_->stats().response_codes.count(status);
+  if (retry_.wantsRetry(response_)) {
+    if (retryLater(false)) return;
+  } else if (record_.attempts > 1) {
+    cluster_->stats().upstream_rq_retry_success.add();
+  }
+  forwardResponse(end);
+}
+
+void Exchange::upData(base::Buffer& data, End end) {
+  record_.bytes_sent += data.size();
+  touch();
+  if (end == End::kYes) {
+    up_ = nullptr;
+    record_.at.upstream_rx_end = now();
+  }
+  const http::Flow flow = down_->sendData(data, end);
+  if (end == End::kYes) return responseComplete();
+  if (flow == http::Flow::kOpen && up_ != nullptr) up_->read();
+}
+
+void Exchange::upTrailers(HeaderMap trailers) {
+  up_ = nullptr;
+  record_.at.upstream_rx_end = now();
+  response_trailers_ = std::move(trailers);
+  record_.trailers = &response_trailers_;
+  if (down_->httpVersion() == 2 || config_.http1_trailers) {
+    down_->sendTrailers(response_trailers_);
+  } else {
+    base::Buffer nothing;
+    down_->sendData(nothing, End::kYes);
+  }
+  responseComplete();
+}
+
+void Exchange::upReset(http::ResetReason reason) {
+  up_ = nullptr;
+  if (response_started_) {
+    const FailureText text = textOf(failureOf(reason));
+    record_.flags.set(text.flag);
+    record_.details = "upstream_reset_after_response_started{";
+    record_.details.append(text.text).append("}");
+    ++host_->rq_error;
+    cluster_->stats().scope.counter("upstream_rq_rx_reset").add();
+    conn_.stats.rq_reset_after_response_started.add();
+    return finish();
+  }
+  // Nobody was told, nothing was done: the next connection takes it.
+  const bool safe =
+      reason == http::ResetReason::kRefused ||
+      (reason == http::ResetReason::kLostBeforeReply && idempotent(request_.method()));
+  if (safe && retryLater(true)) return;
+  if (reason == http::ResetReason::kCancel || reason == http::ResetReason::kRefused)
+    cluster_->stats().scope.counter("upstream_rq_rx_reset").add();
+  attemptFailed(failureOf(reason), "");
+}
+
+// ---- failures ----
+
+/// True when another attempt follows. `silent`: not asked for by a policy, not counted as one.
+bool Exchange::retryLater(bool silent) {
+  if (!replayable() || down_ == nullptr) return false;
+  ClusterStats& stats = cluster_->stats();
+  if (silent) {
+    if (silent_retries_ >= kSilentRetriesMax) return false;
+    ++silent_retries_;
+  } else {
+    if (retry_.exhausted()) {
+      if (retry_.enabled()) {
+        record_.flags.set(Flag::kUpstreamRetryLimitExceeded);
+        stats.scope.counter("upstream_rq_retry_limit_exceeded").add();
+      }
+      return false;
+    }
+    if (!retry_slot_ && !cluster_->available(Resource::kRetries, static_cast<RoutingPriority>(
+                                                                     action_->high_priority))) {
+      stats.upstream_rq_retry_overflow.add();
+      return false;
+    }
+  }
+  resetUpstream();
+  endAttempt();
+  if (host_ != nullptr) tried_.push_back(host_.get());
+  if (silent) {
+    --record_.attempts;  // for the client and the upstream it is the same attempt
+    setDeadline(Deadline::kBackOff, now());
+    return true;
+  }
+  stats.upstream_rq_retry.add();
+  stats.scope.counter("upstream_rq_retry_backoff_exponential").add();
+  cluster_->take(Resource::kRetries, static_cast<RoutingPriority>(action_->high_priority));
+  retry_slot_ = true;
+  setDeadline(Deadline::kBackOff, retry_.next(threadRandom()));
+  return true;
+}
+
+void Exchange::attemptFailed(UpstreamFailure failure, std::string_view transport_error) {
+  const bool sent = record_.upstream_connection_id != 0;
+  if (host_ != nullptr) ++host_->rq_error;
+  if (!transport_error.empty()) record_.failure = transport_error;
+  if (retry_.wantsRetry(failure, sent) && retryLater(false)) return;
+  const FailureText text = textOf(failure);
+  std::string body = "upstream connect error or disconnect/reset before headers. ";
+  if (record_.attempts > 1) body += "retried and the latest ";
+  body.append("reset reason: ").append(text.text);
+  std::string details = "upstream_reset_before_response_started{";
+  details += text.text;
+  if (!transport_error.empty()) {
+    body.append(", transport failure reason: ").append(transport_error);
+    details.append("|").append(transport_error);
+  }
+  details += '}';
+  const int status = failure == UpstreamFailure::kProtocolError ? 502 : 503;
+  if (failure != UpstreamFailure::kOverflow) cluster_->stats().response_codes.count(status);
+  reply({.status = status,
+         .body = body,
+         .flag = text.flag,
+         .details = details,
+         .route_headers = true,
+         .overloaded = failure == UpstreamFailure::kOverflow});
+}
+
+void Exchange::responseTimeout() {
+  cluster_->stats().upstream_rq_timeout.add();
+  if (host_ != nullptr) ++host_->rq_timeout;
+  record_.flags.set(Flag::kUpstreamRequestTimeout);
+  record_.details = "response_timeout";
+  if (response_started_) return finish();
+  cluster_->stats().response_codes.count(504);
+  reply({.status = 504,
+         .body = "upstream request timeout",
+         .flag = std::nullopt,
+         .details = "response_timeout",
+         .route_headers = true});
+}
+
+void Exchange::perTryTimeout(const char* details) {
+  if (response_started_) return;
+  cluster_->stats().scope.counter("upstream_rq_per_try_timeout").add();
+  if (host_ != nullptr) ++host_->rq_timeout;
+  timed_out_retry_ = true;
+  if (retry_.wantsRetry(UpstreamFailure::kPerTryTimeout, true) && retryLater(false)) return;
+  cluster_->stats().response_codes.count(504);
+  reply({.status = 504,
+         .body = "upstream request timeout",
+         .flag = Flag::kUpstreamRequestTimeout,
+         .details = details,
+         .route_headers = true});
+}
+
+}  // namespace postern::proxy

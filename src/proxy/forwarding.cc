@@ -1,0 +1,362 @@
+#include "proxy/forwarding.h"
+
+#include "base/strings.h"
+#include "proxy/client_certificate.h"
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+#include <optional>
+#include <vector>
+
+namespace postern::proxy {
+
+namespace {
+
+constexpr std::string_view kExternalRemoved[] = {
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-force-trace",
+    "x-envoy-ip-tags",
+    "x-envoy-original-url",
+    "x-envoy-hedge-on-per-try-timeout",
+};
+constexpr std::string_view kEdgeRemoved[] = {
+    "x-envoy-decorator-operation",     "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node", "x-envoy-original-path",
+    "x-envoy-original-host",
+};
+
+/// Which of the fields that matter here a request has: one walk instead of one per question.
+struct Seen {
+  bool hop_by_hop = false;
+  bool connection = false;
+  bool te = false;
+  bool upgrade = false;
+  bool forwarded_for = false;
+  bool forwarded_proto = false;
+  bool certificate = false;
+  bool request_id = false;
+  bool envoy = false;
+  bool underscore = false;
+};
+
+Seen look(const http::HeaderMap& headers) {
+  Seen out;
+  for (std::size_t i = 0; i < headers.size(); ++i) {
+    const std::string_view name = headers.at(i).name;
+    out.underscore |= name.find('_') != std::string_view::npos;
+    switch (name.size()) {
+      case 2:
+        out.te |= name == "te";
+        break;
+      case 7:
+        out.upgrade |= name == "upgrade";
+        break;
+      case 10:
+        out.connection |= name == "connection";
+        out.hop_by_hop |= name == "keep-alive";
+        break;
+      case 12:
+        out.request_id |= name == "x-request-id";
+        break;
+      case 14:
+        out.hop_by_hop |= name == "http2-settings";
+        break;
+      case 15:
+        out.forwarded_for |= name == "x-forwarded-for";
+        break;
+      case 16:
+        out.hop_by_hop |= name == "proxy-connection";
+        break;
+      case 17:
+        out.hop_by_hop |= name == "transfer-encoding";
+        out.forwarded_proto |= name == "x-forwarded-proto";
+        break;
+      case 23:
+        out.certificate |= name == "x-forwarded-client-cert";
+        break;
+      default:
+        break;
+    }
+    out.envoy |= name.starts_with("x-envoy-");
+  }
+  return out;
+}
+
+/// Headers that `connection` names belong to this hop too.
+void removeNominated(http::HeaderMap& headers, bool keep_upgrade) {
+  const std::string all = headers.joined("connection").value_or("");
+  for (std::string_view each : base::split(all, ',')) {
+    const std::string name = base::toLower(base::trim(each));
+    if (name.empty() || name.starts_with(':') || name == "close" || name == "te") continue;
+    if (name == "upgrade" && keep_upgrade) continue;
+    headers.remove(name);
+  }
+  headers.remove("connection");
+}
+
+void removeHopByHop(http::HeaderMap& headers, const Seen& seen) {
+  const bool h2c = seen.upgrade && base::equalsIgnoreCase(headers.value("upgrade"), "h2c");
+  const bool upgrade = seen.upgrade && !h2c && !upgradeType(headers).empty();
+  if (seen.connection) removeNominated(headers, upgrade);
+  if (seen.upgrade && !upgrade) headers.remove("upgrade");
+  if (seen.te) {
+    const std::string te = headers.joined("te").value_or("");
+    headers.remove("te");
+    for (std::string_view each : base::split(te, ',')) {
+      if (base::equalsIgnoreCase(base::trim(each.substr(0, each.find(';'))), "trailers"))
+        headers.set("te", "trailers");
+    }
+  }
+  if (!seen.hop_by_hop) return;
+  for (const char* name : {"keep-alive", "proxy-connection", "transfer-encoding", "http2-settings"})
+    headers.remove(name);
+}
+
+/// Entry `number` (1 is the last) of x-forwarded-for; nothing when there are fewer.
+std::optional<std::string_view> forwardedEntry(std::string_view list, std::size_t number) {
+  for (;;) {
+    const std::size_t comma = list.rfind(',');
+    const std::string_view entry =
+        base::trim(comma == std::string_view::npos ? list : list.substr(comma + 1));
+    if (number == 1) return entry;
+    if (comma == std::string_view::npos) return std::nullopt;
+    list = list.substr(0, comma);
+    --number;
+  }
+}
+
+bool isInternal(const HttpManager& config, const net::Address& address) {
+  if (address.isUnix()) return config.internal_unix;
+  return std::any_of(config.internal_ranges.begin(), config.internal_ranges.end(),
+                     [&](const net::Cidr& range) { return range.contains(address); });
+}
+
+void appendForwarded(http::HeaderMap& headers, bool present, std::string_view address) {
+  if (!present) return headers.add("x-forwarded-for", address);
+  std::string list = headers.joined("x-forwarded-for").value_or("");
+  list.append(",").append(address);
+  headers.set("x-forwarded-for", list);
+}
+
+/// Fills trusted_ip and internal, and x-forwarded-for.
+void forwardedFor(const HttpManager& config, const RequestSource& source, const Seen& seen,
+                  http::HeaderMap& headers, ForwardingResult& out) {
+  std::string list;
+  if (seen.forwarded_for) list = headers.joined("x-forwarded-for").value_or("");
+  std::size_t wanted = config.trusted_hops;
+  if (!config.use_remote_address) ++wanted;
+  if (wanted > 0 && !list.empty()) {
+    const auto entry = forwardedEntry(list, wanted);
+    if (entry && net::Address::fromIp(*entry, 0)) out.trusted_ip = *entry;
+  }
+  if (!config.internal_ranges.empty() || config.internal_unix) {
+    if (config.use_remote_address) {
+      out.internal = list.empty() && isInternal(config, source.peer);
+    } else if (!list.empty() && list.find(',') == std::string::npos) {
+      const auto address = net::Address::fromIp(base::trim(list), 0);
+      out.internal = address && isInternal(config, *address);
+    }
+  }
+  if (!config.use_remote_address || config.skip_xff_append || !source.peer.isIp()) return;
+  appendForwarded(headers, !list.empty(),
+                  source.peer.isLoopback() ? source.local_ip : source.peer_ip);
+}
+
+void forwardedProto(const HttpManager& config, const RequestSource& source, const Seen& seen,
+                    http::HeaderMap& headers) {
+  const std::string_view transport = source.tls.tls ? "https" : "http";
+  const bool trusted = !config.use_remote_address || config.trusted_hops > 0;
+  if (!seen.forwarded_proto || !trusted) headers.set("x-forwarded-proto", transport);
+  const std::string_view proto = headers.value("x-forwarded-proto");
+  std::string_view scheme = transport;
+  if (!config.scheme_overwrite.empty()) {
+    scheme = config.scheme_overwrite;
+  } else if (base::equalsIgnoreCase(proto, "https")) {
+    scheme = "https";
+  } else if (base::equalsIgnoreCase(proto, "http")) {
+    scheme = "http";
+  }
+  if (headers.scheme() != scheme) headers.set(":scheme", scheme);
+  if (config.append_forwarded_port && (!trusted || !headers.has("x-forwarded-port")))
+    headers.set("x-forwarded-port", std::to_string(source.local_port));
+}
+
+void writeUuid(base::Random& random, char* out) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::uint64_t words[2] = {random.next(), random.next()};
+  words[0] = (words[0] & ~0xf000ULL) | 0x4000;
+  words[1] = (words[1] & ~(3ULL << 62)) | (2ULL << 62);
+  int nibble = 0;
+  for (int i = 0; i < 36; ++i) {
+    if (i == 8 || i == 13 || i == 18 || i == 23) {
+      out[i] = '-';
+      continue;
+    }
+    out[i] = kDigits[(words[nibble >> 4] >> (60 - 4 * (nibble & 15))) & 15];
+    ++nibble;
+  }
+}
+
+void scrub(bool edge, http::HeaderMap& headers) {
+  for (const std::string_view name : kExternalRemoved) headers.remove(name);
+  if (edge) {
+    for (const std::string_view name : kEdgeRemoved) headers.remove(name);
+  }
+}
+
+}  // namespace
+
+std::string upgradeType(const http::HeaderMap& headers) {
+  if (headers.method() == "CONNECT") {
+    const std::string_view protocol = headers.value(":protocol");
+    return protocol.empty() ? "connect" : base::toLower(protocol);
+  }
+  const std::string_view upgrade = headers.value("upgrade");
+  if (upgrade.empty()) return {};
+  const auto connection = headers.joined("connection");
+  if (!connection) return {};
+  for (std::string_view each : base::split(*connection, ',')) {
+    if (base::equalsIgnoreCase(base::trim(each), "upgrade")) return base::toLower(upgrade);
+  }
+  return {};
+}
+
+ForwardingResult mutateRequest(const HttpManager& config, const RouteTable* routes,
+                               const RequestSource& source, base::Random& random,
+                               http::HeaderMap& headers) {
+  ForwardingResult out;
+  const Seen seen = look(headers);
+  if (seen.underscore && config.underscore_headers != UnderscoreHeaders::kAllow) {
+    std::vector<std::string> names;
+    headers.each([&](std::string_view name, std::string_view) {
+      if (name.find('_') != std::string_view::npos) names.emplace_back(name);
+    });
+    if (config.underscore_headers == UnderscoreHeaders::kReject) {
+      out.bad_underscore = true;
+      return out;
+    }
+    for (const std::string& name : names) headers.remove(name);
+  }
+  if (seen.connection || seen.te || seen.upgrade || seen.hop_by_hop) removeHopByHop(headers, seen);
+  if (seen.envoy) headers.remove("x-envoy-internal");
+  forwardedFor(config, source, seen, headers, out);
+  forwardedProto(config, source, seen, headers);
+  const bool edge = config.use_remote_address && !out.internal;
+  if (out.internal) {
+    headers.set("x-envoy-internal", "true");
+  } else {
+    if (seen.envoy) scrub(edge, headers);
+    if (routes != nullptr) {
+      for (const std::string& name : routes->internal_only_headers) headers.remove(name);
+    }
+  }
+  out.envoy_headers = seen.envoy;
+  if (!config.via.empty()) headers.add("via", config.via);
+  if (edge) {
+    headers.set("x-envoy-external-address",
+                out.trusted_ip.empty() ? source.peer_ip : std::string_view(out.trusted_ip));
+  }
+  const bool replace = edge && !config.preserve_external_request_id;
+  if (config.generate_request_id && (!seen.request_id || replace)) {
+    char uuid[36];
+    writeUuid(random, uuid);
+    const std::string_view id(uuid, sizeof uuid);
+    if (seen.request_id) {
+      headers.set("x-request-id", id);
+    } else {
+      headers.add("x-request-id", id);
+    }
+  }
+  if (seen.certificate || source.tls.tls) forwardCertificate(config, source.tls, headers);
+  return out;
+}
+
+std::string_view httpDate(base::WallTime now) {
+  thread_local std::int64_t kept_second = -1;
+  thread_local char kept[32];
+  const auto second =
+      std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
+  if (second != kept_second) {
+    const auto when = static_cast<std::time_t>(second);
+    std::tm utc{};
+    ::gmtime_r(&when, &utc);
+    std::strftime(kept, sizeof kept, "%a, %d %b %Y %H:%M:%S GMT", &utc);
+    kept_second = second;
+  }
+  return {kept, 29};
+}
+
+void mutateResponse(const HttpManager& config, const http::HeaderMap& request, base::WallTime now,
+                    http::HeaderMap& headers) {
+  bool date = false;
+  bool server = false;
+  bool hop_by_hop = false;
+  bool connection = false;
+  bool upgrade = false;
+  for (std::size_t i = 0; i < headers.size(); ++i) {
+    const std::string_view name = headers.at(i).name;
+    switch (name.size()) {
+      case 2:
+        hop_by_hop |= name == "te";
+        break;
+      case 7:
+        upgrade |= name == "upgrade";
+        break;
+      case 4:
+        date |= name == "date";
+        break;
+      case 6:
+        server |= name == "server";
+        break;
+      case 10:
+        connection |= name == "connection";
+        hop_by_hop |= name == "keep-alive";
+        break;
+      case 16:
+        hop_by_hop |= name == "proxy-connection";
+        break;
+      case 17:
+        hop_by_hop |= name == "transfer-encoding";
+        break;
+      default:
+        break;
+    }
+  }
+  if (connection) headers.remove("connection");
+  if (upgrade && headers.status() != 101) headers.remove("upgrade");
+  if (hop_by_hop) {
+    for (const char* name : {"te", "keep-alive", "proxy-connection", "transfer-encoding"})
+      headers.remove(name);
+  }
+  if (!date) headers.add("date", httpDate(now));
+  switch (config.server_header) {
+    case ServerHeader::kOverwrite:
+      if (server) {
+        headers.set("server", config.server_name);
+      } else {
+        headers.add("server", config.server_name);
+      }
+      break;
+    case ServerHeader::kAppendIfAbsent:
+      if (!server) headers.add("server", config.server_name);
+      break;
+    case ServerHeader::kPassThrough:
+      break;
+  }
+  if (!config.via.empty()) headers.add("via", config.via);
+  if (config.request_id_in_response) {
+    if (const auto id = request.get("x-request-id")) headers.set("x-request-id", *id);
+  }
+}
+
+}  // namespace postern::proxy

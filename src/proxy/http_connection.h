@@ -1,0 +1,71 @@
+// One downstream HTTP connection: hands its requests to exchanges and keeps what they share (texts
+// of addresses, statistics, one timer for all their deadlines). Owns itself until the connection
+// closes; loop thread. Internal to the connection manager.
+#pragma once
+
+#include "base/intrusive_list.h"
+#include "event/loop.h"
+#include "http/server.h"
+#include "proxy/connection_facts.h"
+#include "proxy/http_stats.h"
+#include "proxy/worker.h"
+
+#include <cstdint>
+#include <string>
+
+namespace postern::proxy {
+
+class Exchange;
+
+class HttpConnection final : public http::ServerObserver,
+                             public DownstreamConnection,
+                             public event::Deferred {
+ public:
+  HttpConnection(Worker& worker, const HttpManager& config, HttpStats& stats, ConnectionFacts facts,
+                 std::unique_ptr<net::Transport> client);
+  void start();
+
+  // ---- DownstreamConnection ----
+  void close() override;
+  void drain() override;
+
+  // ---- http::ServerObserver ----
+  http::StreamObserver* onStream(http::ServerConnection& connection, http::Stream& stream) override;
+  void onClosed(http::ServerConnection& connection) override;
+
+  // ---- for exchanges ----
+  void add(Exchange& exchange) { exchanges_.pushBack(exchange); }
+  /// Calls Exchange::onDeadline at `when` or a little later. The timer is not moved for a later
+  /// deadline, so that a busy connection hardly ever touches it.
+  void wantDeadline(base::MonotonicTime when);
+  /// This connection should take no further request: `connection: close` with the next answer.
+  bool closing() const { return closing_; }
+  void closeSoon();
+
+  Worker& worker;
+  const HttpManager& config;  // kept alive by facts.chain
+  HttpStats& stats;
+  const ConnectionFacts facts;
+  AddressText local_text;
+  AddressText peer_text;
+  net::Address peer;
+  std::string peer_ip;
+  std::string local_ip;
+  std::string_view chain_name;
+  std::uint64_t id = 0;
+
+ private:
+  void onTimer();
+  std::unique_ptr<net::Transport> client_;
+  http::ServerConnection* connection_ = nullptr;
+  base::IntrusiveList<Exchange, HttpConnection> exchanges_;
+  event::Timer timer_;
+  base::MonotonicTime timer_at_{};
+  base::MonotonicTime started_{};
+  base::MonotonicTime ends_at_ = base::MonotonicTime::max();
+  std::uint64_t requests_ = 0;
+  bool counted_protocol_ = false;
+  bool closing_ = false;
+};
+
+}  // namespace postern::proxy
