@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -30,10 +31,11 @@ namespace {
 using Arguments = std::span<const std::string_view>;
 
 constexpr std::string_view kUsage =
-    "usage: postern-demo echo [PORT]\n"
-    "       postern-demo httpbin [PORT] [tls=NAME]\n"
+    "usage: postern-demo echo [PORT] [tls=NAME] [http2]\n"
+    "       postern-demo httpbin [PORT] [tls=NAME] [http2]\n"
     "           fd:N instead of PORT: an inherited socket; tls: with a certificate of its own "
-    "making\n"
+    "making;\n"
+    "           http2: offered over TLS, nothing else without\n"
     "       postern-demo allspark\n"
     "       postern-demo load [--rps N] [--duration SECONDS] [--connections N]\n"
     "                         [--host NAME] [--header 'NAME: VALUE']... URL\n";
@@ -73,7 +75,8 @@ std::expected<base::Fd, std::string> listenerFrom(std::string_view text) {
 }
 
 /// A certificate for `name`, signed by a root that nobody knows and that is forgotten at once.
-base::ConfigResult<std::shared_ptr<const tls::ServerContext>> selfMadeTls(std::string_view name) {
+base::ConfigResult<std::shared_ptr<const tls::ServerContext>> selfMadeTls(std::string_view name,
+                                                                          bool http2) {
   constexpr std::chrono::hours kLifetime{24 * 365};
   auto root = tls::makeRoot("postern-demo", kLifetime);
   if (!root) return base::failConfig("", root.error().message());
@@ -86,6 +89,7 @@ base::ConfigResult<std::shared_ptr<const tls::ServerContext>> selfMadeTls(std::s
   options.certificate_chain_pem = key->certificate_pem + root->certificate_pem;
   options.private_key_pem = key->private_key_pem;
   options.alpn = {"http/1.1"};
+  if (http2) options.alpn.insert(options.alpn.begin(), "h2");
   return tls::ServerContext::make(options);
 }
 
@@ -93,15 +97,20 @@ int serve(event::Loop& loop, Arguments arguments, std::string_view default_port,
           http::Handler handler) {
   http::Server::Options options;
   std::string_view where = default_port;
+  const bool http2 = std::find(arguments.begin(), arguments.end(), "http2") != arguments.end();
+  bool tls = false;
   for (const std::string_view argument : arguments) {
+    if (argument == "http2") continue;
     if (!argument.starts_with("tls=")) {
       where = argument;
       continue;
     }
-    auto context = selfMadeTls(argument.substr(4));
+    tls = true;
+    auto context = selfMadeTls(argument.substr(4), http2);
     if (!context) return fail(context.error().message());
     options.tls = std::move(*context);
   }
+  if (http2 && !tls) options.protocol = http::Protocol::kHttp2;
   auto listener = listenerFrom(where);
   if (!listener) return usage(listener.error());
   auto server = http::Server::make(loop, options, std::move(handler));

@@ -227,7 +227,7 @@ class ServerImpl final : public Server, public ServerObserver {
     std::unique_ptr<net::Transport> transport =
         net::makeSocketTransport(loop_, std::move(connection));
     if (options_.tls) transport = tls::acceptTls(loop_, std::move(transport), options_.tls);
-    open_.push_back(ServerConnection::start(loop_, std::move(transport), Protocol::kAuto,
+    open_.push_back(ServerConnection::start(loop_, std::move(transport), options_.protocol,
                                             options_.limits, *this));
   }
   void setTls(std::shared_ptr<const tls::ServerContext> tls) override {

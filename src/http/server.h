@@ -108,6 +108,7 @@ class Server {
   struct Options {
     ServerLimits limits;
     std::shared_ptr<const tls::ServerContext> tls;  // null: cleartext
+    Protocol protocol = Protocol::kAuto;            // by ALPN; cleartext: by the first bytes
   };
   virtual ~Server() = default;
   static std::unique_ptr<Server> make(event::Loop& loop, Options options, Handler handler);
