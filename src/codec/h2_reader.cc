@@ -161,16 +161,15 @@ bool H2FrameReader::readData(base::Buffer& in, Event& out) {
     data_bytes_ = std::min(data_left_, in.size());
     if (data_bytes_ == 0 && data_left_ > 0) return true;
     padding_bytes_ = flow_counted_ ? 0 : header_.length - data_left_;
+    // The first piece of a frame takes from the windows, and counts, for the whole of it.
+    const bool first = !std::exchange(flow_counted_, true);
     const bool empty = data_left_ == 0;
+    flow_bytes_ = first ? header_.length : 0;
     data_left_ -= data_bytes_;
     end_stream_ = data_left_ == 0 && header_.has(kH2EndStream);
-    // The first piece of a frame takes from the windows for the whole of it.
-    flow_bytes_ = flow_counted_ ? 0 : header_.length;
-    flow_counted_ = true;
     if (data_left_ == 0) state_ = State::kPadding;
-    if (!empty) {
-      grant(kCreditPerData);
-    } else if (!end_stream_ && !spend()) {
+    if (first && !empty) grant(kCreditPerData);
+    if (first && empty && !end_stream_ && !spend()) {
       out = fail(H2Error::kEnhanceYourCalm, "too many empty frames");
       return true;
     }
