@@ -89,6 +89,7 @@ class H2Server final : public H2Session, public ServerConnection {
   void beginStream(std::uint32_t id, H2HeaderReader& fields);
   void refuse431(std::uint32_t id);
   void finishDrain();
+  void resetStuckStreams();
   void onTimer();
 
   const ServerLimits limits_;
@@ -155,13 +156,26 @@ void H2Server::finishDrain() {
   settleLater();
 }
 
+/// Nobody above waits for them any more: only this timer ends them.
+void H2Server::resetStuckStreams() {
+  std::vector<H2Stream*> stuck;
+  for (const auto& stream : streams_) {
+    if (stream->local_ended && !stream->out.empty() &&
+        loop_.now() - stream->sent_at >= limits_.flush_timeout)
+      stuck.push_back(stream.get());
+  }
+  for (H2Stream* stream : stuck) resetByUs(*stream, H2Error::kCancel);
+  timer_.arm(std::min<base::Duration>(limits_.idle_timeout, limits_.flush_timeout));
+}
+
 void H2Server::onTimer() {
   if (drain_ == Drain::kTold) return finishDrain();
   if (drain_ == Drain::kClosing) return shut({base::Errc::kClosed, "drained"}, ResetReason::kLocal);
-  if (!streams_.empty()) return timer_.arm(limits_.idle_timeout);
+  if (!streams_.empty()) return resetStuckStreams();
   const auto idle = loop_.now() - last_activity_;
   const auto limit = !reader_.begun() ? limits_.headers_timeout : limits_.idle_timeout;
-  if (idle < limit) return timer_.arm(limit - idle);
+  if (idle < limit)
+    return timer_.arm(std::min<base::Duration>(limit - idle, limits_.flush_timeout));
   connectionError(H2Error::kNone, "idle");
 }
 

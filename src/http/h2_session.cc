@@ -156,6 +156,7 @@ void H2Session::producerEnded(H2Stream& stream) {
   if (!isServer()) return;
   stream.over = true;
   stream.observer = nullptr;
+  stream.sent_at = loop_.now();
 }
 
 /// Client: the observer is about to see the end.
@@ -271,6 +272,7 @@ bool H2Session::writeData(H2Stream& stream) {
     out_.append(stream.out, count);
     send_window_ -= static_cast<std::int64_t>(count);
     stream.send_window -= static_cast<std::int64_t>(count);
+    stream.sent_at = loop_.now();
     reader_.grant(4);  // the peer answers with WINDOW_UPDATE frames
   }
   if (last) {

@@ -79,7 +79,8 @@ void H2Stream::read() {
 }
 
 void H2Stream::reset(ResetReason reason) {
-  if (closed) return;
+  // Over: what was sent still goes out, as after the end of an HTTP/1 exchange.
+  if (closed || over) return;
   over = true;
   observer = nullptr;
   session_.resetByUs(*this, codeOf(reason, session_.isServer()));

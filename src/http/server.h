@@ -30,6 +30,8 @@ struct ServerLimits {
   std::uint32_t resets_per_second = 100;
   std::chrono::milliseconds idle_timeout{std::chrono::hours(1)};
   std::chrono::milliseconds headers_timeout{std::chrono::seconds(30)};
+  // HTTP/2: an answer that is complete here and that the client's window holds back.
+  std::chrono::milliseconds flush_timeout{std::chrono::minutes(5)};
   std::size_t connections_max = 65536;
 };
 

@@ -1,0 +1,186 @@
+// The HTTP/2 client frame by frame: our side against a script, in memory.
+#include "http/h2_client.h"
+
+#include "testing/h2_script.h"
+
+#include <gtest/gtest.h>
+
+namespace postern::http {
+namespace {
+
+using codec::H2Error;
+using testing::MemoryTransport;
+using testing::Script;
+using testing::Seen;
+
+struct ClientSide : Script, ClientObserver {
+  ClientConnection* connection = nullptr;
+  bool closed = false;
+  int available = 0;
+  bool draining = false;
+
+  explicit ClientSide(ClientLimits limits = {}) {
+    connection = startH2Client(loop, std::make_unique<MemoryTransport>(wire), limits, *this);
+    wire.observer->onConnected();
+    codec::writeH2Settings(out, {});
+    send();
+  }
+  ~ClientSide() override {
+    if (!closed) connection->close();
+    loop.runOnce();
+  }
+  void onConnected(ClientConnection&) override {}
+  void onAvailable(ClientConnection&) override { ++available; }
+  void onDraining(ClientConnection&) override { draining = true; }
+  void onClosed(ClientConnection&, base::Error) override { closed = true; }
+  Stream& open(Seen& seen, End end = End::kYes, std::string_view method = "GET") {
+    seen.stream = &connection->open(seen);
+    seen.stream->sendHeaders(
+        {{":method", method}, {":scheme", "http"}, {":path", "/"}, {":authority", "a"}}, end);
+    turn();
+    return *seen.stream;
+  }
+};
+
+TEST(H2Client, TakesAnswersInAnyOrder) {
+  ClientSide c;
+  Seen one, two;
+  c.open(one);
+  c.open(two);
+  EXPECT_TRUE(c.answers[1].ended && c.answers[3].ended);
+  c.headers(3, {{":status", "100"}}, End::kNo);
+  c.headers(3, {{":status", "204"}}, End::kYes);
+  c.headers(1, {{":status", "200"}}, End::kNo);
+  c.data(1, "body", End::kNo);
+  c.headers(1, {{"t", "v"}}, End::kYes);
+  c.send();
+  EXPECT_TRUE(two.ended);
+  EXPECT_EQ(one.headers.status(), 200);
+  one.stream->read();
+  c.turn();
+  EXPECT_EQ(one.body, "body");
+  EXPECT_FALSE(one.ended);
+  one.stream->read();
+  c.turn();
+  EXPECT_EQ(one.trailers.value("t"), "v");
+  EXPECT_EQ(c.connection->activeStreams(), 0u);
+}
+
+TEST(H2Client, KeepsACompleteAnswerWhenTheRestOfTheRequestIsRefused) {
+  ClientSide c;
+  Seen seen;
+  c.open(seen, End::kNo);
+  c.headers(1, {{":status", "200"}}, End::kNo);
+  c.data(1, "early", End::kYes);
+  codec::writeH2Reset(c.out, 1, H2Error::kNone);
+  c.send();
+  seen.stream->read();
+  c.turn();
+  EXPECT_EQ(seen.body, "early");
+  EXPECT_TRUE(seen.ended);
+  EXPECT_FALSE(seen.reset);
+}
+
+TEST(H2Client, ObeysThePeersStreamLimit) {
+  ClientSide c;
+  codec::writeH2Settings(c.out, {{codec::H2SettingId::kMaxConcurrentStreams, 1}});
+  c.send();
+  Seen one;
+  c.open(one);
+  EXPECT_FALSE(c.connection->canOpen());
+  const int before = c.available;
+  c.headers(1, {{":status", "204"}}, End::kYes);
+  c.send();
+  EXPECT_TRUE(c.connection->canOpen());
+  EXPECT_GT(c.available, before);
+}
+
+TEST(H2Client, RefusedAndUnprocessedRequestsMayBeTriedAgain) {
+  ClientSide c;
+  Seen one, two, three;
+  c.open(one);
+  c.open(two);
+  c.open(three);
+  codec::writeH2Reset(c.out, 3, H2Error::kRefusedStream);
+  codec::writeH2GoAway(c.out, 1, H2Error::kNone, {});
+  c.send();
+  EXPECT_EQ(two.reset, ResetReason::kRefused);
+  EXPECT_EQ(three.reset, ResetReason::kRefused);
+  EXPECT_FALSE(one.reset);
+  EXPECT_TRUE(c.draining);
+  EXPECT_FALSE(c.connection->canOpen());
+  c.headers(1, {{":status", "204"}}, End::kYes);
+  c.send();
+  EXPECT_TRUE(one.ended);
+  EXPECT_TRUE(c.closed);
+}
+
+TEST(H2Client, ReadsWholeAnswersAfterTheServersEnd) {
+  ClientSide c;
+  Seen whole, half;
+  c.open(whole);
+  c.open(half);
+  c.headers(1, {{":status", "200"}}, End::kNo);
+  c.data(1, "all", End::kYes);
+  c.headers(3, {{":status", "200"}}, End::kNo);
+  c.data(3, "some", End::kNo);
+  c.wire.eof = true;
+  c.send();
+  EXPECT_EQ(half.reset, ResetReason::kConnectionLost);
+  EXPECT_FALSE(whole.reset);
+  whole.stream->read();
+  c.turn();
+  EXPECT_EQ(whole.body, "all");
+  EXPECT_TRUE(c.closed);
+}
+
+TEST(H2Client, RefusesMalformedAnswers) {
+  ClientSide c;
+  Seen seen[5];
+  for (Seen& each : seen) c.open(each);
+  c.headers(1, {{":status", "20"}}, End::kYes);
+  c.headers(3, {{"x", "no status"}}, End::kYes);
+  c.headers(5, {{":status", "200"}, {"connection", "x"}}, End::kYes);
+  c.data(7, "before headers", End::kYes);
+  c.headers(9, {{":status", "101"}}, End::kNo);
+  c.send();
+  for (Seen& each : seen) EXPECT_EQ(each.reset, ResetReason::kProtocol);
+  EXPECT_FALSE(c.closed);
+}
+
+TEST(H2Client, TellsLostConnections) {
+  ClientSide c;
+  Seen one, two;
+  c.open(one);
+  c.open(two);
+  c.headers(1, {{":status", "200"}}, End::kNo);
+  c.send();
+  c.wire.observer->onError({base::Errc::kReset, "reset"});
+  EXPECT_EQ(one.reset, ResetReason::kConnectionLost);
+  EXPECT_EQ(two.reset, ResetReason::kLostBeforeReply);
+  EXPECT_TRUE(c.closed);
+}
+
+TEST(H2Client, CancelsAStream) {
+  ClientSide c;
+  Seen seen;
+  c.open(seen, End::kNo).reset(ResetReason::kCancel);
+  c.turn();
+  EXPECT_EQ(c.answers[1].reset, H2Error::kCancel);
+  c.headers(1, {{":status", "200"}}, End::kYes);  // was on its way
+  c.send();
+  EXPECT_FALSE(c.closed);
+  EXPECT_TRUE(seen.headers.empty());
+}
+
+TEST(H2Client, SendsPlainConnectWithoutSchemeAndPath) {
+  Seen seen;  // outlives the connection, which is closed with its stream open
+  ClientSide c;
+  c.open(seen, End::kNo, "CONNECT");
+  EXPECT_FALSE(c.answers[1].headers.has(":path"));
+  EXPECT_FALSE(c.answers[1].headers.has(":scheme"));
+  EXPECT_EQ(c.answers[1].headers.authority(), "a");
+}
+
+}  // namespace
+}  // namespace postern::http

@@ -1,0 +1,371 @@
+// The HTTP/2 server frame by frame: our side against a script, in memory.
+#include "http/h2_server.h"
+
+#include "testing/h2_script.h"
+
+#include <gtest/gtest.h>
+
+namespace postern::http {
+namespace {
+
+using codec::H2Error;
+using testing::MemoryTransport;
+using testing::Script;
+using testing::Seen;
+
+struct ServerSide : Script, ServerObserver {
+  std::vector<std::unique_ptr<Seen>> seen;
+  ServerConnection* connection = nullptr;
+  bool closed = false;
+
+  explicit ServerSide(ServerLimits limits = {}, bool begin = true) {
+    connection = startH2Server(loop, std::make_unique<MemoryTransport>(wire), {}, limits, *this);
+    if (!begin) return;
+    out.append(codec::kH2Preface);
+    codec::writeH2Settings(out, {});
+    send();
+  }
+  ~ServerSide() override {
+    if (!closed) connection->close();
+    loop.runOnce();
+  }
+  StreamObserver* onStream(ServerConnection&, Stream& stream) override {
+    seen.push_back(std::make_unique<Seen>());
+    seen.back()->stream = &stream;
+    return seen.back().get();
+  }
+  void onClosed(ServerConnection&) override { closed = true; }
+};
+
+TEST(H2Server, AnswersWithTrailersAndJoinsCookies) {
+  ServerSide s;
+  HeaderMap fields{{":method", "GET"}, {":scheme", "http"}, {":path", "/x"}, {"host", "h"}};
+  fields.add("cookie", "a=1");
+  fields.add("cookie", "b=2");
+  s.headers(1, fields, End::kYes);
+  s.send();
+  ASSERT_EQ(s.seen.size(), 1u);
+  EXPECT_EQ(s.seen[0]->headers.value("cookie"), "a=1; b=2");
+  EXPECT_EQ(s.seen[0]->headers.authority(), "h");
+  EXPECT_FALSE(s.seen[0]->headers.has("host"));
+  Stream& stream = *s.seen[0]->stream;
+  stream.sendHeaders({{":status", "103"}, {"link", "x"}}, End::kNo);
+  stream.sendHeaders({{":status", "200"}, {"transfer-encoding", "chunked"}}, End::kNo);
+  base::Buffer body{"text"};
+  stream.sendData(body, End::kNo);
+  stream.sendTrailers({{"t", "v"}});
+  stream.setObserver(nullptr);  // within the turn an ended stream may still be touched
+  stream.reset(ResetReason::kLocal);
+  s.turn();
+  Script::Answer& answer = s.answers[1];
+  EXPECT_EQ(answer.headers.value(":status"), "103");
+  EXPECT_EQ(answer.body, "text");
+  EXPECT_EQ(answer.trailers.value("t"), "v");
+  EXPECT_TRUE(answer.ended);
+  EXPECT_FALSE(answer.reset);
+}
+
+TEST(H2Server, RefusesMalformedRequestsAndGoesOn) {
+  ServerSide s({.resets_burst_max = 50});
+  std::uint32_t id = 1;
+  const auto refused = [&](HeaderMap more, End end = End::kYes) {
+    s.request(id, end, std::move(more));
+    s.send();
+    const auto reset = s.answers[id].reset;
+    id += 2;
+    return reset == H2Error::kProtocol;
+  };
+  EXPECT_TRUE(refused({{"connection", "close"}}));
+  EXPECT_TRUE(refused({{"transfer-encoding", "chunked"}}));
+  EXPECT_TRUE(refused({{"upgrade", "x"}}));
+  EXPECT_TRUE(refused({{"te", "gzip"}}));
+  EXPECT_TRUE(refused({{"bad name", "x"}}));
+  EXPECT_TRUE(refused({{"x", "a\r\nb: c"}}));
+  EXPECT_TRUE(refused({{"x", " padded"}}));
+  EXPECT_TRUE(refused({{":path", ""}}));
+  EXPECT_TRUE(refused({{":path", "no-slash"}}));
+  EXPECT_TRUE(refused({{":path", "/a b"}}));
+  EXPECT_TRUE(refused({{":status", "200"}}));
+  EXPECT_TRUE(refused({{":method", "BAD METHOD"}}));
+  EXPECT_TRUE(refused({{":method", "CONNECT"}}));  // with scheme and path
+  EXPECT_TRUE(refused({{":authority", "user@host"}}));
+  EXPECT_TRUE(refused({{"host", "other"}}));
+  EXPECT_TRUE(refused({{"content-length", "5"}}));  // and no body
+  EXPECT_TRUE(refused({{"content-length", "x"}}));
+  EXPECT_TRUE(s.seen.empty());
+  EXPECT_FALSE(refused({{"te", "trailers"}, {"content-length", "0"}}));
+  EXPECT_EQ(s.seen.size(), 1u);
+  EXPECT_FALSE(s.closed);
+}
+
+TEST(H2Server, HoldsTheBodyToItsContentLength) {
+  ServerSide s;
+  s.request(1, End::kNo, {{"content-length", "4"}});
+  s.data(1, "12345", End::kYes);
+  s.request(3, End::kNo, {{"content-length", "4"}});
+  s.data(3, "123", End::kYes);
+  s.request(5, End::kNo, {{"content-length", "4"}});
+  s.data(5, "12", End::kNo);
+  s.data(5, "34", End::kYes);
+  s.send();
+  EXPECT_EQ(s.answers[1].reset, H2Error::kProtocol);
+  EXPECT_EQ(s.seen[0]->reset, ResetReason::kProtocol);
+  EXPECT_EQ(s.answers[3].reset, H2Error::kProtocol);
+  EXPECT_FALSE(s.answers[5].reset);
+  s.seen[2]->stream->read();
+  s.turn();
+  EXPECT_EQ(s.seen[2]->body, "1234");
+  EXPECT_TRUE(s.seen[2]->ended);
+}
+
+TEST(H2Server, OpensTheWindowOnlyAsTheBodyIsRead) {
+  ServerSide s({.stream_window_bytes = 100'000, .connection_window_bytes = 1'000'000});
+  s.request(1, End::kNo);
+  for (int i = 0; i < 10; ++i) s.data(1, std::string(10'000, 'x'), End::kNo);
+  s.send();
+  EXPECT_EQ(s.window_updates[1], 0u);
+  Seen& seen = *s.seen[0];
+  EXPECT_EQ(seen.body, "");
+  seen.stream->read();
+  s.turn();
+  EXPECT_EQ(seen.body.size(), kReadBytes);  // one piece per read
+  EXPECT_EQ(s.window_updates[1], kReadBytes);
+  seen.stream->read();
+  s.turn();
+  EXPECT_EQ(seen.body.size(), 100'000u);
+  // Beyond the window: an error of the stream, the connection goes on.
+  for (int i = 0; i < 7; ++i) s.data(1, std::string(10'000, 'x'), End::kNo);
+  s.send();
+  EXPECT_EQ(s.answers[1].reset, H2Error::kFlowControl);
+  EXPECT_FALSE(s.closed);
+}
+
+TEST(H2Server, GivesTheConnectionWindowBackForBytesNobodyReads) {
+  ServerSide s({.stream_window_bytes = 100'000, .connection_window_bytes = 200'000});
+  const std::uint64_t initial = s.window_updates[0];
+  for (std::uint32_t id = 1; id < 9; id += 2) {
+    s.request(id, End::kNo);
+    for (int i = 0; i < 5; ++i) s.data(id, std::string(10'000, 'x'), End::kNo);
+    s.send();
+    s.seen.back()->stream->reset(ResetReason::kCancel);
+    s.turn();
+    for (int i = 0; i < 5; ++i) s.data(id, std::string(10'000, 'x'), End::kNo);  // on their way
+    s.send();
+  }
+  EXPECT_FALSE(s.closed);
+  EXPECT_GE(s.window_updates[0] - initial, 300'000u);
+}
+
+TEST(H2Server, ClosesWhenTheConnectionWindowIsPassed) {
+  ServerSide s({.stream_window_bytes = 100'000, .connection_window_bytes = 65'535});
+  s.request(1, End::kNo);
+  for (int i = 0; i < 7; ++i) s.data(1, std::string(10'000, 'x'), End::kNo);
+  s.send();
+  EXPECT_TRUE(s.closed);
+  EXPECT_EQ(s.goaway, H2Error::kFlowControl);
+  EXPECT_EQ(s.seen[0]->reset, ResetReason::kProtocol);
+}
+
+TEST(H2Server, SendsAsTheWindowsAllowAndTellsWhenThereIsRoom) {
+  ServerSide s;
+  s.request(1);
+  s.send();
+  Seen& seen = *s.seen[0];
+  seen.stream->sendHeaders({{":status", "200"}}, End::kNo);
+  base::Buffer body{std::string(200'000, 'x')};
+  EXPECT_EQ(seen.stream->sendData(body, End::kNo), Flow::kFull);
+  s.turn();
+  EXPECT_EQ(s.answers[1].body.size(), 65'535u);
+  EXPECT_EQ(seen.writable, 0);
+  codec::writeH2WindowUpdate(s.out, 1, 1'000'000);
+  s.send();
+  EXPECT_EQ(s.answers[1].body.size(), 65'535u);  // the connection's own window
+  codec::writeH2WindowUpdate(s.out, 0, 1'000'000);
+  s.send();
+  EXPECT_EQ(s.answers[1].body.size(), 200'000u);
+  EXPECT_EQ(seen.writable, 1);
+  base::Buffer rest{"end"};
+  seen.stream->sendData(rest, End::kYes);
+  s.turn();
+  EXPECT_TRUE(s.answers[1].ended);
+}
+
+TEST(H2Server, ChangesWindowsWithSettingsEvenBelowZero) {
+  ServerSide s;
+  s.request(1);
+  s.send();
+  s.seen[0]->stream->sendHeaders({{":status", "200"}}, End::kNo);
+  base::Buffer body{std::string(1'000, 'x')};
+  s.seen[0]->stream->sendData(body, End::kNo);
+  s.turn();
+  codec::writeH2Settings(s.out, {{codec::H2SettingId::kInitialWindowSize, 500}});
+  s.send();
+  base::Buffer more{std::string(100, 'y')};
+  s.seen[0]->stream->sendData(more, End::kYes);
+  s.turn();
+  EXPECT_EQ(s.answers[1].body.size(), 1'000u);  // the window is at -500
+  codec::writeH2WindowUpdate(s.out, 1, 550);
+  s.send();
+  EXPECT_EQ(s.answers[1].body.size(), 1'050u);
+  codec::writeH2Settings(s.out, {{codec::H2SettingId::kInitialWindowSize, 550}});
+  s.send();
+  EXPECT_EQ(s.answers[1].body.size(), 1'100u);
+  EXPECT_TRUE(s.answers[1].ended);
+}
+
+TEST(H2Server, SharesTheConnectionBetweenStreams) {
+  ServerSide s;
+  for (std::uint32_t id : {1u, 3u}) s.request(id);
+  s.send();
+  for (auto& seen : s.seen) {
+    seen->stream->sendHeaders({{":status", "200"}}, End::kNo);
+    base::Buffer body{std::string(60'000, 'x')};
+    seen->stream->sendData(body, End::kYes);
+  }
+  s.turn();
+  EXPECT_EQ(s.answers[1].body.size() + s.answers[3].body.size(), 65'535u);
+  EXPECT_GT(s.answers[1].body.size(), 30'000u);
+  EXPECT_GT(s.answers[3].body.size(), 30'000u);
+}
+
+TEST(H2Server, RefusesStreamsAboveTheLimit) {
+  ServerSide s({.concurrent_streams_max = 2});
+  for (std::uint32_t id : {1u, 3u, 5u}) s.request(id);
+  s.send();
+  EXPECT_EQ(s.seen.size(), 2u);
+  EXPECT_EQ(s.answers[5].reset, H2Error::kRefusedStream);
+  s.seen[0]->stream->sendHeaders({{":status", "204"}}, End::kYes);
+  s.turn();
+  s.request(7);
+  s.send();
+  EXPECT_EQ(s.seen.size(), 3u);
+}
+
+TEST(H2Server, EndsAConnectionThatResetsWithoutPause) {
+  ServerSide s({.resets_burst_max = 20, .resets_per_second = 0});
+  for (std::uint32_t id = 1; id < 43 && !s.closed; id += 2) {
+    s.request(id);
+    codec::writeH2Reset(s.out, id, H2Error::kCancel);
+  }
+  s.send();
+  EXPECT_TRUE(s.closed);
+  EXPECT_EQ(s.goaway, H2Error::kEnhanceYourCalm);
+  EXPECT_EQ(s.seen.size(), 21u);
+  EXPECT_EQ(s.seen[0]->reset, ResetReason::kCancel);
+}
+
+TEST(H2Server, CountsResetsThatThePeerProvokes) {
+  ServerSide s({.resets_burst_max = 20, .resets_per_second = 0});
+  for (std::uint32_t id = 1; id < 43; id += 2) {
+    s.request(id);
+    codec::writeH2WindowUpdate(s.out, id, 0);  // makes us reset
+  }
+  s.send();
+  EXPECT_TRUE(s.closed);
+  EXPECT_EQ(s.goaway, H2Error::kEnhanceYourCalm);
+}
+
+TEST(H2Server, AnswersTooLargeHeadersWith431) {
+  ServerSide s({.header_bytes_max = 2000});
+  s.request(1, End::kYes, {{"x", std::string(1900, 'v')}});
+  s.send();
+  EXPECT_EQ(s.answers[1].headers.value(":status"), "431");
+  EXPECT_TRUE(s.seen.empty());
+  s.request(3, End::kNo, {{"x", std::string(1900, 'v')}});
+  s.request(5);
+  s.send();
+  EXPECT_EQ(s.answers[3].reset, H2Error::kNone);
+  EXPECT_EQ(s.seen.size(), 1u);  // the table stayed in step
+}
+
+TEST(H2Server, StopsReadingWhenAnswersAreNotTaken) {
+  ServerSide s;
+  s.wire.room = 0;
+  std::uint32_t id = 1;
+  for (int round = 0; round < 2000; ++round, id += 2) {
+    s.request(id);
+    s.send();
+    if (s.seen.size() <= static_cast<std::size_t>(round)) break;
+    s.seen.back()->stream->sendHeaders({{":status", "200"}, {"x", std::string(1'000, 'x')}},
+                                       End::kYes);
+  }
+  const std::size_t taken = s.seen.size();
+  EXPECT_LT(taken, 1500u);
+  EXPECT_FALSE(s.closed);
+  s.wire.room = SIZE_MAX;
+  s.wire.observer->onWritable();
+  s.turn();
+  s.wire.observer->onReadable();
+  s.turn();
+  EXPECT_GT(s.seen.size(), taken);
+}
+
+TEST(H2Server, EndsTheRequestEarlyWithNoError) {
+  ServerSide s;
+  s.request(1, End::kNo);
+  s.send();
+  s.seen[0]->stream->sendHeaders({{":status", "403"}}, End::kYes);
+  s.turn();
+  EXPECT_TRUE(s.answers[1].ended);
+  EXPECT_EQ(s.answers[1].reset, H2Error::kNone);
+  s.data(1, "late", End::kYes);
+  s.send();
+  EXPECT_FALSE(s.closed);
+}
+
+TEST(H2Server, DrainsInTwoSteps) {
+  ServerSide s;
+  s.request(1);
+  s.send();
+  s.connection->drain();
+  s.turn();
+  EXPECT_EQ(s.goaway_last, 0x7fffffffU);
+  s.request(3);  // was on its way
+  codec::writeH2Ping(s.out, "drain...", codec::H2PingKind::kAck);
+  s.send();
+  EXPECT_EQ(s.seen.size(), 2u);
+  EXPECT_EQ(s.goaway_last, 3u);
+  s.request(5);
+  s.send();
+  EXPECT_EQ(s.seen.size(), 2u);
+  for (auto& seen : s.seen) seen->stream->sendHeaders({{":status", "204"}}, End::kYes);
+  s.turn();
+  EXPECT_TRUE(s.answers[3].ended);
+  s.wire.eof = true;
+  s.send();
+  EXPECT_TRUE(s.closed);
+}
+
+TEST(H2Server, ResetsAnswersThatTheClientDoesNotTake) {
+  ServerSide s({.idle_timeout = std::chrono::milliseconds(20),
+                .headers_timeout = std::chrono::milliseconds(20),
+                .flush_timeout = std::chrono::milliseconds(20)});
+  s.request(1);
+  s.send();
+  s.seen[0]->stream->sendHeaders({{":status", "200"}}, End::kNo);
+  base::Buffer body{std::string(100'000, 'x')};
+  s.seen[0]->stream->sendData(body, End::kYes);
+  for (int i = 0; i < 40 && !s.answers[1].reset; ++i) {
+    s.loop.runOnce(std::chrono::milliseconds(20));
+    s.turn();
+  }
+  EXPECT_EQ(s.answers[1].reset, H2Error::kCancel);
+  for (int i = 0; i < 40 && !s.closed; ++i) s.loop.runOnce(std::chrono::milliseconds(20));
+  EXPECT_TRUE(s.closed);  // and then it is idle
+}
+
+TEST(H2Server, ClosesAClientThatSendsNoPrefaceInTime) {
+  ServerSide s({.headers_timeout = std::chrono::milliseconds(20)}, false);
+  for (int i = 0; i < 40 && !s.closed; ++i) s.loop.runOnce(std::chrono::milliseconds(20));
+  EXPECT_TRUE(s.closed);
+}
+
+TEST(H2Server, AcknowledgesPings) {
+  ServerSide s;
+  codec::writeH2Ping(s.out, "12345678", codec::H2PingKind::kAsk);
+  s.send();
+  EXPECT_EQ(s.ping_acks, 1);
+}
+
+}  // namespace
+}  // namespace postern::http
