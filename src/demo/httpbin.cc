@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <ctime>
 #include <list>
 #include <memory>
 #include <string>
@@ -100,9 +101,18 @@ Json describeWithBody(const Request& request) {
   return out;
 }
 
+/// The fields in the order in which httpbin.org sends them.
 void answer(Responder& responder, int status, std::string_view type, std::string body) {
+  char date[64];
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  ::gmtime_r(&now, &utc);
+  std::strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", &utc);
   responder.respond(status,
-                    {{"content-type", type},
+                    {{"date", date},
+                     {"content-type", type},
+                     {"content-length", std::to_string(body.size())},
+                     {"server", "gunicorn/19.9.0"},
                      {"access-control-allow-origin", "*"},
                      {"access-control-allow-credentials", "true"}},
                     std::move(body));
