@@ -21,11 +21,15 @@ namespace postern::cluster {
 namespace {
 
 struct Stat {
-  char state = 0;
+  bool ending = false;
   std::uint64_t start_ticks = 0;
 };
 
-/// Fields 3 and 22 of /proc/PID/stat; the name before them may hold anything, so from its end.
+/// The kernel's mark of a process that is on its way out (PF_EXITING). Pid 1 of a namespace stays
+/// in that state until all of its processes are gone.
+constexpr std::uint32_t kExiting = 0x4;
+
+/// Fields 3, 9 and 22 of /proc/PID/stat; the name before them may hold anything, so from its end.
 std::optional<Stat> statOf(pid_t pid) {
   auto text = readFile(fmt::format("/proc/{}/stat", pid));
   if (!text) return std::nullopt;
@@ -34,8 +38,10 @@ std::optional<Stat> statOf(pid_t pid) {
   const auto fields = base::split(std::string_view(*text).substr(name_end + 1), ' ');
   if (fields.size() < 21 || fields[1].empty()) return std::nullopt;
   const auto ticks = base::parseInteger<std::uint64_t>(fields[20]);
-  if (!ticks) return std::nullopt;
-  return Stat{fields[1][0], *ticks};
+  const auto flags = base::parseInteger<std::uint32_t>(fields[7]);
+  if (!ticks || !flags) return std::nullopt;
+  const char state = fields[1][0];
+  return Stat{state == 'Z' || state == 'X' || (*flags & kExiting) != 0, *ticks};
 }
 
 }  // namespace
@@ -70,8 +76,7 @@ base::Fd ProcessRecord::open() const {
   base::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   // The start time is read after the descriptor is held: it is of the process we hold, or of none.
   const auto stat = pidfd ? statOf(pid) : std::nullopt;
-  if (!stat || stat->start_ticks != start_ticks || stat->state == 'Z' || stat->state == 'X')
-    return {};
+  if (!stat || stat->start_ticks != start_ticks || stat->ending) return {};
   return pidfd;
 }
 
