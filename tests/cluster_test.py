@@ -349,12 +349,13 @@ def ordinary_user():
     return USER
 
 
-def main():
+def main(names):
+    """Runs the test functions among `names` (a module's globals), or those named on the command line."""
     version = subprocess.run([KUBECTL, "version", "--client"], text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                              check=False).stdout.splitlines()
     print(f"kubectl: {version[0] if version else 'unknown'}; uid {os.geteuid()}")
     wanted = sys.argv[1:]
-    tests = [(n, f) for n, f in globals().items() if n.startswith("test_") and (not wanted or n in wanted)]
+    tests = [(n, f) for n, f in names.items() if n.startswith("test_") and (not wanted or n in wanted)]
     users = [None] + ([ordinary_user()] if os.geteuid() == 0 else [])
     passed = failed = 0
     for user in users:
@@ -378,4 +379,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(globals()))

@@ -65,6 +65,7 @@ int runNodeProcess(const DataFolder& folder, Externals externals, int ready_fd) 
   node::NodeOptions node_options;
   node_options.data_dir = folder.node();
   node_options.run_dir = folder.run();
+  node_options.hidden_dirs = {folder.root};  // keys, admin's credentials, sockets into the host
   node_options.client = *config;
   node_options.programs_dir = options->programs_dir;
   node_options.image_map_file = options->image_map;

@@ -104,8 +104,7 @@ class NodeImpl final : public Node {
         .network = options_.network,
         .pods_dir = options_.data_dir + "/pods",
         .programs_dir = options_.programs_dir,
-        // A pod must not read the cluster's keys.
-        .hidden = {options_.data_dir},
+        .hidden = hiddenFolders(),
         .shim_command = options_.shim_command,
         .cluster_domain = options_.cluster_domain,
         .facts = facts,
@@ -155,6 +154,18 @@ class NodeImpl final : public Node {
   }
 
  private:
+  /// Pods must not read the cluster's keys. By their real names, as they appear in a pod.
+  std::vector<std::string> hiddenFolders() const {
+    std::vector<std::string> out = options_.hidden_dirs;
+    out.push_back(options_.data_dir);
+    for (std::string& folder : out) {
+      std::error_code error;
+      const fs::path real = fs::canonical(folder, error);
+      if (!error) folder = real.native();
+    }
+    return out;
+  }
+
   base::ConfigResult<void> serve() {
     const std::string path = options_.run_dir + "/node.sock";
     ::unlink(path.c_str());
@@ -255,8 +266,16 @@ class NodeImpl final : public Node {
 
   /// After the first list: pods that were deleted while no agent ran are ended.
   void sweep() {
+    // The informer knows its list before its handlers are told of it: ask it, not only the workers.
+    std::map<std::string, kube::ObjectPtr> wanted;
+    for (const kube::ObjectPtr& pod : pods_->list())
+      wanted[json::stringAt(*pod, "metadata.uid")] = pod;
     for (const std::string& uid : folders()) {
       if (workers_.contains(uid)) continue;
+      if (const auto it = wanted.find(uid); it != wanted.end()) {
+        onPod(kube::InformerEvent::Type::kAdded, it->second);
+        continue;
+      }
       const std::string folder = context_->pods_dir + "/" + uid;
       auto pod = loadPod(folder);
       if (pod && json::stringAt(*pod, "metadata.uid") == uid) {

@@ -30,6 +30,7 @@ struct NodeOptions {
   std::string cluster_domain = "cluster.local";
   /// Command that runs runtime::shimMain; empty: this program with the argument "pod-shim".
   std::vector<std::string> shim_command;
+  std::vector<std::string> hidden_dirs;  // that pods must not see, besides data_dir
   int pods_max = 250;
 };
 

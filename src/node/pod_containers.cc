@@ -38,6 +38,20 @@ std::string runId(const std::string& container, int attempt) {
   return fmt::format("{}-{}", container, attempt);
 }
 
+/// What an earlier agent wrote of a run.
+std::optional<Termination> terminationFrom(const Json& value) {
+  if (value.empty()) return {};
+  Termination out;
+  out.exit_code = static_cast<int>(json::integerAt(value, "exitCode"));
+  out.signal = static_cast<int>(json::integerAt(value, "signal"));
+  out.reason = json::stringAt(value, "reason");
+  out.message = json::stringAt(value, "message");
+  out.started_ms = parseTimeMs(json::stringAt(value, "startedAt"));
+  out.finished_ms = parseTimeMs(json::stringAt(value, "finishedAt"));
+  out.container_id = json::stringAt(value, "containerID");
+  return out;
+}
+
 }  // namespace
 
 void PodWorker::makeContainers() {
@@ -55,6 +69,8 @@ void PodWorker::makeContainers() {
            listAt(*pod_, init ? "status.initContainerStatuses" : "status.containerStatuses")) {
         if (json::stringAt(status, "name") != view.name) continue;
         view.restart_count = static_cast<int>(json::integerAt(status, "restartCount"));
+        view.image_id = json::stringAt(status, "imageID");
+        view.last = terminationFrom(mapAt(status, "lastState.terminated"));
         if (!json::stringAt(status, "containerID").empty()) worked->attempt = view.restart_count;
       }
       containers_.push_back(std::move(worked));
@@ -91,7 +107,7 @@ seconds PodWorker::gracePeriod() const {
 // ---- what is to be done ----
 
 void PodWorker::sync() {
-  if (terminating_ || stage_ != Stage::kRunning) return;
+  if (terminating_ || adopting_ || stage_ != Stage::kRunning) return;
   if (syncInit()) {
     for (auto& worked : containers_) {
       const ContainerView& view = worked->view;

@@ -207,6 +207,7 @@ void PodWorker::onReady(std::vector<runtime::ContainerRecord> records) {
   stage_ = Stage::kRunning;
   view_.sandbox_ready = true;
   refresh_timer_.arm(kRefreshPeriod);
+  adopting_ = true;
   for (auto& worked : containers_) {
     const runtime::ContainerRecord* latest = nullptr;
     int attempt = -1;
@@ -226,6 +227,7 @@ void PodWorker::onReady(std::vector<runtime::ContainerRecord> records) {
     onStarted(*worked, *latest, true);
     if (!latest->running) onContainerExit(*latest);
   }
+  adopting_ = false;
   if (terminating_) {
     terminating_ = false;
     terminate(std::chrono::seconds(
@@ -364,7 +366,7 @@ void PodWorker::terminate(std::chrono::seconds grace) {
   prepare_timer_.cancel();
   refresh_timer_.cancel();
   for (auto& worked : containers_) {
-    worked->retry.reset();
+    if (!worked->stopping) worked->retry.reset();  // else it is the pause of a preStop hook
     worked->startup.reset();
     worked->readiness.reset();
     worked->liveness.reset();

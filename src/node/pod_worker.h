@@ -159,6 +159,7 @@ class PodWorker final : public runtime::SandboxObserver, public ProbeHost {
   Stage stage_ = Stage::kPreparing;
   bool preparing_ = false;
   bool terminating_ = false;
+  bool adopting_ = false;  // not all of what runs is known yet: nothing may be started
   bool object_gone_ = false;
   bool restored_ = false;  // ended in an agent's earlier life: its status stands
   PodView view_;
