@@ -217,7 +217,8 @@ base::ConfigResult<std::shared_ptr<const BoundSockets>> ConfigStore::socketsFor(
   if (!listener.bind || !options_.bind) return nullptr;
   for (const ListenerEntry* old : {&record.warming, &record.active}) {
     if (old->config != nullptr && old->sockets != nullptr &&
-        old->config->address == listener.address && old->config->reuse_port == listener.reuse_port)
+        old->sockets->requested() == listener.address &&
+        old->config->reuse_port == listener.reuse_port)
       return old->sockets;
   }
   for (const auto& [name, other] : listeners_) {

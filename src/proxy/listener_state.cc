@@ -20,6 +20,7 @@ namespace postern::proxy {
 base::ConfigResult<std::shared_ptr<const BoundSockets>> BoundSockets::bind(const Listener& listener,
                                                                            std::uint32_t workers) {
   auto out = std::make_shared<BoundSockets>();
+  out->requested_ = listener.address;
   out->address_ = listener.address;
   net::ListenOptions options;
   options.backlog = listener.backlog;
@@ -42,11 +43,17 @@ base::ConfigResult<std::shared_ptr<const BoundSockets>> BoundSockets::bind(const
 }
 
 base::Result<void> BoundSockets::listen(int backlog) const {
+  if (stopped_) return {};
   net::ListenOptions options;
   options.backlog = backlog;
   for (const base::Fd& socket : sockets_)
     POSTERN_TRY_VOID(net::startListening(socket.get(), options));
   return {};
+}
+
+void BoundSockets::stop() const {
+  stopped_ = true;
+  for (const base::Fd& socket : sockets_) (void)::shutdown(socket.get(), SHUT_RDWR);
 }
 
 base::Result<base::Fd> BoundSockets::take(std::uint32_t worker) const {

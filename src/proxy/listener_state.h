@@ -8,6 +8,7 @@
 #include "proxy/config.h"
 #include "proxy/stats.h"
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <set>
@@ -25,16 +26,22 @@ class BoundSockets {
  public:
   static base::ConfigResult<std::shared_ptr<const BoundSockets>> bind(const Listener& listener,
                                                                       std::uint32_t workers);
-  /// Begins to listen; harmless again.
+  /// Begins to listen; harmless again, and without effect after stop().
   base::Result<void> listen(int backlog) const;
+  /// Refuses connections from now on, whoever still holds the sockets.
+  void stop() const;
   /// With the port the kernel chose.
   const net::Address& address() const { return address_; }
+  /// As the configuration has it, perhaps with port 0.
+  const net::Address& requested() const { return requested_; }
   /// A descriptor of one's own.
   base::Result<base::Fd> take(std::uint32_t worker) const;
 
  private:
+  net::Address requested_;
   net::Address address_;
   std::vector<base::Fd> sockets_;
+  mutable std::atomic<bool> stopped_{false};
 };
 
 struct ListenerStats {
@@ -60,7 +67,11 @@ class ListenerState {
   ListenerState& operator=(const ListenerState&) = delete;
 
   void update(ListenerEntry entry);
-  void stopAccepting() { acceptor_.reset(); }
+  /// Also lets go of the sockets: as long as anybody holds them, the kernel takes connections.
+  void stopAccepting() {
+    acceptor_.reset();
+    entry_.sockets.reset();
+  }
   bool accepting() const { return acceptor_ != nullptr; }
   const std::shared_ptr<const Listener>& config() const { return entry_.config; }
   const ListenerEntry& entry() const { return entry_; }

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "proxy/admin.h"
+#include "proxy/listener_state.h"
 
 #include <algorithm>
 
@@ -127,8 +128,10 @@ base::ConfigResult<void> Server::start(
   main_stats_.scope("listener_manager.").gauge("workers_started").set(1);
   main_stats_.scope("server.").gauge("concurrency").set(options_.concurrency);
   started_once_ = true;
-  startAds();
+  makeAds();
+  // The static clusters are published by this: the control plane's is one of them.
   store_->expect(values_.clusters_timeout, values_.listeners_timeout);
+  if (ads_ != nullptr) ads_->start();
   return {};
 }
 
@@ -140,7 +143,7 @@ void Server::publish(std::shared_ptr<const Snapshot> snapshot) {
 
 // ---- ADS ----
 
-void Server::startAds() {
+void Server::makeAds() {
   if (!values_.ads) return;
   ads_ = std::make_unique<xds::Client>(
       loop_, values_.node, values_.ads->client, [this] { return openChannel(); },
@@ -150,9 +153,6 @@ void Server::startAds() {
       });
   if (values_.clusters_timeout) ads_->subscribeAll(api::kClusterType);
   if (values_.listeners_timeout) ads_->subscribeAll(api::kListenerType);
-  // The address of the control plane may still have to be looked up: the first attempt is made by
-  // the client's back-off then.
-  ads_->start();
 }
 
 std::unique_ptr<http::GrpcChannel> Server::openChannel() {
@@ -196,6 +196,10 @@ void Server::failHealth(bool failed) { health_failed_ = failed; }
 void Server::drainListeners(Worker::Drain drain, TrafficDirection only) {
   for (const auto& worker : workers_) {
     worker->post([drain, only](Worker& on) { on.stopListening(drain, only); });
+  }
+  for (const auto& [name, entry] : store_->snapshot().listeners) {
+    const bool meant = only == TrafficDirection::kUnspecified || entry.config->direction == only;
+    if (meant && entry.sockets != nullptr) entry.sockets->stop();
   }
 }
 

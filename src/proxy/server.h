@@ -116,7 +116,7 @@ class Server {
   base::ConfigResult<void> start(
       std::shared_ptr<const envoy::config::bootstrap::v3::Bootstrap> bootstrap);
   void publish(std::shared_ptr<const Snapshot> snapshot);
-  void startAds();
+  void makeAds();
   std::unique_ptr<http::GrpcChannel> openChannel();
   void checkDrained();
 
