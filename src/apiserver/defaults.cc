@@ -93,6 +93,21 @@ void defaultPod(Json& pod) {
   set(pod["status"], "qosClass", "BestEffort");
 }
 
+/// A Job's pods are told apart by its uid, unless the user chose labels.
+void selectOwnPods(Json& job) {
+  Json& spec = job["spec"];
+  const std::string uid = json::stringAt(job, "metadata.uid");
+  if (uid.empty() || spec.contains("selector") || json::boolAt(spec, "manualSelector")) return;
+  if (!spec.contains("template") || !spec["template"].is_object()) return;
+  const std::string name = json::stringAt(job, "metadata.name");
+  spec["selector"] = {{"matchLabels", {{"batch.kubernetes.io/controller-uid", uid}}}};
+  Json& labels = spec["template"]["metadata"]["labels"];
+  labels["batch.kubernetes.io/controller-uid"] = uid;
+  labels["batch.kubernetes.io/job-name"] = name;
+  labels["controller-uid"] = uid;
+  labels["job-name"] = name;
+}
+
 void defaultWorkload(const std::string& storage, Json& object) {
   if (!object.contains("spec") || !object["spec"].is_object()) return;
   Json& spec = object["spec"];
@@ -118,6 +133,7 @@ void defaultWorkload(const std::string& storage, Json& object) {
     }
   }
   if (storage == "batch/jobs") {
+    selectOwnPods(object);
     set(spec, "backoffLimit", 6);
     set(spec, "completions", 1);
     set(spec, "parallelism", 1);
