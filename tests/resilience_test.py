@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""What goes wrong, and what happens then: each program of a running mesh is killed with -9 while requests come in through the
+ingress gateway, and bad input is given. As root, in namespaces of its own; $KUBECTL chooses the kubectl.
+"""
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import article_test  # pylint: disable=wrong-import-position
+from article_test import Article, BIN, GATEWAY, ROUTE, eventually  # pylint: disable=wrong-import-position
+
+
+class Load:
+    """Asks for the front page on fresh connections, some 100 times a second, and keeps what failed and when."""
+
+    def __init__(self, address, host):
+        self.address, self.host = address, host
+        self.answers, self.failures, self.over = 0, [], False
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.over:
+            try:
+                connection = http.client.HTTPConnection(self.address, 80, timeout=3)
+                connection.request("GET", "/", headers={"Host": self.host})
+                status = connection.getresponse().status
+                connection.close()
+                if status == 200:
+                    self.answers += 1
+                else:
+                    self.failures.append((time.monotonic(), status))
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append((time.monotonic(), repr(error)))
+            time.sleep(0.01)
+
+    def __enter__(self):
+        self.thread.start()
+        time.sleep(0.3)
+        return self
+
+    def __exit__(self, *_):
+        self.over = True
+        self.thread.join()
+
+    def outage(self):
+        """Seconds from the first to the last failure."""
+        return self.failures[-1][0] - self.failures[0][0] if self.failures else 0.0
+
+
+def processes(pattern):
+    """Pids by command line."""
+    out = []
+    for pid in os.listdir("/proc"):
+        if not pid.isdigit():
+            continue
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                line = file.read().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if re.search(pattern, line):
+            out.append(int(pid))
+    return out
+
+
+def one(pattern):
+    found = processes(pattern)
+    assert found, f"no process {pattern}"
+    return min(found)
+
+
+def killed_and_back(pattern, seconds):
+    before = set(processes(pattern))
+    os.kill(one(pattern), signal.SIGKILL)
+    start = time.monotonic()
+    eventually(lambda: set(processes(pattern)) - before, seconds, f"{pattern} is back")
+    return time.monotonic() - start
+
+
+def test_01_node_agent(a):
+    with Load(a.ingress[0], a.host) as load:
+        took = killed_and_back(r"^postern daemon node --data-dir", 3)
+        time.sleep(1.5)
+    assert took < 1.0 and not load.failures and load.answers > 50, (took, load.failures[:3], load.answers)
+    pods = json.loads(a.kubectl("get", "pods", "-A", "-o", "json"))["items"]
+    restarts = sum(status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"])
+    assert restarts == 0, restarts
+    eventually(lambda: "ok" in a.kubectl("-n", "backyards-demo", "exec", "deploy/frontpage-v1", "-c", "allspark", "--", "echo", "ok")
+               if a.container else True)
+
+
+def test_02_api_server(a):
+    """Acknowledged writes survive a kill in the middle of them, and traffic does not notice."""
+    acknowledged, stop = [], threading.Event()
+
+    def write():
+        count = 0
+        while not stop.is_set() and count < 1000:
+            done = a.run(article_test.KUBECTL, "create", "configmap", f"write-{count}", "--from-literal=n=1")
+            if done.returncode == 0:
+                acknowledged.append(f"configmap/write-{count}")
+            count += 1
+    with Load(a.ingress[0], a.host) as load:
+        writers = threading.Thread(target=write)
+        writers.start()
+        time.sleep(2)
+        took = killed_and_back(r"^postern daemon api --data-dir", 3)
+        time.sleep(2)
+        stop.set()
+        writers.join()
+    eventually(lambda: a.run(article_test.KUBECTL, "get", "--raw", "/readyz").stdout == "ok")
+    present = set(a.kubectl("get", "configmaps", "-o", "name").split())
+    lost = [name for name in acknowledged if name not in present]
+    assert took < 1.0 and not lost and len(acknowledged) > 10, (took, lost, len(acknowledged))
+    assert not load.failures, load.failures[:3]
+
+
+def test_03_control_plane(a):
+    """Proxies serve without it, and take up a change when it is back."""
+    with Load(a.ingress[0], a.host) as load:
+        killed_and_back(r"^\S*postern-control", 20)
+        eventually(lambda: "1/1" in a.kubectl("-n", "istio-system", "get", "pods", "-l", "app=istiod"), 30)
+    assert not load.failures, load.failures[:3]
+    other = "second.example"
+    eventually(lambda: a.run(article_test.KUBECTL, "apply", "-f", "-", stdin=GATEWAY % {
+        "name": "second", "ns": "backyards-demo", "selector": "{istio: ingressgateway}", "port": 80, "hosts": f'["{other}"]'})
+        .returncode == 0)
+    a.apply(ROUTE % {"name": "second", "ns": "backyards-demo", "hosts": f'["{other}"]',
+                     "target": "frontpage.backyards-demo.svc.cluster.local", "target_port": 8080})
+    eventually(lambda: "200" in a.curl(a.ingress[0], other)[0], 20, "the change after the restart")
+
+
+def test_04_relay(a):
+    with Load(a.ingress[0], a.host) as load:
+        killed_and_back(r"^postern daemon relay --data-dir", 3)
+        time.sleep(2)
+    assert load.outage() < 1.5 and load.answers > 50, (load.outage(), load.failures[:3])
+
+
+def test_05_gateway_proxy(a):
+    """The proxy proper dies: its agent starts it again."""
+    gateway = next(pid for pid in processes(r"postern-proxy gateway") if pid)
+    with open(f"/proc/{gateway}/task/{gateway}/children", encoding="ascii") as file:
+        child = int(file.read().split()[0])
+    with Load(a.ingress[0], a.host) as load:
+        os.kill(child, signal.SIGKILL)
+        time.sleep(4)
+    assert load.outage() < 3 and load.answers > 50, (load.outage(), load.failures[-3:])
+    eventually(lambda: "200" in a.curl(a.ingress[0], a.host)[0])
+
+
+def test_06_gateway_container(a):
+    """The agent dies too: the container is restarted."""
+    with Load(a.ingress[0], a.host):
+        for pid in processes(r"postern-proxy gateway"):
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: "Available" in a.kubectl("-n", "istio-system", "get", "istio", "mesh") and
+                   "200" in a.curl(a.ingress[0], a.host)[0], 60, "the gateway is back")
+
+
+def test_07_bad_input(a):
+    """Each mistake is refused with resource and field; what is in force stays."""
+    mistakes = (
+        ("port 0", GATEWAY % {"name": "frontpage", "ns": "backyards-demo", "selector": "{istio: ingressgateway}", "port": 0,
+                              "hosts": '["x.example"]'}, r"port\.number"),
+        ("port 70000", GATEWAY % {"name": "frontpage", "ns": "backyards-demo", "selector": "{istio: ingressgateway}",
+                                  "port": 70000, "hosts": '["x.example"]'}, r"port\.number"),
+        ("reserved port", GATEWAY % {"name": "frontpage", "ns": "backyards-demo", "selector": "{istio: ingressgateway}",
+                                     "port": 15021, "hosts": '["x.example"]'}, r"15021|reserved"),
+        ("weight below 0", (ROUTE % {"name": "frontpage", "ns": "backyards-demo", "hosts": '["x.example"]', "target": "a.b",
+                                     "target_port": 80}).replace("port: {number: 80}}}", "port: {number: 80}}, weight: -1}"), "weight"),
+        ("duplicate hosts", ROUTE % {"name": "frontpage", "ns": "backyards-demo", "hosts": '["x.example","x.example"]',
+                                     "target": "a.b", "target_port": 80}, "duplicate"),
+        ("malformed YAML", "kind: [", "error"),
+        ("absent object", None, "not found"))
+    with Load(a.ingress[0], a.host) as load:
+        for name, text, pattern in mistakes:
+            if text is None:
+                done = a.run(article_test.KUBECTL, "-n", "default", "patch", "gateway", "absent", "--type=merge", "-p", "{}")
+            else:
+                done = a.run(article_test.KUBECTL, "apply", "-f", "-", stdin=text)
+            assert done.returncode != 0 and re.search(pattern, done.stderr), (name, done.stdout, done.stderr)
+    assert not load.failures and load.answers > 5, load.failures[:3]
+
+
+def test_08_supervisor(a):
+    """It dies, the rest runs on, the next `up` takes it over."""
+    before = {name: one(rf"^postern daemon {name} ") for name in ("api", "node", "relay", "node-ns")}
+    with Load(a.ingress[0], a.host) as load:
+        os.kill(one(r"^postern daemon supervise"), signal.SIGKILL)
+        time.sleep(0.5)
+        a.postern("up")
+    after = {name: one(rf"^postern daemon {name} ") for name in before}
+    assert before == after, (before, after)
+    assert not load.failures, load.failures[:3]
+
+
+def inside():
+    article = Article()
+    article.container = False
+    passed = failed = 0
+    try:
+        article_test.row_00_up_and_install(article)
+        article_test.row_01_the_mesh(article)
+        article_test.row_02_frontpage(article)
+        article.host = f"frontpage.{article.ingress[0]}.xip.io"
+        for name, test in sorted(globals().items()):
+            if not name.startswith("test_"):
+                continue
+            try:
+                test(article)
+                passed += 1
+                print("ok", name, flush=True)
+            except Exception as error:  # every failure is counted and shown
+                failed += 1
+                print("FAILED", name, repr(error)[:1500], flush=True)
+    except Exception as error:
+        failed += 1
+        print("FAILED setting up", repr(error)[:1500])
+    finally:
+        if failed:
+            logs = os.path.join(article.home, ".local/share/postern/logs")
+            for log in sorted(os.listdir(logs)) if os.path.isdir(logs) else []:
+                with open(os.path.join(logs, log), errors="replace", encoding="utf-8") as file:
+                    print(f"== {log}\n{file.read()[-1500:]}")
+        article.run(os.path.join(BIN, "postern"), "down", "--purge")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def main():
+    if os.environ.get("POSTERN_RESILIENCE_INSIDE"):
+        return inside()
+    environment = dict(os.environ, POSTERN_RESILIENCE_INSIDE="1")
+    shell = 'ip link set lo up && exec python3 "$0"'
+    return subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", shell,
+                           os.path.abspath(__file__)], env=environment, timeout=600, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
