@@ -1,6 +1,6 @@
 // What a proxy adds to and takes from the headers that pass it: hop-by-hop fields, x-forwarded-*,
-// x-envoy-*, request ids, client certificates, server and date. Envoy's order (proxies.md 2.3 of
-// the references). No I/O; allocates only for what an ordinary request does not need.
+// x-envoy-*, request ids, client certificates, server and date. Envoy's order. No I/O; allocates
+// only for what an ordinary request does not need.
 #pragma once
 
 #include "base/clock.h"
