@@ -3,6 +3,7 @@
 Pods are addresses of the loopback device; nftables redirects what the addresses of "sidecar pods" send and receive to
 Envoy, as in a real pod.
 """
+import base64
 import glob
 import http.server
 import json
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
@@ -224,7 +226,20 @@ class Cluster:
                                "spec": {"nodeName": "test", "serviceAccountName": account, "containers": [{"name": "c", "image": "none"}]}}))
         status = {"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
                              "conditions": [{"type": "Ready", "status": "True"}]}}
-        self.kubectl("-n", ns, "patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps(status), check=True)
+        self.patch_status(f"/api/v1/namespaces/{ns}/pods/{name}/status", status)
+
+    def patch_status(self, path, body):
+        """As the kubelet does; an old kubectl cannot write the status subresource."""
+        view = json.loads(self.kubectl("config", "view", "--raw", "-o", "json", check=True))
+        user, cluster = view["users"][0]["user"], view["clusters"][0]["cluster"]
+        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+        with tempfile.NamedTemporaryFile("wb") as pair:
+            pair.write(base64.b64decode(user["client-certificate-data"]) + b"\n" + base64.b64decode(user["client-key-data"]))
+            pair.flush()
+            context.load_cert_chain(pair.name)
+        request = urllib.request.Request(cluster["server"] + path, json.dumps(body).encode(), method="PATCH",
+                                         headers={"Content-Type": "application/merge-patch+json"})
+        urllib.request.urlopen(request, timeout=10, context=context).read()
 
     def service(self, name, labels, *ports, ns="default"):
         self.apply(json.dumps({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": ns},
