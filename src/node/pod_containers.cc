@@ -264,6 +264,16 @@ void PodWorker::onConfigFailure(Worked& worked, const ConfigFailure& failure) {
 
 // ---- start and end of a run ----
 
+/// By the status an earlier agent wrote of this very run.
+bool PodWorker::wasReady(const ContainerView& view) const {
+  for (const Json& status : listAt(*pod_, "status.containerStatuses")) {
+    if (json::stringAt(status, "name") == view.name)
+      return json::boolAt(status, "ready") &&
+             json::stringAt(status, "containerID") == view.container_id;
+  }
+  return false;
+}
+
 void PodWorker::onStarted(Worked& worked, const runtime::ContainerRecord& record, bool adopted) {
   ContainerView& view = worked.view;
   if (view.ended) view.last = std::exchange(view.ended, std::nullopt);
@@ -271,7 +281,9 @@ void PodWorker::onStarted(Worked& worked, const runtime::ContainerRecord& record
   view.waiting_message.clear();
   view.started_ms = record.started_ms;
   view.container_id = fmt::format("postern://{}/{}", uid_, worked.id);
-  view.started = view.ready = false;
+  // An adopted container keeps its verdict until a probe says otherwise: the agent's restart is
+  // no news about the application.
+  view.started = view.ready = adopted && record.running && wasReady(view);
   worked.stopping = false;
   if (adopted && !record.running) return;
   if (terminating_) {
@@ -413,7 +425,7 @@ void PodWorker::stopContainer(Worked& worked, seconds grace, const std::string& 
 void PodWorker::startProbes(Worked& worked) {
   const Json& spec = specOf(worked);
   const Json* startup = json::find(spec, "startupProbe");
-  if (startup == nullptr) return startOtherProbes(worked);
+  if (startup == nullptr || worked.view.started) return startOtherProbes(worked);
   worked.startup = std::make_unique<Probe>(
       context_.loop, *this, spec, *startup, true, false,
       Probe::Callbacks{[this, &worked](bool good) {
@@ -443,7 +455,7 @@ void PodWorker::startOtherProbes(Worked& worked) {
   worked.view.started = true;
   if (const Json* readiness = json::find(spec, "readinessProbe")) {
     worked.readiness = std::make_unique<Probe>(
-        context_.loop, *this, spec, *readiness, true, false,
+        context_.loop, *this, spec, *readiness, true, worked.view.ready,
         Probe::Callbacks{[this, &worked](bool good) {
                            worked.view.ready = good && !worked.stopping;
                            changed();

@@ -132,6 +132,7 @@ class PodWorker final : public runtime::SandboxObserver, public ProbeHost {
   void startContainer(Worked& worked);
   void onConfigured(Worked& worked, std::expected<runtime::ContainerSpec, ConfigFailure> spec);
   void onConfigFailure(Worked& worked, const ConfigFailure& failure);
+  bool wasReady(const ContainerView& view) const;
   void onStarted(Worked& worked, const runtime::ContainerRecord& record, bool adopted);
   void onContainerExit(const runtime::ContainerRecord& record) override;
   void onEnded(Worked& worked, Termination ended);
