@@ -18,6 +18,7 @@ namespace postern::event {
 namespace {
 
 constexpr int kEventsPerTurn = 256;
+constexpr int kSoonRounds = 8;
 constexpr base::Duration kForever = std::chrono::hours(24);
 
 }  // namespace
@@ -38,6 +39,7 @@ struct Loop::Impl {
   bool wake_pending = false;                   // guarded by mutex
   std::vector<Timer*> heap;                    // min-heap by deadline; Timer knows its index
   base::IntrusiveList<TurnEnd> turn_end;
+  base::IntrusiveList<Soon> soon;
   std::vector<std::unique_ptr<Deferred>> deferred;
   std::vector<FdWatch::Entry*> dead;  // freed at the end of the turn: epoll may still name them
   std::size_t watches = 0;
@@ -133,6 +135,10 @@ void TurnEnd::schedule() {
   if (!linked()) loop_.impl_->turn_end.pushBack(*this);
 }
 
+void Soon::schedule() {
+  if (!linked()) loop_.impl_->soon.pushBack(*this);
+}
+
 // ---- the loop ----
 
 Loop::Loop(const base::Clock& clock)
@@ -192,7 +198,7 @@ void Loop::runOnce(base::Duration wait) {
   now_ = clock_.monotonic();
   if (!impl_->heap.empty())
     wait = std::min<base::Duration>(wait, impl_->heap.front()->deadline_ - now_);
-  if (!impl_->turn_end.empty() || !impl_->deferred.empty()) wait = {};
+  if (!impl_->turn_end.empty() || !impl_->deferred.empty() || !impl_->soon.empty()) wait = {};
   auto milliseconds =
       std::chrono::ceil<std::chrono::milliseconds>(std::max<base::Duration>(wait, {})).count();
   epoll_event events[kEventsPerTurn];
@@ -210,6 +216,7 @@ void Loop::runOnce(base::Duration wait) {
   }
   fireTimers();
   runPosted();
+  runSoon();
   endTurn();
 }
 
@@ -235,6 +242,16 @@ void Loop::runPosted() {
     work.swap(impl_->posted);
   }
   for (auto& each : work) each();
+}
+
+void Loop::runSoon() {
+  // What runs may schedule more, each other included: after some rounds the poller has its turn, so
+  // that nobody starves.
+  for (int round = 0; round < kSoonRounds && !impl_->soon.empty(); ++round) {
+    base::IntrusiveList<Soon> now;
+    while (Soon* each = impl_->soon.popFront()) now.pushBack(*each);
+    while (Soon* each = now.popFront()) each->callback_();
+  }
 }
 
 void Loop::endTurn() {

@@ -3,8 +3,8 @@
 // belongs to it. Only post() and stop() may be called from other threads. Handles cancel by
 // destruction: no callback runs after its handle is gone.
 //
-// A turn: wait → fd events → timers → posted work → turn-end hooks (flush) → destroy what was
-// deferred.
+// A turn: wait → fd events → timers → posted work → what is due soon → turn-end hooks (flush) →
+// destroy what was deferred.
 #pragma once
 
 #include "base/clock.h"
@@ -81,6 +81,20 @@ class TurnEnd : public base::ListHook<> {
   base::Function<void()> callback_;
 };
 
+/// Runs once later in the same turn after schedule(), when no frame of this turn's events is on the
+/// stack. For what an object owes itself: a timer of zero would cost a turn of the poller.
+class Soon : public base::ListHook<> {
+ public:
+  Soon(Loop& loop, base::Function<void()> callback) : loop_(loop), callback_(std::move(callback)) {}
+  void schedule();
+  void cancel() { unlink(); }
+
+ private:
+  friend class Loop;
+  Loop& loop_;
+  base::Function<void()> callback_;
+};
+
 /// Base of objects that must not be destroyed inside a callback of theirs: see Loop::destroyLater.
 class Deferred {
  public:
@@ -129,10 +143,12 @@ class Loop {
   friend class FdWatch;
   friend class Timer;
   friend class TurnEnd;
+  friend class Soon;
   struct Impl;
 
   void fireTimers();
   void runPosted();
+  void runSoon();
   void endTurn();
 
   const base::Clock& clock_;

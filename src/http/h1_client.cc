@@ -64,7 +64,7 @@ class H1Client final : public ClientConnection,
   Flow sendTrailers(const HeaderMap& trailers) override;
   void read() override {
     wants_body_ = true;
-    resume_.arm({});
+    resume_.schedule();
   }
   void reset(ResetReason) override {
     stream_ = nullptr;
@@ -80,7 +80,10 @@ class H1Client final : public ClientConnection,
     if (state_ == State::kConnecting) state_ = State::kIdle;
     owner_.onConnected(*this);
   }
-  void onReadable() override { advance(); }
+  void onReadable() override {
+    readable_ = true;
+    advance();
+  }
   void onWritable() override { flush(); }
   void onError(base::Error error) override {
     shut(connected_ ? lostReason() : ResetReason::kConnectFailure, error);
@@ -120,8 +123,8 @@ class H1Client final : public ClientConnection,
   codec::H1HeadParser parser_;
   H1BodyReader body_;
   event::TurnEnd flush_;
-  event::Timer resume_;
-  event::Timer settle_;
+  event::Soon resume_;
+  event::Soon settle_;
   std::uint64_t exchanges_ = 0;
   State state_;
   H1Framing framing_ = H1Framing::kNone;
@@ -134,6 +137,7 @@ class H1Client final : public ClientConnection,
   bool any_byte_ = false;
   bool full_ = false;
   bool eof_ = false;
+  bool readable_ = false;  // the transport may have more
   bool switched_ = false;
   bool connect_request_ = false;
   bool head_request_ = false;
@@ -191,8 +195,10 @@ Flow H1Client::sendTrailers(const HeaderMap& trailers) {
 }
 
 void H1Client::fill() {
-  while (transport_ && state_ != State::kClosed && in_.size() < kInHighBytes && !eof_) {
+  while (readable_ && transport_ && state_ != State::kClosed && in_.size() < kInHighBytes &&
+         !eof_) {
     net::IoResult result = transport_->read(in_, kInHighBytes);
+    readable_ = result.status == net::IoStatus::kOk && result.bytes == kInHighBytes;
     if (result.bytes > 0) any_byte_ = true;
     if (result.status == net::IoStatus::kEof) eof_ = true;
     if (result.status == net::IoStatus::kError) return shut(lostReason(), transport_->error());
@@ -327,7 +333,7 @@ void H1Client::endExchange() {
   state_ = State::kIdle;
   parser_.reset();
   if (!keep_alive_ || !request_done_ || eof_) draining_ = true;
-  settle_.arm({});  // in a later turn: the observer of this exchange is told first
+  settle_.schedule();  // in a later turn: the observer of this exchange is told first
 }
 
 void H1Client::settle() {
@@ -347,7 +353,7 @@ void H1Client::flush() {
     request_done_ = true;
     keep_alive_ = false;
     eof_ = eof_ || in_.empty();
-    resume_.arm({});
+    resume_.schedule();
     return;
   }
   if (switched_ && request_done_ && out_.empty()) transport_->shutdownWrite();

@@ -37,7 +37,8 @@ class H1Server final : public ServerConnection,
         resume_(loop, [this] { advance(); }) {
     transport_->setObserver(this);
     setDeadline(limits_.headers_timeout);
-    if (!in_.empty()) resume_.arm({});
+    readable_ = !in_.empty();
+    if (!in_.empty()) resume_.schedule();
   }
 
   // ---- ServerConnection ----
@@ -55,7 +56,7 @@ class H1Server final : public ServerConnection,
   Flow sendTrailers(const HeaderMap& trailers) override;
   void read() override {
     wants_body_ = true;
-    resume_.arm({});
+    resume_.schedule();
   }
   void reset(ResetReason) override {
     stream_ = nullptr;
@@ -67,6 +68,7 @@ class H1Server final : public ServerConnection,
 
   // ---- net::TransportObserver ----
   void onReadable() override {
+    readable_ = true;
     fill();
     advance();
   }
@@ -107,7 +109,7 @@ class H1Server final : public ServerConnection,
   H1BodyReader body_;
   event::TurnEnd flush_;
   event::Timer timer_;
-  event::Timer resume_;
+  event::Soon resume_;
   base::MonotonicTime deadline_{};
   std::size_t discarded_ = 0;
   int minor_version_ = 1;
@@ -123,6 +125,7 @@ class H1Server final : public ServerConnection,
   bool request_delivered_ = false;  // the observer saw the end of the request
   bool full_ = false;
   bool eof_ = false;
+  bool readable_ = false;  // the transport may have more
   bool close_after_flush_ = false;
   bool advancing_ = false;
   bool switched_ = false;  // 101 or CONNECT 2xx was sent
@@ -142,8 +145,10 @@ void H1Server::onTimer() {
 }
 
 void H1Server::fill() {
-  while (transport_ && state_ != State::kClosed && in_.size() < kInHighBytes && !eof_) {
+  while (readable_ && transport_ && state_ != State::kClosed && in_.size() < kInHighBytes &&
+         !eof_) {
     net::IoResult result = transport_->read(in_, kInHighBytes);
+    readable_ = result.status == net::IoStatus::kOk && result.bytes == kInHighBytes;
     if (result.status == net::IoStatus::kEof) eof_ = true;
     if (result.status == net::IoStatus::kError) return shut(ResetReason::kConnectionLost);
     if (result.status != net::IoStatus::kOk) return;
@@ -391,7 +396,7 @@ void H1Server::endResponse() {
   if (!keep_alive_) {
     close_after_flush_ = true;
   } else {
-    resume_.arm({});
+    resume_.schedule();
   }
 }
 

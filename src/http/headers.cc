@@ -4,6 +4,56 @@
 
 namespace postern::http {
 
+namespace {
+
+// What a message's map has grown to serves the next message: no allocation per request.
+constexpr std::size_t kKeptMaps = 512;         // of a thread
+constexpr std::size_t kKeptArenaBytes = 8192;  // larger ones are given back
+constexpr std::size_t kFirstArenaBytes = 1024;
+constexpr std::size_t kFirstFields = 24;
+
+// A map may outlive the thread's store (a static one, at exit): this tells.
+thread_local bool store_gone = false;
+
+template <class T>
+std::vector<T>& kept() {
+  struct Store {
+    std::vector<T> all;
+    ~Store() { store_gone = true; }
+  };
+  thread_local Store store;
+  return store.all;
+}
+
+template <class T>
+void keep(T&& value) {
+  auto& all = kept<std::remove_cvref_t<T>>();
+  if (all.size() < kKeptMaps) all.push_back(std::forward<T>(value));
+}
+
+}  // namespace
+
+HeaderMap::~HeaderMap() {
+  if (arena_.capacity() < kFirstArenaBytes || arena_.capacity() > kKeptArenaBytes || store_gone)
+    return;
+  arena_.clear();
+  entries_.clear();
+  keep(std::move(arena_));
+  keep(std::move(entries_));
+}
+
+void HeaderMap::borrow() {
+  if (store_gone) return;
+  auto& arenas = kept<std::string>();
+  auto& entries = kept<std::vector<Entry>>();
+  if (arenas.empty() || entries.empty() || !arena_.empty() || !entries_.empty())
+    return reserve(kFirstFields, kFirstArenaBytes);
+  arena_ = std::move(arenas.back());
+  arenas.pop_back();
+  entries_ = std::move(entries.back());
+  entries.pop_back();
+}
+
 HeaderMap::HeaderMap(std::initializer_list<std::pair<std::string_view, std::string_view>> fields) {
   for (const auto& [name, value] : fields) add(name, value);
 }
@@ -50,6 +100,7 @@ std::uint32_t HeaderMap::store(std::string_view bytes) {
 }
 
 void HeaderMap::add(std::string_view name, std::string_view value) {
+  if (entries_.capacity() == 0) borrow();
   Entry entry{};
   // Both may point into the arena, which the first store() can move.
   std::string kept;

@@ -1,8 +1,8 @@
 // Header fields of one message as a flat list in wire order. Names are lower case; HTTP/2 pseudo
 // headers (":method",
 // ":path", ":authority", ":scheme", ":status") come first and exist for HTTP/1 as well, so the
-// layers above know one form. Bytes live in one arena per map; views stay valid until the map is
-// changed or destroyed.
+// layers above know one form. Bytes live in one arena per map, kept per thread for the next one;
+// views stay valid until the map is changed or destroyed.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,7 @@ class HeaderMap {
   };
 
   HeaderMap() = default;
+  ~HeaderMap();
   HeaderMap(std::initializer_list<std::pair<std::string_view, std::string_view>> fields);
   HeaderMap(HeaderMap&&) noexcept = default;
   HeaderMap& operator=(HeaderMap&&) noexcept = default;
@@ -83,6 +84,7 @@ class HeaderMap {
     std::uint32_t value_size;
   };
   std::uint32_t store(std::string_view bytes);
+  void borrow();
   std::string arena_;
   std::vector<Entry> entries_;
   std::size_t bytes_ = 0;

@@ -62,7 +62,8 @@ class Transport {
   virtual ~Transport() = default;
   /// Set before anything else; may be replaced (protocol upgrade).
   virtual void setObserver(TransportObserver* observer) = 0;
-  /// Appends at most `max` bytes to `into`.
+  /// Appends at most `max` bytes to `into`. kOk with fewer than `max` says that nothing more is
+  /// there now: onReadable will tell.
   virtual IoResult read(base::Buffer& into, std::size_t max) = 0;
   /// Writes from the front of `from` and drains what was taken.
   virtual IoResult write(base::Buffer& from) = 0;

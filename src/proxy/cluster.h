@@ -22,6 +22,7 @@ namespace postern::proxy {
 /// One address of a cluster in one worker. Kept alive by those who use it.
 struct Host {
   net::Address address;
+  std::string text;  // of the address, once somebody needed it
   std::string hostname;
   Locality locality;
   std::uint32_t weight = 1;

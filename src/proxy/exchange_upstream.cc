@@ -158,7 +158,8 @@ void Exchange::tryUpstream() {
                   .route_headers = true});
   }
   ++record_.attempts;
-  record_.upstream_host = host_->address.toString();
+  if (host_->text.empty()) host_->text = host_->address.toString();
+  record_.upstream_host = host_->text;
   record_.upstream_host_name = host_->hostname;
   if (action_->auto_host_rewrite && !host_->hostname.empty()) setHost(host_->hostname);
   const auto priority = static_cast<RoutingPriority>(action_->high_priority);
