@@ -1,5 +1,6 @@
 #include "cli/mesh_status.h"
 
+#include "base/strings.h"
 #include "kube/client.h"
 
 #include <fmt/format.h>
@@ -34,6 +35,32 @@ Json hostPorts(const Json& service) {
   return value ? *value : *found;
 }
 
+/// Why ports are elsewhere, and what the user can do; "" without a reason to tell.
+std::string hintFor(const Json& moved) {
+  int lowest = 0;
+  std::string taken;
+  if (!moved.is_object()) return "";
+  for (const auto& [port, at] : moved.items()) {
+    const int wanted = base::parseInteger<int>(port).value_or(0);
+    if (at == 0) {
+      taken += (taken.empty() ? "" : ", ") + port;
+    } else if (at == wanted + 10000 && (lowest == 0 || wanted < lowest)) {
+      lowest = wanted;
+    }
+  }
+  std::string out;
+  if (lowest != 0) {
+    out = fmt::format(
+        "the kernel keeps ports below 1024 from you, so they are at port + 10000; for the ports "
+        "themselves run: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={}",
+        lowest);
+  }
+  if (!taken.empty()) {
+    out += (out.empty() ? "" : "; ") + std::string("taken by another program: port ") + taken;
+  }
+  return out;
+}
+
 Json loadBalancers(const Json& services) {
   Json out = Json::array();
   for (const Json& service : services["items"]) {
@@ -51,7 +78,10 @@ Json loadBalancers(const Json& services) {
                   {"name", json::stringAt(service, "metadata.name")},
                   {"addresses", std::move(addresses)},
                   {"ports", std::move(ports)}};
-    if (Json moved = hostPorts(service); !moved.is_null()) entry["hostPorts"] = std::move(moved);
+    if (Json moved = hostPorts(service); !moved.is_null()) {
+      if (std::string hint = hintFor(moved); !hint.empty()) entry["hint"] = hint;
+      entry["hostPorts"] = std::move(moved);
+    }
     out.push_back(std::move(entry));
   }
   return out;
@@ -107,6 +137,7 @@ void printMeshStatus(const Json& status) {
     if (!each.contains("hostPorts")) continue;
     fmt::print("{:<14} {}/{}: {}\n", "host ports", json::stringAt(each, "namespace"),
                json::stringAt(each, "name"), json::dump(each["hostPorts"]));
+    if (each.contains("hint")) fmt::print("{:<14} {}\n", "", json::stringAt(each, "hint"));
   }
 }
 

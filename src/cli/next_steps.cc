@@ -80,7 +80,12 @@ EOF
 )",
                      hosts, hosts_indented);
   const std::string& first = addresses.front();
-  if (http_port == 80) {
+  if (http_port == 0) {
+    out += fmt::format(
+        "  # another program has port 80 of {}: end it, or use another address (`postern "
+        "status`)\n",
+        first);
+  } else if (http_port == 80) {
     out += fmt::format("  curl -i -H 'Host: frontpage.{}.xip.io' http://{}/\n", first, first);
   } else {
     out += fmt::format(
