@@ -1,6 +1,7 @@
 #include "demo/allspark.h"
 
 #include "base/strings.h"
+#include "http/grpc.h"
 #include "http/server.h"
 #include "net/socket.h"
 
@@ -20,6 +21,15 @@ double computePi(unsigned count) {
   double sum = 0;
   for (unsigned i = 0; i < count; ++i) sum += (i % 2 == 0 ? 4.0 : -4.0) / (2.0 * i + 1.0);
   return sum;
+}
+
+/// A protobuf message whose field 1 is this text.
+std::string textMessage(std::string_view text) {
+  std::string out = "\x0a";
+  std::size_t size = text.size();
+  for (; size >= 0x80; size >>= 7) out += static_cast<char>((size & 0x7f) | 0x80);
+  out += static_cast<char>(size);
+  return out.append(text);
 }
 
 /// Reads one TCP connection to its end and then closes it.
@@ -52,10 +62,12 @@ class AllsparkImpl final : public Allspark {
       : loop_(loop),
         options_(std::move(options)),
         for_http_(Outgoing::make(loop, resolver, options_.http_requests)),
+        for_grpc_(Outgoing::make(loop, resolver, options_.grpc_requests)),
         for_tcp_(Outgoing::make(loop, resolver, options_.tcp_requests)) {}
 
   base::Result<void> listen() {
     POSTERN_TRY(base::Fd http, net::listenSocket(options_.http_listen));
+    POSTERN_TRY(base::Fd grpc, net::listenSocket(options_.grpc_listen));
     POSTERN_TRY(base::Fd tcp, net::listenSocket(options_.tcp_listen));
     POSTERN_TRY(base::Fd health, net::listenSocket(options_.health_listen));
     http_address_ = net::localAddress(http.get());
@@ -65,6 +77,13 @@ class AllsparkImpl final : public Allspark {
           serve(request, std::move(responder));
         });
     http_->listen(std::move(http));
+    grpc_address_ = net::localAddress(grpc.get());
+    grpc_ = http::GrpcServer::make(loop_, {});
+    grpc_->addMethod("/allspark/Incoming", [this](std::unique_ptr<http::GrpcStream> stream,
+                                                  const http::HeaderMap& headers) {
+      return serveCall(std::move(stream), headers);
+    });
+    grpc_->listen(std::move(grpc));
     health_ = http::Server::make(
         loop_, {}, [](http::Request request, std::unique_ptr<http::Responder> responder) {
           const bool known = request.path == "/healthz";
@@ -77,6 +96,7 @@ class AllsparkImpl final : public Allspark {
     return {};
   }
   net::Address httpAddress() const override { return http_address_; }
+  net::Address grpcAddress() const override { return grpc_address_; }
   net::Address tcpAddress() const override { return tcp_->local(); }
   net::Address healthAddress() const override { return health_address_; }
 
@@ -88,6 +108,22 @@ class AllsparkImpl final : public Allspark {
     for_http_->run(propagated(request.headers), [this, answer = std::move(responder)] {
       answer->respond(200, {{"content-type", "text/plain"}}, work());
     });
+  }
+  /// Incoming(params) returns (response): the parameters say nothing, the response has one text.
+  http::GrpcCallbacks serveCall(std::unique_ptr<http::GrpcStream> stream,
+                                const http::HeaderMap& headers) {
+    auto call = std::make_shared<std::unique_ptr<http::GrpcStream>>(std::move(stream));
+    auto forwarded = std::make_shared<http::HeaderMap>(propagated(headers));
+    http::GrpcCallbacks out;
+    out.on_half_close = [this, call, forwarded] {
+      for_grpc_->run(std::move(*forwarded), [this, call] {
+        if (!*call) return;  // the caller has gone
+        (*call)->send(textMessage(work()));
+        (*call)->close();
+      });
+    };
+    out.on_close = [call](http::GrpcStatus) { call->reset(); };
+    return out;
   }
   std::string work() const {
     if (options_.workload == Workload::kEcho) return options_.echo_text;
@@ -112,12 +148,15 @@ class AllsparkImpl final : public Allspark {
   event::Loop& loop_;
   AllsparkOptions options_;
   std::unique_ptr<Outgoing> for_http_;
+  std::unique_ptr<Outgoing> for_grpc_;
   std::unique_ptr<Outgoing> for_tcp_;
   std::unique_ptr<http::Server> http_;
+  std::unique_ptr<http::GrpcServer> grpc_;
   std::unique_ptr<http::Server> health_;
   std::unique_ptr<net::Acceptor> tcp_;
   std::list<std::unique_ptr<Sink>> sinks_;
   net::Address http_address_;
+  net::Address grpc_address_;
   net::Address health_address_;
 };
 
@@ -157,10 +196,12 @@ base::ConfigResult<AllsparkOptions> allsparkOptions(
   unsigned count = base::parseInteger<unsigned>(variable("PI_COUNT")).value_or(0);
   out.pi_count = count < 1 ? kPiCountDefault : std::min(count, kPiCountMax);
   POSTERN_TRY(out.http_requests, targetsOf(variable, "HTTPREQUESTS"));
+  POSTERN_TRY(out.grpc_requests, targetsOf(variable, "GRPCREQUESTS"));
   POSTERN_TRY(out.tcp_requests, targetsOf(variable, "TCPREQUESTS"));
   if (std::string endpoint = variable("HTTPSERVER_ENDPOINT"); !endpoint.empty())
     out.endpoint = endpoint;
   POSTERN_TRY(out.http_listen, addressOf(variable, "HTTPSERVER_LISTENADDRESS", "0.0.0.0:8080"));
+  POSTERN_TRY(out.grpc_listen, addressOf(variable, "GRPCSERVER_LISTENADDRESS", "0.0.0.0:8082"));
   POSTERN_TRY(out.tcp_listen, addressOf(variable, "TCPSERVER_LISTENADDRESS", "0.0.0.0:8083"));
   POSTERN_TRY(out.health_listen, addressOf(variable, "HEALTHCHECK_LISTENADDRESS", "0.0.0.0:8081"));
   return out;

@@ -1,6 +1,6 @@
-// The service of the demo application: answers HTTP with a configured text after calling the other
-// services it was told to call, swallows TCP streams, and reports health. Configured by the
-// environment variables of the original (docs: REQUESTS, WORKLOAD, ECHO_STR, PI_COUNT, ...).
+// The service of the demo application: answers HTTP and gRPC with a configured text after calling
+// the other services it was told to call, swallows TCP streams, and reports health. Configured by
+// the environment variables of the original (docs: REQUESTS, WORKLOAD, ECHO_STR, PI_COUNT, ...).
 // Loop thread.
 #pragma once
 
@@ -25,9 +25,11 @@ struct AllsparkOptions {
   std::string echo_text;
   unsigned pi_count = 50000;
   std::vector<Target> http_requests;  // what each server calls, per incoming request
+  std::vector<Target> grpc_requests;
   std::vector<Target> tcp_requests;
   std::string endpoint = "/";
   net::Address http_listen;
+  net::Address grpc_listen;
   net::Address tcp_listen;
   net::Address health_listen;
 };
@@ -43,6 +45,7 @@ class Allspark {
                                                       AllsparkOptions options);
   /// Where it listens, for port 0.
   virtual net::Address httpAddress() const = 0;
+  virtual net::Address grpcAddress() const = 0;
   virtual net::Address tcpAddress() const = 0;
   virtual net::Address healthAddress() const = 0;
 };

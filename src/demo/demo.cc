@@ -132,7 +132,8 @@ int runAllspark(event::Loop& loop) {
   auto resolver = net::makeResolver(loop, resolving);
   auto allspark = Allspark::make(loop, *resolver, std::move(*options));
   if (!allspark) return fail(allspark.error().message());
-  fmt::print(stderr, "http on {}, tcp on {}, health on {}\n", (*allspark)->httpAddress().toString(),
+  fmt::print(stderr, "http on {}, grpc on {}, tcp on {}, health on {}\n",
+             (*allspark)->httpAddress().toString(), (*allspark)->grpcAddress().toString(),
              (*allspark)->tcpAddress().toString(), (*allspark)->healthAddress().toString());
   auto signals = stopOnSignals(loop);
   loop.run();

@@ -3,6 +3,7 @@
 #include "demo/httpbin.h"
 #include "demo/load.h"
 #include "http/client.h"
+#include "http/grpc.h"
 #include "json/json.h"
 #include "net/socket.h"
 
@@ -123,8 +124,8 @@ TEST(Targets, AreParsedWithTheirCounts) {
 
 std::unique_ptr<Allspark> spark(event::Loop& loop, net::Resolver& resolver,
                                 std::map<std::string, std::string> variables) {
-  for (const char* name :
-       {"HTTPSERVER_LISTENADDRESS", "TCPSERVER_LISTENADDRESS", "HEALTHCHECK_LISTENADDRESS"})
+  for (const char* name : {"HTTPSERVER_LISTENADDRESS", "GRPCSERVER_LISTENADDRESS",
+                           "TCPSERVER_LISTENADDRESS", "HEALTHCHECK_LISTENADDRESS"})
     variables.emplace(name, "127.0.0.1:0");
   auto options = allsparkOptions([&](const char* name) {
     auto it = variables.find(name);
@@ -163,6 +164,44 @@ TEST(Allspark, CallsOthersBeforeItAnswersAndForgivesTheirFailures) {
   EXPECT_EQ(fetch(loop, front->httpAddress(), {.path = "/other"}).status, 404);
   EXPECT_EQ(fetch(loop, front->httpAddress(), {.method = "POST"}).status, 404);
   EXPECT_EQ(fetch(loop, front->healthAddress(), {.path = "/healthz"}).body, "ok");
+}
+
+TEST(Allspark, CallsByGrpcAndPassesTheTraceOn) {
+  event::Loop loop;
+  auto resolver = net::makeResolver(loop);
+  std::vector<std::string> traces;
+  Served last(loop, [&](http::Request request, std::unique_ptr<http::Responder> responder) {
+    traces.emplace_back(request.headers.value("x-request-id"));
+    responder->respond(200, {}, "");
+  });
+  auto movies = spark(loop, *resolver,
+                      {{"WORKLOAD", "Echo"},
+                       {"ECHO_STR", std::string(300, 'm')},
+                       {"REQUESTS", "http://" + last.address.toString() + "/#1"}});
+  auto catalog =
+      spark(loop, *resolver,
+            {{"REQUESTS", "grpc://" + movies->grpcAddress().toString() + "/allspark/Incoming#2"}});
+  http::ClientRequest request{.path = "/"};
+  request.headers.add("x-request-id", "id-2");
+  EXPECT_EQ(fetch(loop, catalog->httpAddress(), std::move(request)).body, "ok");
+  EXPECT_EQ(traces, (std::vector<std::string>{"id-2", "id-2"}));
+
+  // The answer of one call, as a client sees it.
+  http::GrpcChannel::Options options;
+  options.address = movies->grpcAddress();
+  options.host = "movies";
+  auto channel = http::GrpcChannel::make(loop, std::move(options));
+  std::string message;
+  int code = -1;
+  http::GrpcCallbacks callbacks;
+  callbacks.on_message = [&](std::string_view bytes) { message = bytes; };
+  callbacks.on_close = [&](http::GrpcStatus status) { code = status.code; };
+  auto stream = channel->call("/allspark/Incoming", {}, std::move(callbacks));
+  stream->send("");
+  stream->close();
+  for (int i = 0; i < 500 && code < 0; ++i) loop.runOnce(std::chrono::milliseconds(10));
+  EXPECT_EQ(code, 0);
+  EXPECT_EQ(message, "\x0a\xac\x02" + std::string(300, 'm'));
 }
 
 TEST(Allspark, NamesTheVariableThatIsWrong) {

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "http/client.h"
+#include "http/grpc.h"
 
 #include <fmt/format.h>
 
@@ -23,8 +24,8 @@ constexpr std::string_view kPropagated[] = {
     "x-datadog-parent-id", "x-datadog-sampled", "end-user",          "user-agent",
 };
 
-/// One outgoing call: look-up, then an HTTP exchange or a TCP stream. Ends once, with or without an
-/// error.
+/// One outgoing call: look-up, then an HTTP exchange, a gRPC call or a TCP stream. Ends once, with
+/// or without an error.
 class Call final : public event::Deferred, private net::TransportObserver {
  public:
   using Done = base::Function<void(Call& call, const std::string& error)>;
@@ -37,24 +38,18 @@ class Call final : public event::Deferred, private net::TransportObserver {
   void start(net::Resolver& resolver, http::HeaderMap headers) {
     headers_ = std::move(headers);
     timer_.arm(kCallTimeout);
-    if (target_.scheme == "grpc") return loop_.post(guarded());
     query_ = resolver.resolve(target_.host, net::DnsFamily::kV4Preferred,
                               [this](base::Result<net::DnsAnswer> answer) { resolved(answer); });
   }
 
  private:
-  /// A failure in a later turn, unless this call is gone by then.
-  base::Function<void()> guarded() {
-    return [alive = std::weak_ptr<bool>(alive_), this] {
-      if (!alive.expired()) finish("gRPC calls are not supported");
-    };
-  }
   void resolved(const base::Result<net::DnsAnswer>& answer) {
     if (!answer) return finish(answer.error().message());
     if (answer->addresses.empty()) return finish("no address");
     net::Address address = answer->addresses.front();
     address.setPort(target_.port);
     if (target_.scheme == "tcp") return startTcp(address);
+    if (target_.scheme == "grpc") return startGrpc(address);
     http::Client::Options options;
     options.address = address;
     options.host =
@@ -70,6 +65,20 @@ class Call final : public event::Deferred, private net::TransportObserver {
     });
   }
 
+  void startGrpc(const net::Address& address) {
+    http::GrpcChannel::Options options;
+    options.address = address;
+    options.host = fmt::format("{}:{}", target_.host, target_.port);
+    channel_ = http::GrpcChannel::make(loop_, std::move(options));
+    http::GrpcCallbacks callbacks;
+    callbacks.on_close = [this](http::GrpcStatus status) {
+      finish(status.code == 0 ? ""
+                              : fmt::format("gRPC status {}: {}", status.code, status.message));
+    };
+    grpc_ = channel_->call(target_.path, headers_, std::move(callbacks));
+    grpc_->send("");  // the message has no fields
+    grpc_->close();
+  }
   void startTcp(const net::Address& address) {
     left_ = std::size_t{target_.count} * kTcpUnitBytes;
     transport_ = net::connectTransport(loop_, address);
@@ -116,11 +125,12 @@ class Call final : public event::Deferred, private net::TransportObserver {
   std::unique_ptr<net::Resolver::Query> query_;
   std::unique_ptr<http::Client> client_;
   std::unique_ptr<http::Client::Call> call_;
+  std::unique_ptr<http::GrpcChannel> channel_;
+  std::unique_ptr<http::GrpcStream> grpc_;
   std::unique_ptr<net::Transport> transport_;
   base::Buffer out_;
   std::size_t left_ = 0;
   bool ended_ = false;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 class OutgoingImpl final : public Outgoing {
