@@ -105,6 +105,11 @@ def refuses(s):
     s.expect("apply -f -", "error (converting YAML|parsing)", code=1, stdin="a: [")
     s.expect("patch deploy absent -p {}", 'deployments.apps "absent" not found', code=1)
     s.expect("create ns foo", 'namespaces "foo" already exists', code=1)
+    old = s.run("get cm x -n foo -o json")[1]
+    s.expect("replace -f -", "configmap/x replaced", stdin=old.replace('"a": "b"', '"a": "c"'))
+    s.expect("replace -f -", "the object has been modified", code=1, stdin=old.replace('"a": "b"', '"a": "d"'))
+    s.expect("create -f -", "spec.ports\\[0\\].port", code=1, 
+             stdin="apiVersion: v1\nkind: Service\nmetadata: {name: p}\nspec: {ports: [{port: 70000}]}\n")
     for size in (2 << 20, 4 << 20):
         big = "\n".join(["apiVersion: v1", "kind: ConfigMap", "metadata: {name: big}", "data: {a: " + "x" * size + "}"])
         s.expect("create -f -", "too large", code=1, stdin=big)

@@ -200,6 +200,9 @@ def test_07_bad_input(a):
                                      "target_port": 80}).replace("port: {number: 80}}}", "port: {number: 80}}, weight: -1}"), "weight"),
         ("duplicate hosts", ROUTE % {"name": "echo", "ns": "default", "hosts": '["x.example","x.example"]',
                                      "target": "a.b", "target_port": 80}, "duplicate"),
+        ("HTTP and TCP on one port", (GATEWAY % {
+            "name": "echo", "ns": "default", "selector": "{istio: ingressgateway}", "port": 80, "hosts": '["x.example"]'}).replace(
+                "servers: [", 'servers: [{port: {number: 80, name: tcp, protocol: TCP}, hosts: ["*"]}, '), "port"),
         ("malformed YAML", "kind: [", "error"),
         ("absent object", None, "not found"))
     with Load(a.ingress[0], a.host) as load:
@@ -224,6 +227,44 @@ def test_08_supervisor(a):
     assert not load.failures, load.failures[:3]
 
 
+def test_09_full_disk(a):
+    """No room for a write: it is refused and nothing else happens; with room again it goes on."""
+    api = Api(a)
+    assert api.create("before-full")
+    filler = os.path.join(a.home, "filler")
+    with Load(a.ingress[0], a.host) as load:
+        with open(filler, "wb") as file:
+            try:
+                while True:
+                    file.write(b"x" * 65536)
+                    file.flush()
+            except OSError:
+                pass
+        refused = eventually(lambda: next((name for name in (f"full-{time.monotonic()}",) if not api.create(name)), None),
+                             20, "a refused write")
+        text = a.run(article_test.KUBECTL, "create", "configmap", "full", "--from-literal=a=" + "x" * 20000).stderr
+        os.unlink(filler)
+        eventually(lambda: api.create(f"after-{time.monotonic()}"), 20, "writes again")
+    assert re.search("disk|full|space", text), text
+    present = a.kubectl("get", "configmaps", "-o", "name")
+    assert "before-full" in present and refused not in present
+    assert not load.failures, load.failures[:3]
+
+
+def test_10_interrupted_install(a):
+    """Ctrl-C in the middle of an install; the next one completes it."""
+    a.postern("uninstall", "-a", "--purge", "--non-interactive")
+    for pause in (0.05, 0.3):
+        process = subprocess.Popen([os.path.join(BIN, "postern"), "install", "-a", "--non-interactive"], env=a.environment,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        time.sleep(pause)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=30)[0]
+        assert process.returncode in (130, -signal.SIGINT), (process.returncode, output)
+    a.postern("install", "-a", "--non-interactive")
+    assert "Available" in a.kubectl("-n", "istio-system", "get", "istio", "mesh")
+
+
 def expose_echo(a):
     """The echo service behind the main ingress gateway: it calls nobody, so an answer depends on proxies only."""
     a.host = "echo.example"
@@ -236,6 +277,8 @@ def expose_echo(a):
 
 def inside():
     article = Article()
+    # A disk of its own, small enough to be filled.
+    subprocess.run(("mount", "-t", "tmpfs", "-o", "size=96m", "none", article.home), check=True)
     passed = failed = 0
     try:
         article_test.row_00_up_and_install(article)
