@@ -1,6 +1,6 @@
 #include "node/pod_backend.h"
 
-#include "node/namespace_dial.h"
+#include "network/namespace_scope.h"
 
 #include <fmt/core.h>
 
@@ -96,8 +96,8 @@ class AttachProcess final : public StreamProcess {
 };
 
 std::expected<base::Fd, std::string> dialInside(int netns, std::uint16_t port) {
-  NamespaceScope scope(netns);
-  if (!scope.entered()) return std::unexpected("the pod's network is gone");
+  const auto scope = network::NamespaceScope::enter(netns);
+  if (!scope) return std::unexpected("the pod's network is gone");
   base::Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   sockaddr_in to{};
   to.sin_family = AF_INET;

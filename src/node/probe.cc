@@ -1,17 +1,28 @@
 #include "node/probe.h"
 
 #include "base/strings.h"
-#include "node/namespace_dial.h"
+#include "network/namespace_scope.h"
 #include "node/pod_fields.h"
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace postern::node {
 namespace {
+
+/// Where the probe's sockets are made: in the pod's network, or where we are when it has an address
+/// that is reached from here. A namespace that has gone belongs to a pod that is ending.
+std::optional<network::NamespaceScope> enterNamespaceOf(ProbeHost& host) {
+  const int netns = host.probeNamespace();
+  if (netns < 0) return std::nullopt;
+  auto scope = network::NamespaceScope::enter(netns);
+  if (!scope) return std::nullopt;
+  return std::move(*scope);
+}
 
 using json::Json;
 
@@ -74,7 +85,7 @@ class HttpCheck final : public Check {
       }
     }
     url_ = fmt::format("{}://{}{}", base::toLower(scheme), address->toString(), path);
-    const NamespaceScope scope(host.probeNamespace());
+    const auto scope = enterNamespaceOf(host);
     client_ = http::Client::make(loop, std::move(options));
     call_ = client_->fetch(std::move(request), [this](base::Result<http::ClientResponse> result) {
       if (!result)
@@ -121,7 +132,7 @@ class TcpCheck final : public Check, net::TransportObserver {
     }
     target_ = address->toString();
     text_ = fmt::format("dial tcp {}: i/o timeout", target_);
-    const NamespaceScope scope(host.probeNamespace());
+    const auto scope = enterNamespaceOf(host);
     transport_ = net::connectTransport(loop, *address);
     transport_->setObserver(this);
     later_.arm(timeout);
