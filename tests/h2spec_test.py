@@ -26,8 +26,8 @@ def h2spec_program():
     path = os.path.join(TOOLS, "h2spec")
     if os.path.exists(path):
         return path
-    go = shutil.which("go") or "/usr/local/go/bin/go"
-    assert os.path.exists(go), "h2spec must be built and there is no Go (https://go.dev/dl, or Debian's golang)"
+    go = subprocess.run((os.path.join(ROOT, "tools/find_go.sh"), os.path.join(TOOLS, "go-toolchain")), stdout=subprocess.PIPE,
+                        text=True, timeout=600, check=True).stdout.strip()
     os.makedirs(TOOLS, exist_ok=True)
     done = subprocess.run((go, "install", H2SPEC), env=dict(os.environ, GOBIN=TOOLS, GOFLAGS="-mod=mod"), timeout=600,
                           check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
