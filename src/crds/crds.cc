@@ -80,7 +80,7 @@ std::vector<Kind> kinds() {
        "se",
        istio_versions,
        net::ServiceEntry::descriptor()->full_name(),
-       istio::meta::v1alpha1::ServiceEntryStatus::descriptor()->full_name(),
+       net::ServiceEntryStatus::descriptor()->full_name(),
        {{"Hosts", ".spec.hosts"},
         {"Location", ".spec.location"},
         {"Resolution", ".spec.resolution"},

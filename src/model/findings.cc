@@ -209,10 +209,10 @@ void checkPolicy(const Json& policy, const std::string& path, Findings& out) {
   if (const Json& tls = at(policy, "tls"); tls.is_object() && text(tls, "mode") != "DISABLE") {
     out.add(kIneffective, path + ".tls", "not implemented yet, has no effect");
   }
-  out.notImplemented(
-      at(policy, "loadBalancer"),
-      {"consistentHash", "localityLbSetting", "zoneAwareLbSetting", "warmup", "warmupDurationSecs"},
-      path + ".loadBalancer");
+  out.notImplemented(at(policy, "loadBalancer"),
+                     {"consistentHash", "backendUtilization", "localityLbSetting",
+                      "zoneAwareLbSetting", "warmup", "warmupDurationSecs"},
+                     path + ".loadBalancer");
 }
 
 void checkDestinationRule(const Json& object, const Lookup* lookup, Findings& out) {
