@@ -8,7 +8,6 @@ $KUBECTL chooses the kubectl. The kubectl's version, the uid and the mode are pr
 import json
 import os
 import pty
-import pwd
 import re
 import select
 import shutil
@@ -17,11 +16,11 @@ import sys
 import tempfile
 import time
 
+import modes
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
 KUBECTL = os.environ.get("KUBECTL", "kubectl")
-USER = "postern-test"
-INSIDE = "POSTERN_ARTICLE_INSIDE"
 
 GATEWAY = """
 apiVersion: networking.istio.io/v1alpha3
@@ -120,12 +119,16 @@ class Article:
 
     def curl(self, address, host, port=80):
         """Status line, fields in order, body."""
-        if os.getuid() != 0 and port < 1024 and not self.low_ports():
-            port += 10000
+        port = self.port(port)
         done = self.run("curl", "-si", "-m", "5", "-H", f"Host: {host}", f"http://{address}:{port}/")
         head, _, body = done.stdout.partition("\n\n")
         lines = head.replace("\r", "").splitlines()
         return (lines[0] if lines else ""), lines[1:], body
+
+    @classmethod
+    def port(cls, number):
+        """Where a gateway's port is found: without root the kernel may refuse the low ones."""
+        return number if os.getuid() == 0 or number >= 1024 or cls.low_ports() else number + 10000
 
     @staticmethod
     def low_ports():
@@ -314,7 +317,7 @@ def inside():
     """In the namespaces: every row in order; what a failed row leaves may fail the next ones too."""
     article = Article()
     version = subprocess.run((KUBECTL, "version", "--client", "-o", "json"), stdout=subprocess.PIPE, text=True, check=True).stdout
-    mode = "root" if os.getuid() == 0 else "rootless"
+    mode = modes.name()
     print("kubectl", re.search(r'"gitVersion": "(v[^"]*)"', version).group(1), "uid", os.getuid(), "mode", mode)
     passed = failed = 0
     try:
@@ -340,43 +343,5 @@ def inside():
     return 1 if failed else 0
 
 
-def outside():
-    """Runs inside() in namespaces of its own, as root and as an ordinary user."""
-    assert os.getuid() == 0, "makes namespaces and a user: run it as root"
-    try:
-        pwd.getpwnam(USER)
-    except KeyError:
-        subprocess.run(("useradd", "--create-home", USER), check=True)
-    passed = failed = 0
-    # An ordinary user cannot look into everybody's folders.
-    programs = tempfile.mkdtemp(prefix="postern-bin-")
-    os.chmod(programs, 0o755)
-    try:
-        for name in ("postern", "postern-proxy", "postern-control", "postern-demo"):
-            shutil.copy(os.path.join(BIN, name), programs)
-        kubectl = shutil.copy(shutil.which(KUBECTL), os.path.join(programs, "kubectl"))
-        script = shutil.copy(os.path.abspath(__file__), programs)
-        environment = dict(os.environ, POSTERN_BIN=programs, KUBECTL=kubectl)
-        environment[INSIDE] = "1"
-        for user in (None, USER):
-            argv = ["python3", script]
-            if user:
-                argv = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--reset-env", "env",
-                        f"POSTERN_BIN={programs}", f"KUBECTL={kubectl}", f"{INSIDE}=1", f"PATH={os.environ['PATH']}:/usr/sbin",
-                        "/usr/bin/python3", script]
-            shell = "ip link set lo up && exec \"$@\""
-            done = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", shell,
-                                   "sh"] + argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                  timeout=400, check=False)
-            print(done.stdout)
-            counts = re.search(r"^(\d+) passed, (\d+) failed$", done.stdout, re.M)
-            passed += int(counts.group(1)) if counts else 0
-            failed += int(counts.group(2)) if counts else 1
-    finally:
-        shutil.rmtree(programs)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(inside() if os.environ.get(INSIDE) else outside())
+    sys.exit(inside() if modes.inside() else modes.run(os.path.abspath(__file__), BIN, KUBECTL, 400))

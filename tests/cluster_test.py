@@ -341,6 +341,18 @@ def test_restart_of_the_machine(person):
     assert person.kubectl("get", "configmap", "kept", "-o", "jsonpath={.data.a}").stdout == "b"
 
 
+@only("rootless")
+def test_a_kernel_that_forbids_user_namespaces(person):
+    """In a user namespace in which no further one may be made, as a machine's administrator can decide for all."""
+    forbid = "echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --inh-caps=-all --ambient-caps=-all \"$@\""
+    uid = str(pwd.getpwnam(person.user).pw_uid if person.user else os.geteuid())
+    done = person.run("unshare", "--user", f"--map-user={uid}", f"--map-group={uid}", "--keep-caps", "sh", "-c", forbid, "sh",
+                      os.path.join(person.programs, "postern"), "up", "--api-port", "0")
+    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+    assert "refuses user namespaces" in done.stderr and "sudo sysctl -w user.max_user_namespaces=15000" in done.stderr, done.stderr
+    assert not running(person) and not os.path.exists(os.path.join(person.home, ".kube", "config"))
+
+
 def ordinary_user():
     try:
         pwd.getpwnam(USER)

@@ -18,7 +18,10 @@ import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import article_test  # pylint: disable=wrong-import-position
+import modes  # pylint: disable=wrong-import-position
 from article_test import Article, BIN, GATEWAY, ROUTE, eventually  # pylint: disable=wrong-import-position
+
+DISK_MEGABYTES = 96  # of the file system with the cluster's data: small enough to be filled
 
 
 class Load:
@@ -26,13 +29,14 @@ class Load:
 
     def __init__(self, address, host):
         self.address, self.host = address, host
+        self.port = Article.port(80)
         self.answers, self.failures, self.over = 0, [], False
         self.thread = threading.Thread(target=self.run)
 
     def run(self):
         while not self.over:
             try:
-                connection = http.client.HTTPConnection(self.address, 80, timeout=3)
+                connection = http.client.HTTPConnection(self.address, self.port, timeout=3)
                 connection.request("GET", "/", headers={"Host": self.host})
                 status = connection.getresponse().status
                 connection.close()
@@ -277,8 +281,6 @@ def expose_echo(a):
 
 def inside():
     article = Article()
-    # A disk of its own, small enough to be filled.
-    subprocess.run(("mount", "-t", "tmpfs", "-o", "size=96m", "none", article.home), check=True)
     passed = failed = 0
     try:
         article_test.row_00_up_and_install(article)
@@ -290,10 +292,10 @@ def inside():
             try:
                 test(article)
                 passed += 1
-                print("ok", name, flush=True)
+                print("ok", modes.name(), name, flush=True)
             except Exception as error:  # every failure is counted and shown
                 failed += 1
-                print("FAILED", name, repr(error)[:1500], flush=True)
+                print("FAILED", modes.name(), name, repr(error)[:1500], flush=True)
     except Exception as error:
         failed += 1
         print("FAILED setting up", repr(error)[:1500])
@@ -308,14 +310,5 @@ def inside():
     return 1 if failed else 0
 
 
-def main():
-    if os.environ.get("POSTERN_RESILIENCE_INSIDE"):
-        return inside()
-    environment = dict(os.environ, POSTERN_RESILIENCE_INSIDE="1")
-    shell = 'ip link set lo up && exec python3 "$0"'
-    return subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", shell,
-                           os.path.abspath(__file__)], env=environment, timeout=600, check=False).returncode
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(inside() if modes.inside() else modes.run(os.path.abspath(__file__), BIN, article_test.KUBECTL, 600, DISK_MEGABYTES))
