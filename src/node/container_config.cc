@@ -301,7 +301,7 @@ std::expected<runtime::ContainerSpec, ConfigFailure> containerSpec(
   const Json& command = listAt(container, "command");
   const Json& args = listAt(container, "args");
   if (image == nullptr && command.empty()) {
-    return failed(ImageMap::unknownImageMessage(image_name), "ErrImagePull");
+    return failed(context.images->unknownImageMessage(image_name), "ErrImagePull");
   }
   POSTERN_TRY_VOID(setUser(pod, container, out));
 

@@ -90,11 +90,22 @@ const ImageProgram* ImageMap::find(std::string_view image) const {
   return nullptr;
 }
 
-std::string ImageMap::unknownImageMessage(std::string_view image) {
+void ImageMap::setSource(std::string file, std::string mistake) {
+  file_ = std::move(file);
+  mistake_ = std::move(mistake);
+}
+
+std::string ImageMap::unknownImageMessage(std::string_view image) const {
+  if (!mistake_.empty()) {
+    return fmt::format("image \"{}\" is not in the image map, and {} is not used: {}", image, file_,
+                       mistake_);
+  }
+  const std::string where =
+      file_.empty() ? "a file given by \"postern up --image-map FILE\"" : file_;
   return fmt::format(
       "image \"{0}\" is not in the image map: add an entry \"- match: '{0}'\" with \"command: "
-      "[program]\" under \"images:\" of the image map file, or set the container's command",
-      image);
+      "[program]\" under \"images:\" of {1}, or set the container's command",
+      image, where);
 }
 
 bool imageMatches(std::string_view pattern, std::string_view image) {

@@ -31,11 +31,15 @@ class ImageMap {
   base::ConfigResult<void> addYaml(std::string_view text);
   /// Null when no entry matches.
   const ImageProgram* find(std::string_view image) const;
+  /// The file whose entries are (or, because of `mistake`, are not) here; both may be empty.
+  void setSource(std::string file, std::string mistake);
   /// What to tell the owner of a pod with an image nobody mapped.
-  static std::string unknownImageMessage(std::string_view image);
+  std::string unknownImageMessage(std::string_view image) const;
 
  private:
   std::string programs_dir_;
+  std::string file_;
+  std::string mistake_;
   std::vector<ImageProgram> entries_;
 };
 

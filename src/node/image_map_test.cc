@@ -11,7 +11,16 @@ TEST(ImageMap, KnowsTheImagesOfTheMeshAndTheDemo) {
   EXPECT_EQ(map.find("docker.io/istio/proxyv2:1.7.0")->command[0], "/opt/bin/postern-proxy");
   EXPECT_EQ(map.find("k8s.gcr.io/echoserver:1.10")->args[0], "echo");
   EXPECT_EQ(map.find("nginx:1.25"), nullptr);
-  EXPECT_NE(ImageMap::unknownImageMessage("nginx:1.25").find("nginx:1.25"), std::string::npos);
+  EXPECT_NE(map.unknownImageMessage("nginx:1.25").find("nginx:1.25"), std::string::npos);
+}
+
+TEST(ImageMap, SaysWhereAnEntryIsMissingOrWhatIsWrongThere) {
+  ImageMap map("/opt/bin");
+  EXPECT_NE(map.unknownImageMessage("a").find("up --image-map FILE"), std::string::npos);
+  map.setSource("/etc/images.yaml", "");
+  EXPECT_NE(map.unknownImageMessage("a").find("of /etc/images.yaml"), std::string::npos);
+  map.setSource("/etc/images.yaml", "images[0].match: must be an image name pattern");
+  EXPECT_NE(map.unknownImageMessage("a").find("images[0].match"), std::string::npos);
 }
 
 TEST(ImageMap, FileEntriesComeFirst) {

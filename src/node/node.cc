@@ -53,6 +53,9 @@ class Images {
                         : base::ConfigResult<void>(base::failConfig("", "cannot be read"));
       // The entries before the mistake are lost too: a half-read map would surprise more.
       if (!added) kLog.error("image map {}: {}", file_, added.error().message());
+      map->setSource(file_, added ? "" : added.error().message());
+    } else {
+      map->setSource(file_, file_.empty() ? "" : "it is not there");
     }
     map_ = std::move(map);
     return map_;
