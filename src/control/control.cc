@@ -132,6 +132,7 @@ class ControlImpl final : public Control {
     out.cluster_domain = json::stringAt(spec, "proxy.clusterDomain");
     out.image_pull_policy = json::stringAt(spec, "imagePullPolicy");
     out.cluster_id = json::stringAt(spec, "clusterName", "Kubernetes");
+    out.enabled = json::boolAt(spec, "sidecarInjector.enabled", true);
     return out;
   }
 
@@ -160,6 +161,7 @@ class ControlImpl final : public Control {
     }
     for (const auto& each : model::findings(kind, object, lookup.get()))
       out.warnings.push_back(each.message());
+    for (const auto& each : op::meshWarnings(kind, object)) out.warnings.push_back(each.message());
     return out;
   }
 

@@ -25,6 +25,15 @@ TEST(Injection, AnswersAPatchThatAddsTheProxy) {
   EXPECT_EQ(pod.patch(*patch)["spec"]["containers"].size(), 2u);
 }
 
+TEST(Injection, LeavesPodsAloneWhereTheMeshSwitchedItOff) {
+  Json pod = {{"metadata", Json::object()},
+              {"spec", {{"containers", Json::array({{{"name", "app"}}})}}}};
+  Json ns = {{"metadata", {{"name", "default"}, {"labels", {{"istio-injection", "enabled"}}}}}};
+  Json answer = answerInjection(request(pod), ns, {.proxy_image = "p", .enabled = false});
+  EXPECT_TRUE(answer["response"]["allowed"].get<bool>());
+  EXPECT_FALSE(answer["response"].contains("patch"));
+}
+
 TEST(Injection, AllowsWithoutPatchWhereNobodyAsked) {
   Json pod = {{"spec", {{"containers", Json::array()}}}};
   Json answer = answerInjection(request(pod), Json::object(), {.proxy_image = "p"});

@@ -17,12 +17,6 @@ std::uint32_t resolvePort(View& view, std::uint32_t port) {
   return port;
 }
 
-enum class Family : unsigned char { kHttp, kTls, kTcp };
-Family familyOf(const model::Server& server) {
-  if (model::isHttp(server.protocol)) return Family::kHttp;
-  return model::isTls(server.protocol) ? Family::kTls : Family::kTcp;
-}
-
 /// Terminating TLS is not served yet; the Gateway's status says so.
 bool served(const model::Server& server) {
   return server.port != 0 && server.port <= 65535 && (!server.has_tls || server.https_redirect);
@@ -43,13 +37,14 @@ std::vector<GatewayListener> gatewayListeners(View& view) {
       });
       if (found == out.end()) {
         GatewayListener listener{bind, port, "", {}};
-        if (familyOf(server) == Family::kHttp) {
+        if (model::familyOf(server.protocol) == model::Family::kHttp) {
           listener.route_name = "http." + std::to_string(port);
           if (!server.bind.empty()) listener.route_name += "." + server.bind;
         }
         out.push_back(std::move(listener));
         found = out.end() - 1;
-      } else if (familyOf(*found->servers[0].server) != familyOf(server)) {
+      } else if (model::familyOf(found->servers[0].server->protocol) !=
+                 model::familyOf(server.protocol)) {
         continue;
       }
       found->servers.push_back({gateway, &server});

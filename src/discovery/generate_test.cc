@@ -5,6 +5,7 @@
 #include "discovery/distributor.h"
 #include "discovery/lookup.h"
 #include "json/json.h"
+#include "model/parse.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -248,6 +249,22 @@ TEST_F(ArticleTest, TheSnapshotAnswersTheValidator) {
   EXPECT_TRUE(lookup.hasHost("httpbin.org"));
   EXPECT_TRUE(lookup.hasHost("echo.default.svc.cluster.local"));
   EXPECT_FALSE(lookup.hasHost("nowhere.default.svc.cluster.local"));
+}
+
+TEST_F(ArticleTest, TheOlderGatewayKeepsThePort) {
+  egress();
+  const SnapshotLookup lookup(builder_.build(sources_));
+  const auto taken = [&](const std::string& selector, int port, const std::string& protocol) {
+    const model::Gateway gateway = model::parseGateway(
+        yaml("metadata: {name: younger, namespace: default}\nspec:\n  selector: {" + selector +
+             "}\n  servers:\n  - {port: {number: " + std::to_string(port) +
+             ", name: p, protocol: " + protocol + "}, hosts: ['*']}\n"));
+    return lookup.portTakenBy(gateway, gateway.servers[0]);
+  };
+  EXPECT_EQ(taken("gateway-name: egress", 80, "TCP"), "default/egress");
+  EXPECT_EQ(taken("gateway-name: egress", 80, "HTTP"), "");
+  EXPECT_EQ(taken("gateway-name: egress", 81, "TCP"), "");
+  EXPECT_EQ(taken("istio: ingressgateway", 80, "TCP"), "");  // no pod in common
 }
 
 TEST_F(ArticleTest, ASidecarScopeHidesServices) {

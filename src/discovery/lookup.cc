@@ -46,4 +46,27 @@ std::string SnapshotLookup::meshRuleOf(std::string_view host) const {
   return "";
 }
 
+std::string SnapshotLookup::portTakenBy(const model::Gateway& gateway,
+                                        const model::Server& server) const {
+  const auto common = [&](const model::Gateway& other) {
+    return std::any_of(
+        snapshot_->workloads.begin(), snapshot_->workloads.end(), [&](const auto& w) {
+          const model::Labels& labels = w.second->meta.labels;
+          return model::labelsContain(labels, gateway.selector.value_or(model::Labels{})) &&
+                 model::labelsContain(labels, other.selector.value_or(model::Labels{}));
+        });
+  };
+  for (const auto& other : snapshot_->gateways) {  // oldest first
+    const model::Origin& origin = other->meta.origin;
+    if (origin.ns == gateway.meta.origin.ns && origin.name == gateway.meta.origin.name) break;
+    const bool taken =
+        std::any_of(other->servers.begin(), other->servers.end(), [&](const model::Server& theirs) {
+          return theirs.port == server.port && theirs.bind == server.bind &&
+                 model::familyOf(theirs.protocol) != model::familyOf(server.protocol);
+        });
+    if (taken && common(*other)) return origin.ns + "/" + origin.name;
+  }
+  return "";
+}
+
 }  // namespace postern::discovery

@@ -17,6 +17,8 @@ class SnapshotLookup : public model::Lookup {
   bool hasSubset(std::string_view host, std::string_view subset) const override;
   bool hasWorkload(const model::Labels& selector) const override;
   std::string meshRuleOf(std::string_view host) const override;
+  std::string portTakenBy(const model::Gateway& gateway,
+                          const model::Server& server) const override;
 
  private:
   std::shared_ptr<const Snapshot> snapshot_;

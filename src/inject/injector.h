@@ -17,6 +17,7 @@ struct InjectorConfig {
   std::string cluster_id = "Kubernetes";
   std::string mesh_id = "cluster.local";
   std::string image_pull_policy = "IfNotPresent";
+  bool enabled = true;  // false: every pod passes as it is
 };
 
 struct Decision {

@@ -29,6 +29,7 @@ constexpr Code kNoWorkload{"IST0127", "NoMatchingWorkloadsFound"};
 constexpr Code kUnreachable{"IST0130", "VirtualServiceUnreachableRule"};
 constexpr Code kHostNotInGateway{"IST0132", "VirtualServiceHostNotFoundInGateway"};
 constexpr Code kIneffective{"IST0133", "SchemaWarning"};
+constexpr Code kConflictingGateways{"IST0145", "ConflictingGateways"};
 
 class Findings {
  public:
@@ -193,6 +194,17 @@ void checkGateway(const Json& object, const Lookup* lookup, Findings& out) {
               Level::kError);
     }
     out.notImplemented(server, {"defaultEndpoint"}, path);
+  }
+  if (lookup != nullptr) {
+    const Gateway gateway = parseGateway(object);
+    for (const Server& server : gateway.servers) {
+      const std::string other = lookup->portTakenBy(gateway, server);
+      if (other.empty()) continue;
+      out.add(kConflictingGateways, server.path + ".port",
+              "port " + std::to_string(server.port) + " is open for another protocol by gateway " +
+                  other + ", which is older; the server is not opened",
+              Level::kError);
+    }
   }
   const Labels selector = fields::labels(at(spec, "selector"));
   if (lookup != nullptr && !selector.empty() && !lookup->hasWorkload(selector)) {

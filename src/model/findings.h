@@ -24,6 +24,9 @@ class Lookup {
   virtual bool hasWorkload(const Labels& selector) const = 0;
   /// "ns/name" of the oldest VirtualService that sidecars obey for exactly this host, or "".
   virtual std::string meshRuleOf(std::string_view host) const = 0;
+  /// "ns/name" of an older Gateway that opens this server's port on a common pod for another kind
+  /// of traffic (HTTP, TLS, TCP), so that the server is not opened there; or "".
+  virtual std::string portTakenBy(const Gateway& gateway, const Server& server) const = 0;
 };
 
 struct Finding {

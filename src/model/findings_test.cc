@@ -26,6 +26,9 @@ struct Cluster : Lookup {
   std::string meshRuleOf(std::string_view host) const override {
     return host == "x.com" ? "default/older" : "";
   }
+  std::string portTakenBy(const Gateway&, const Server& server) const override {
+    return server.port == 9000 && server.protocol == Protocol::kTcp ? "default/older" : "";
+  }
   Gateway here = [] {
     return parseGateway(*json::parseYaml(
         "metadata: {name: here, namespace: default}\n"
@@ -43,6 +46,16 @@ std::vector<Finding> find(const char* kind, const std::string& spec, bool known 
 bool names(const std::vector<Finding>& list, std::string_view path, std::string_view code) {
   return std::any_of(list.begin(), list.end(),
                      [&](const Finding& f) { return f.path == path && f.code == code; });
+}
+
+TEST(Findings, APortThatAnOlderGatewayHas) {
+  const auto found = find("Gateway",
+                          "  selector: {app: a}\n  servers:\n"
+                          "  - {port: {number: 80, name: h, protocol: HTTP}, hosts: ['*']}\n"
+                          "  - {port: {number: 9000, name: t, protocol: TCP}, hosts: ['*']}\n");
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_TRUE(names(found, "spec.servers[1].port", "IST0145"));
+  EXPECT_NE(found[0].text.find("default/older"), std::string::npos);
 }
 
 TEST(Findings, AbsentGatewaysHostsAndSubsets) {

@@ -39,6 +39,13 @@ constexpr bool isHttp(Protocol p) {
   return p == Protocol::kHttp || p == Protocol::kHttp2 || p == Protocol::kGrpc;
 }
 constexpr bool isTls(Protocol p) { return p == Protocol::kHttps || p == Protocol::kTls; }
+/// What may share a port of a gateway: HTTP with HTTP, TLS with TLS, nothing with TCP of another
+/// owner.
+enum class Family : unsigned char { kHttp, kTls, kTcp };
+constexpr Family familyOf(Protocol p) {
+  if (isHttp(p)) return Family::kHttp;
+  return isTls(p) ? Family::kTls : Family::kTcp;
+}
 
 struct Port {
   std::uint32_t number = 0;

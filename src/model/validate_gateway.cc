@@ -130,12 +130,6 @@ void checkServer(Check& check, const Json& server, const std::string& path) {
   checkTls(check, server, protocol, path);
 }
 
-enum class Family : unsigned char { kHttp, kTls, kTcp };
-Family familyOf(Protocol protocol) {
-  if (isHttp(protocol)) return Family::kHttp;
-  return isTls(protocol) ? Family::kTls : Family::kTcp;
-}
-
 }  // namespace
 
 void checkGateway(Check& check, const Json& spec) {

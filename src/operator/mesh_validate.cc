@@ -78,7 +78,56 @@ void checkGateway(const Json& spec, const std::string& path, Errors& errors) {
   checkReplicas(spec, path, errors);
 }
 
+/// Unset, empty, false, or an object that says enabled: false.
+bool asksForNothing(const Json& value) {
+  if (value.is_object() && value.contains("enabled")) return !json::boolAt(value, "enabled");
+  return value.is_null() || value == false || value == "" ||
+         ((value.is_object() || value.is_array()) && value.empty());
+}
+
+void ineffective(const Json& object, const std::string& path,
+                 const std::set<std::string>& effective, Errors& out) {
+  if (!object.is_object()) return;
+  for (const auto& [key, value] : object.items()) {
+    if (effective.contains(key) || asksForNothing(value)) continue;
+    out.push_back({path + "." + key, "not implemented, has no effect"});
+  }
+}
+
 }  // namespace
+
+Errors meshWarnings(std::string_view kind, const Json& object) {
+  static const std::set<std::string> kMesh{"version",
+                                           "autoMtls",
+                                           "imagePullPolicy",
+                                           "outboundTrafficPolicy",
+                                           "clusterName",
+                                           "trustDomain",
+                                           "meshID",
+                                           "gateways",
+                                           "proxy",
+                                           "sidecarInjector",
+                                           "defaultPodDisruptionBudget"};
+  static const std::set<std::string> kProxy{"image", "clusterDomain", "accessLogFile",
+                                            "accessLogFormat", "accessLogEncoding"};
+  static const std::set<std::string> kGateways{"enabled", "ingress", "egress"};
+  Errors out;
+  const Json spec = object.value("spec", Json::object());
+  if (kind != "Istio" || !spec.is_object()) return out;
+  ineffective(spec, "spec", kMesh, out);
+  const Json nothing = Json::object();
+  ineffective(spec.value("proxy", nothing), "spec.proxy", kProxy, out);
+  ineffective(spec.value("gateways", nothing), "spec.gateways", kGateways, out);
+  ineffective(spec.value("sidecarInjector", nothing), "spec.sidecarInjector", {"enabled"}, out);
+  if (json::stringAt(spec, "proxy.accessLogEncoding", "TEXT") == "JSON") {
+    out.push_back({"spec.proxy.accessLogEncoding", "JSON is not implemented, lines are text"});
+  }
+  if (!json::boolAt(spec, "defaultPodDisruptionBudget.enabled", true)) {
+    out.push_back({"spec.defaultPodDisruptionBudget.enabled",
+                   "has no effect, every gateway has a disruption budget"});
+  }
+  return out;
+}
 
 Errors validateMesh(std::string_view kind, const Json& object) {
   Errors errors;

@@ -1,5 +1,7 @@
 #include "operator/mesh_validate.h"
 
+#include "operator/mesh_defaults.h"
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -36,6 +38,30 @@ TEST(ValidateMesh, AcceptsTheOrdinary) {
              {"ports", Json::array({{{"name", "http"}, {"port", 80}, {"targetPort", "web"}}})}}),
       "");
   EXPECT_EQ(first("Istio", {{"outboundTrafficPolicy", {{"mode", "REGISTRY_ONLY"}}}}), "");
+}
+
+TEST(MeshWarnings, NameSettingsWithoutEffect) {
+  const auto warned = [](Json spec) {
+    std::string out;
+    for (const auto& each : meshWarnings("Istio", {{"spec", std::move(spec)}}))
+      out += each.path + " ";
+    return out;
+  };
+  EXPECT_EQ(warned({{"mixer", {{"enabled", true}}}, {"tracing", {{"enabled", false}}}}),
+            "spec.mixer ");
+  EXPECT_EQ(warned({{"mtls", true}, {"includeIPRanges", "10.0.0.0/8"}, {"multiMesh", false}}),
+            "spec.includeIPRanges spec.mtls ");
+  EXPECT_EQ(warned({{"proxy", {{"logLevel", "debug"}, {"accessLogEncoding", "JSON"}}}}),
+            "spec.proxy.logLevel spec.proxy.accessLogEncoding ");
+  EXPECT_EQ(warned({{"gateways", {{"k8singress", {{"enabled", true}}}}}}),
+            "spec.gateways.k8singress ");
+  EXPECT_EQ(warned({{"defaultPodDisruptionBudget", {{"enabled", false}}}}),
+            "spec.defaultPodDisruptionBudget.enabled ");
+  EXPECT_EQ(warned(Json::object()), "");
+}
+
+TEST(MeshWarnings, OfADefaultedMeshAreNone) {
+  EXPECT_TRUE(meshWarnings("Istio", {{"spec", defaultedMeshSpec(Json::object())}}).empty());
 }
 
 }  // namespace
