@@ -81,7 +81,7 @@ class Exchange final : public StreamObserver {
   void finish();
   bool mayRetry(ResetReason reason) const {
     if (retried_) return false;
-    if (reason == ResetReason::kRefused) return true;
+    if (reason == ResetReason::kRefused || reason == ResetReason::kNotSent) return true;
     return reason == ResetReason::kLostBeforeReply &&
            (request_.method == "GET" || request_.method == "HEAD");
   }

@@ -24,6 +24,8 @@ struct ClientLimits {
   std::uint32_t stream_window_bytes = 256 * 1024;
   std::uint32_t connection_window_bytes = 1024 * 1024;
   std::uint32_t concurrent_streams_max = 100;  // own limit; the peer's SETTINGS may lower it
+  // HTTP/2: until the peer's SETTINGS; the default is what RFC 9113 6.5.2 wants peers to allow.
+  std::uint32_t streams_before_settings = 100;
 };
 
 class ClientConnection;
@@ -54,6 +56,8 @@ class ClientConnection {
   virtual net::Transport& transport() = 0;
   virtual std::size_t activeStreams() const = 0;
   virtual bool multiplexes() const = 0;
+  /// Streams that may run at once, as far as the peer has said.
+  virtual std::uint32_t streamsMax() const { return 1; }
   /// Closes once idle.
   virtual void drain() = 0;
   virtual void close() = 0;

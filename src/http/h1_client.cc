@@ -44,7 +44,7 @@ class H1Client final : public ClientConnection,
     state_ = State::kExchange;
     stream_ = &observer;
     request_done_ = head_seen_ = wants_body_ = full_ = switched_ = false;
-    any_byte_ = false;
+    any_byte_ = any_sent_ = false;
     ++exchanges_;
     return *this;
   }
@@ -105,8 +105,8 @@ class H1Client final : public ClientConnection,
     shut(ResetReason::kProtocol, {base::Errc::kProtocol, text});
   }
   ResetReason lostReason() const {
-    return exchanges_ > 1 && !any_byte_ ? ResetReason::kLostBeforeReply
-                                        : ResetReason::kConnectionLost;
+    if (exchanges_ <= 1 || any_byte_) return ResetReason::kConnectionLost;
+    return any_sent_ ? ResetReason::kLostBeforeReply : ResetReason::kNotSent;
   }
   Flow flow() {
     flush_.schedule();
@@ -134,7 +134,8 @@ class H1Client final : public ClientConnection,
   bool request_done_ = false;
   bool head_seen_ = false;
   bool wants_body_ = false;
-  bool any_byte_ = false;
+  bool any_byte_ = false;  // of the answer
+  bool any_sent_ = false;  // of the request
   bool full_ = false;
   bool eof_ = false;
   bool readable_ = false;  // the transport may have more
@@ -347,6 +348,7 @@ void H1Client::flush() {
   if (state_ == State::kClosed || !transport_) return;
   if (out_.empty() && !(switched_ && request_done_)) return;
   net::IoResult result = transport_->write(out_);
+  any_sent_ = any_sent_ || result.bytes > 0;
   // A failed write is no verdict: an answer may have arrived before the peer closed. Reading tells.
   if (result.status == net::IoStatus::kError) {
     out_.clear();

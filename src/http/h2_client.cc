@@ -27,6 +27,7 @@ class H2Client final : public H2Session, public ClientConnection {
            ClientObserver& observer, Connected connected)
       : H2Session(loop, std::move(transport), {}, Role::kClient, optionsOf(limits)),
         owner_(observer),
+        streams_before_settings_(limits.streams_before_settings),
         connected_(connected == Connected::kYes) {
     begin();
   }
@@ -35,8 +36,12 @@ class H2Client final : public H2Session, public ClientConnection {
   bool canOpen() const override {
     return connected_ && !draining_ && !isClosed() &&
            next_number_ + 2 * unsent_.size() < kStreamNumberMax &&
-           activeStreams() <
-               std::min(options_.concurrent_streams_max, reader_.settings().concurrent_streams_max);
+           activeStreams() < streamsMax();
+  }
+  std::uint32_t streamsMax() const override {
+    const std::uint32_t peers =
+        reader_.begun() ? reader_.settings().concurrent_streams_max : streams_before_settings_;
+    return std::min(options_.concurrent_streams_max, peers);
   }
   Stream& open(StreamObserver& observer) override {
     POSTERN_CHECK(canOpen());
@@ -83,7 +88,7 @@ class H2Client final : public H2Session, public ClientConnection {
   void onGone(base::Error error) override { owner_.onClosed(*this, error); }
   ResetReason lostReason(const H2Stream& stream) const override {
     if (!connected_) return ResetReason::kConnectFailure;
-    if (stream.id == 0) return ResetReason::kRefused;
+    if (stream.id == 0) return ResetReason::kNotSent;
     return opened_ > 1 && !stream.head_seen ? ResetReason::kLostBeforeReply
                                             : ResetReason::kConnectionLost;
   }
@@ -94,6 +99,7 @@ class H2Client final : public H2Session, public ClientConnection {
   ClientObserver& owner_;
   std::uint32_t next_number_ = 1;
   std::uint64_t opened_ = 0;
+  const std::uint32_t streams_before_settings_;
   bool connected_;
   bool draining_ = false;
   bool draining_told_ = false;
@@ -161,7 +167,7 @@ void H2Client::onGoAway(std::uint32_t last_stream, H2Error) {
 void H2Client::onEof() {
   draining_ = true;
   const bool before = opened_ > 1;
-  resetWhere([](const H2Stream& s) { return s.id == 0; }, ResetReason::kRefused);
+  resetWhere([](const H2Stream& s) { return s.id == 0; }, ResetReason::kNotSent);
   resetWhere([](const H2Stream& s) { return !s.remote_ended && !s.head_seen; },
              before ? ResetReason::kLostBeforeReply : ResetReason::kConnectionLost);
   resetWhere([](const H2Stream& s) { return !s.remote_ended; }, ResetReason::kConnectionLost);

@@ -119,6 +119,7 @@ class NegotiatedClient final : public ClientConnection,
     return inner_ == nullptr ? 0 : inner_->activeStreams();
   }
   bool multiplexes() const override { return inner_ != nullptr && inner_->multiplexes(); }
+  std::uint32_t streamsMax() const override { return inner_ == nullptr ? 1 : inner_->streamsMax(); }
   void drain() override { inner_ != nullptr ? inner_->drain() : close(); }
   void close() override {
     if (inner_ != nullptr) return inner_->close();

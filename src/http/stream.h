@@ -25,6 +25,7 @@ enum class ResetReason : unsigned char {
              // again
   kConnectionLost,   // connection ended after bytes of the answer were seen, or it cannot be told
   kConnectFailure,   // never connected: nothing was sent
+  kNotSent,          // a reused connection ended before the first byte of the request was written
   kLostBeforeReply,  // a reused connection ended with no byte of the answer seen
   kProtocol,         // the peer broke the protocol
   kOverflow,         // a limit of ours (pending requests, header size)

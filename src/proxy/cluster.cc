@@ -27,6 +27,7 @@ ClusterState::ClusterState(event::Loop& loop, base::Random& random, StatsStore& 
       counts_members_(counts_members),
       stats_(stats.scope("cluster." + entry_.config->stat_name + ".")),
       cleanup_(loop, [this] { forgetOriginals(); }) {
+  showBreakers();
   rebuild();
 }
 
@@ -43,6 +44,7 @@ void ClusterState::update(ClusterEntry entry) {
     replaceHosts({});
   }
   entry_ = std::move(entry);
+  showBreakers();
   rebuild();
 }
 

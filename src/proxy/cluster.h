@@ -81,6 +81,7 @@ struct ClusterStats {
 class Balancer;
 
 enum class Resource : unsigned char { kConnections, kPending, kRequests, kRetries };
+inline constexpr std::size_t kResourceCount = 4;
 
 struct PickRequest {
   const net::Address* original = nullptr;           // destination the client had
@@ -123,8 +124,10 @@ class ClusterState {
   HostPtr originalHost(const net::Address& original);
   void forgetOriginals();
   void countMembers(std::size_t healthy, std::size_t degraded);
-  std::atomic<std::uint32_t>& used(Resource resource, RoutingPriority priority);
+  std::atomic<std::uint32_t>& used(Resource resource, RoutingPriority priority) const;
   std::uint32_t limit(Resource resource, RoutingPriority priority) const;
+  std::uint32_t fixedLimit(Resource resource, RoutingPriority priority) const;
+  void showBreakers();
 
   event::Loop& loop_;
   base::Random& random_;
@@ -132,6 +135,8 @@ class ClusterState {
   ClusterEntry entry_;
   const bool counts_members_;
   ClusterStats stats_;
+  Gauge* remaining_[2][kResourceCount] = {};  // with track_remaining
+  std::uint32_t shown_limits_[2][kResourceCount] = {};
   std::vector<HostPtr> hosts_;
   std::unique_ptr<Balancer> balancer_;
   std::map<std::string, HostPtr, std::less<>> originals_;  // of an original-destination cluster
@@ -143,7 +148,8 @@ class ClusterState {
 /// worker: release it when the connection closes, not when its object is destroyed later.
 class UpstreamTicket {
  public:
-  UpstreamTicket(ClusterState& cluster, HostPtr host);
+  UpstreamTicket(ClusterState& cluster, HostPtr host,
+                 RoutingPriority priority = RoutingPriority::kDefault);
   ~UpstreamTicket();
   UpstreamTicket(const UpstreamTicket&) = delete;
   UpstreamTicket& operator=(const UpstreamTicket&) = delete;
@@ -156,6 +162,7 @@ class UpstreamTicket {
  private:
   ClusterState& cluster_;
   HostPtr host_;
+  const RoutingPriority priority_;
   base::MonotonicTime started_;
   bool connected_ = false;
 };

@@ -1,6 +1,8 @@
 #include "proxy/cluster.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
 namespace postern::proxy {
 
@@ -38,7 +40,47 @@ ClusterStats::ClusterStats(StatsScope& s)
       membership_degraded(s.gauge("membership_degraded")),
       response_codes(s) {}
 
-std::atomic<std::uint32_t>& ClusterState::used(Resource resource, RoutingPriority priority) {
+// ---- circuit breakers ----
+
+namespace {
+
+constexpr std::string_view kPriorityNames[] = {"default", "high"};
+constexpr std::string_view kOpenNames[] = {"cx_open", "rq_pending_open", "rq_open",
+                                           "rq_retry_open"};
+constexpr std::string_view kRemainingNames[] = {"remaining_cx", "remaining_pending",
+                                                "remaining_rq", "remaining_retries"};
+
+std::string breakerName(std::size_t priority, std::string_view name) {
+  std::string out = "circuit_breakers.";
+  out.append(kPriorityNames[priority]).append(".").append(name);
+  return out;
+}
+
+}  // namespace
+
+/// Makes the gauges of the breakers. They are the same for all workers: what one adds another may
+/// take away, the sum is right.
+void ClusterState::showBreakers() {
+  for (std::size_t p = 0; p < 2; ++p) {
+    const auto priority = static_cast<RoutingPriority>(p);
+    const bool track = config().breakers[p].track_remaining;
+    if (counts_members_) stats_.scope.gauge(breakerName(p, "cx_pool_open")).add(0);
+    for (std::size_t r = 0; r < kResourceCount; ++r) {
+      const auto resource = static_cast<Resource>(r);
+      if (counts_members_) stats_.scope.gauge(breakerName(p, kOpenNames[r])).add(0);
+      if (!track) {
+        remaining_[p][r] = nullptr;
+        continue;
+      }
+      remaining_[p][r] = &stats_.scope.gauge(breakerName(p, kRemainingNames[r]));
+      if (!counts_members_) continue;
+      const std::uint32_t before = std::exchange(shown_limits_[p][r], fixedLimit(resource, priority));
+      remaining_[p][r]->add(std::int64_t{shown_limits_[p][r]} - before);
+    }
+  }
+}
+
+std::atomic<std::uint32_t>& ClusterState::used(Resource resource, RoutingPriority priority) const {
   ClusterUse::Priority& all = entry_.use->priorities[static_cast<int>(priority)];
   switch (resource) {
     case Resource::kConnections:
@@ -53,7 +95,7 @@ std::atomic<std::uint32_t>& ClusterState::used(Resource resource, RoutingPriorit
   return all.retries;
 }
 
-std::uint32_t ClusterState::limit(Resource resource, RoutingPriority priority) const {
+std::uint32_t ClusterState::fixedLimit(Resource resource, RoutingPriority priority) const {
   const CircuitBreaker& breaker = config().breakers[static_cast<int>(priority)];
   switch (resource) {
     case Resource::kConnections:
@@ -65,7 +107,16 @@ std::uint32_t ClusterState::limit(Resource resource, RoutingPriority priority) c
     case Resource::kRetries:
       break;
   }
-  return breaker.retries_max;
+  return breaker.retry_budget ? breaker.retry_budget->concurrency_min : breaker.retries_max;
+}
+
+std::uint32_t ClusterState::limit(Resource resource, RoutingPriority priority) const {
+  const std::uint32_t fixed = fixedLimit(resource, priority);
+  const auto& budget = config().breakers[static_cast<int>(priority)].retry_budget;
+  if (resource != Resource::kRetries || !budget) return fixed;
+  const std::uint32_t load = used(Resource::kRequests, priority).load(std::memory_order_relaxed) +
+                             used(Resource::kPending, priority).load(std::memory_order_relaxed);
+  return std::max(fixed, static_cast<std::uint32_t>(budget->percent / 100 * load));
 }
 
 bool ClusterState::available(Resource resource, RoutingPriority priority) {
@@ -81,11 +132,28 @@ bool ClusterState::tryTake(Resource resource, RoutingPriority priority) {
 }
 
 void ClusterState::take(Resource resource, RoutingPriority priority) {
-  used(resource, priority).fetch_add(1, std::memory_order_relaxed);
+  const auto p = static_cast<std::size_t>(priority);
+  const auto r = static_cast<std::size_t>(resource);
+  const std::uint32_t before = used(resource, priority).fetch_add(1, std::memory_order_relaxed);
+  const std::uint32_t most = limit(resource, priority);
+  if (remaining_[p][r] != nullptr && before < fixedLimit(resource, priority))
+    remaining_[p][r]->sub();
+  std::atomic<bool>& open = entry_.use->priorities[p].open[r];
+  if (before + 1 >= most && !open.exchange(true, std::memory_order_relaxed))
+    stats_.scope.gauge(breakerName(p, kOpenNames[r])).add();
 }
 
 void ClusterState::give(Resource resource, RoutingPriority priority) {
-  used(resource, priority).fetch_sub(1, std::memory_order_relaxed);
+  const auto p = static_cast<std::size_t>(priority);
+  const auto r = static_cast<std::size_t>(resource);
+  const std::uint32_t before = used(resource, priority).fetch_sub(1, std::memory_order_relaxed);
+  if (remaining_[p][r] != nullptr && before <= fixedLimit(resource, priority))
+    remaining_[p][r]->add();
+  std::atomic<bool>& open = entry_.use->priorities[p].open[r];
+  if (open.load(std::memory_order_relaxed) && before - 1 < limit(resource, priority) &&
+      open.exchange(false, std::memory_order_relaxed)) {
+    stats_.scope.gauge(breakerName(p, kOpenNames[r])).sub();
+  }
 }
 
 // ---- UpstreamTicket ----
@@ -96,14 +164,17 @@ double milliseconds(base::Duration duration) {
 }
 }  // namespace
 
-UpstreamTicket::UpstreamTicket(ClusterState& cluster, HostPtr host)
-    : cluster_(cluster), host_(std::move(host)), started_(cluster.now()) {
+UpstreamTicket::UpstreamTicket(ClusterState& cluster, HostPtr host, RoutingPriority priority)
+    : cluster_(cluster),
+      host_(std::move(host)),
+      priority_(priority),
+      started_(cluster.now()) {
   ClusterStats& stats = cluster_.stats();
   stats.upstream_cx_total.add();
   stats.upstream_cx_active.add();
   ++host_->cx_total;
   ++host_->cx_active;
-  cluster_.take(Resource::kConnections);
+  cluster_.take(Resource::kConnections, priority_);
 }
 
 UpstreamTicket::~UpstreamTicket() {
@@ -112,7 +183,7 @@ UpstreamTicket::~UpstreamTicket() {
   stats.upstream_cx_destroy.add();
   if (connected_) stats.upstream_cx_length_ms.record(milliseconds(cluster_.now() - started_));
   --host_->cx_active;
-  cluster_.give(Resource::kConnections);
+  cluster_.give(Resource::kConnections, priority_);
 }
 
 void UpstreamTicket::connected() {

@@ -116,16 +116,23 @@ struct LoadAssignment {
   std::uint32_t overprovisioning_percent = 140;
 };
 
+/// Retries allowed at once, as a share of the requests that run or wait.
+struct RetryBudget {
+  double percent = 20;
+  std::uint32_t concurrency_min = 3;
+};
+
 struct CircuitBreaker {
   std::uint32_t connections_max = 1024;
   std::uint32_t pending_max = 1024;
   std::uint32_t requests_max = 1024;
   std::uint32_t retries_max = 3;
+  std::optional<RetryBudget> retry_budget;  // instead of retries_max
   bool track_remaining = false;
 };
 
-/// The HTTP version spoken to a cluster.
-enum class UpstreamCodec : unsigned char { kHttp1, kHttp2, kAsDownstream };
+/// The HTTP version spoken to a cluster. kByAlpn: what the server chooses in the TLS handshake.
+enum class UpstreamCodec : unsigned char { kHttp1, kHttp2, kAsDownstream, kByAlpn };
 
 enum class RoutingPriority : unsigned char { kDefault, kHigh };
 
@@ -143,7 +150,10 @@ struct Cluster {
   std::chrono::milliseconds connect_timeout{5000};
   std::chrono::milliseconds idle_timeout{std::chrono::hours(1)};  // HTTP connections; 0: none
   std::chrono::milliseconds connection_duration_max{0};           // 0: none
+  std::chrono::milliseconds stream_duration_max{0};               // one attempt; 0: none
   std::uint32_t requests_per_connection_max = 0;                  // 0: no limit
+  std::size_t response_header_bytes_max = 60 * 1024;
+  std::size_t response_header_count_max = 100;
   std::uint32_t h2_streams_max = 100;
   std::uint32_t h2_stream_window_bytes = 256 * 1024;
   std::uint32_t h2_connection_window_bytes = 1024 * 1024;
@@ -171,6 +181,7 @@ struct ClusterUse {
     std::atomic<std::uint32_t> pending{0};
     std::atomic<std::uint32_t> requests{0};
     std::atomic<std::uint32_t> retries{0};
+    std::atomic<bool> open[4]{};  // by Resource: the gauge says "used up"
   };
   Priority priorities[2];
 };

@@ -41,6 +41,10 @@ base::ConfigResult<std::shared_ptr<const Listener>> buildListener(
 base::ConfigResult<std::shared_ptr<const Cluster>> buildCluster(
     const envoy::config::cluster::v3::Cluster& message, std::string_view path);
 
+/// The HTTP side of a cluster (config_upstream_http.cc); sets only these members of `out`.
+base::ConfigResult<void> readUpstreamHttp(const envoy::config::cluster::v3::Cluster& message,
+                                          std::string_view path, Cluster& out);
+
 /// Names are allowed where DNS resolves them.
 enum class HostNames : bool { kRefused, kAllowed };
 base::ConfigResult<LoadAssignment> buildAssignment(

@@ -2,7 +2,6 @@
 #include "config/supported.h"
 #include "envoy/config/cluster/v3/cluster.pb.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
-#include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb.h"
 #include "proxy/config_build.h"
 #include "proxy/stats.h"
 
@@ -15,75 +14,7 @@ namespace {
 namespace cluster = envoy::config::cluster::v3;
 namespace core = envoy::config::core::v3;
 namespace endpoint = envoy::config::endpoint::v3;
-namespace upstreams = envoy::extensions::upstreams::http::v3;
 using config::joinPath;
-
-constexpr const char* kHttpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-
-base::ConfigResult<void> readHttp2(const core::Http2ProtocolOptions& message, Cluster& out) {
-  out.codec = UpstreamCodec::kHttp2;
-  if (message.has_max_concurrent_streams())
-    out.h2_streams_max = message.max_concurrent_streams().value();
-  if (message.has_initial_stream_window_size())
-    out.h2_stream_window_bytes = message.initial_stream_window_size().value();
-  if (message.has_initial_connection_window_size())
-    out.h2_connection_window_bytes = message.initial_connection_window_size().value();
-  return {};
-}
-
-base::ConfigResult<void> readCommonHttp(const core::HttpProtocolOptions& message,
-                                        std::string_view path, Cluster& out) {
-  if (message.has_idle_timeout()) {
-    POSTERN_TRY(out.idle_timeout,
-                readDuration(message.idle_timeout(), joinPath(path, "idle_timeout")));
-  }
-  if (message.has_max_connection_duration()) {
-    POSTERN_TRY(
-        out.connection_duration_max,
-        readDuration(message.max_connection_duration(), joinPath(path, "max_connection_duration")));
-  }
-  if (message.has_max_requests_per_connection())
-    out.requests_per_connection_max = message.max_requests_per_connection().value();
-  return {};
-}
-
-base::ConfigResult<void> readHttpOptions(const cluster::Cluster& message, std::string_view path,
-                                         Cluster& out) {
-  if (message.has_max_requests_per_connection())
-    out.requests_per_connection_max = message.max_requests_per_connection().value();
-  POSTERN_TRY_VOID(readCommonHttp(message.common_http_protocol_options(),
-                                  joinPath(path, "common_http_protocol_options"), out));
-  if (message.has_http2_protocol_options())
-    POSTERN_TRY_VOID(readHttp2(message.http2_protocol_options(), out));
-  for (const auto& [name, any] : message.typed_extension_protocol_options()) {
-    const std::string at = joinPath(path, "typed_extension_protocol_options") + "[" + name + "]";
-    if (name != kHttpOptions) return base::failConfig(at, "is not supported");
-    upstreams::HttpProtocolOptions options;
-    if (!api::unpack(any, options))
-      return base::failConfig(at, std::string("must be a ") + kHttpOptions);
-    POSTERN_TRY_VOID(checkSupported(options, at));
-    POSTERN_TRY_VOID(readCommonHttp(options.common_http_protocol_options(),
-                                    joinPath(at, "common_http_protocol_options"), out));
-    switch (options.upstream_protocol_options_case()) {
-      case upstreams::HttpProtocolOptions::kExplicitHttpConfig:
-        out.codec = UpstreamCodec::kHttp1;
-        if (options.explicit_http_config().has_http2_protocol_options()) {
-          POSTERN_TRY_VOID(readHttp2(options.explicit_http_config().http2_protocol_options(), out));
-        } else if (!options.explicit_http_config().has_http_protocol_options()) {
-          return base::failConfig(joinPath(at, "explicit_http_config"), "must name a protocol");
-        }
-        break;
-      case upstreams::HttpProtocolOptions::kUseDownstreamProtocolConfig:
-        POSTERN_TRY_VOID(
-            readHttp2(options.use_downstream_protocol_config().http2_protocol_options(), out));
-        out.codec = UpstreamCodec::kAsDownstream;
-        break;
-      default:
-        return base::failConfig(joinPath(at, "upstream_protocol_options"), "is required");
-    }
-  }
-  return {};
-}
 
 base::ConfigResult<void> readType(const cluster::Cluster& message, std::string_view path,
                                   Cluster& out) {
@@ -177,6 +108,21 @@ base::ConfigResult<void> readBalancing(const cluster::Cluster& message, std::str
   return {};
 }
 
+base::ConfigResult<RetryBudget> readRetryBudget(
+    const cluster::CircuitBreakers::Thresholds::RetryBudget& message, std::string_view path) {
+  RetryBudget out;
+  if (message.has_budget_percent()) {
+    out.percent = message.budget_percent().value();
+    if (!(out.percent >= 0 && out.percent <= 100)) {
+      return base::failConfig(joinPath(path, "retry_budget.budget_percent.value"),
+                              "must be between 0 and 100");
+    }
+  }
+  if (message.has_min_retry_concurrency())
+    out.concurrency_min = message.min_retry_concurrency().value();
+  return out;
+}
+
 base::ConfigResult<void> readBreakers(const cluster::CircuitBreakers& message,
                                       std::string_view path, Cluster& out) {
   for (int i = 0; i < message.thresholds_size(); ++i) {
@@ -193,6 +139,10 @@ base::ConfigResult<void> readBreakers(const cluster::CircuitBreakers& message,
     if (each.has_max_requests()) breaker.requests_max = each.max_requests().value();
     if (each.has_max_retries()) breaker.retries_max = each.max_retries().value();
     breaker.track_remaining = each.track_remaining();
+    if (each.has_retry_budget()) {
+      POSTERN_TRY(breaker.retry_budget,
+                  readRetryBudget(each.retry_budget(), joinPath(path, "thresholds", i)));
+    }
   }
   return {};
 }
@@ -346,7 +296,7 @@ base::ConfigResult<std::shared_ptr<const Cluster>> buildCluster(const cluster::C
       readBreakers(message.circuit_breakers(), joinPath(path, "circuit_breakers"), *out));
   POSTERN_TRY_VOID(readDns(message, path, *out));
   POSTERN_TRY_VOID(readConnections(message, path, *out));
-  POSTERN_TRY_VOID(readHttpOptions(message, path, *out));
+  POSTERN_TRY_VOID(readUpstreamHttp(message, path, *out));
   const bool dns =
       out->type == Cluster::Type::kStrictDns || out->type == Cluster::Type::kLogicalDns;
   const std::string at = joinPath(path, "load_assignment");

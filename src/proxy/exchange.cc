@@ -301,6 +301,8 @@ void Exchange::onDeadline(base::MonotonicTime at) {
         return perTryTimeout("upstream_per_try_timeout");
       case Deadline::kPerTryIdle:
         return perTryTimeout("upstream_per_try_idle_timeout");
+      case Deadline::kAttempt:
+        return attemptTooLong();
       case Deadline::kBackOff:
         return tryUpstream();
       case Deadline::kDelay:

@@ -60,6 +60,7 @@ class Exchange final : public http::StreamObserver,
     kResponse,  // the route's timeout
     kPerTry,
     kPerTryIdle,
+    kAttempt,    // the cluster's max_stream_duration
     kBackOff,    // time to try again
     kDelay,      // injected by the fault filter
     kTunnelEnd,  // one side of a tunnel has ended, the other should
@@ -133,6 +134,8 @@ class Exchange final : public http::StreamObserver,
   void resetUpstream();
   void responseTimeout();
   void perTryTimeout(const char* details);
+  void attemptTooLong();
+  std::size_t keptBodyMax() const;
   bool replayable() const;
   std::chrono::milliseconds routeTimeout() const;
 

@@ -11,6 +11,7 @@ namespace postern::proxy {
 namespace {
 
 constexpr std::uint32_t kSilentRetriesMax = 3;
+constexpr std::size_t kKeptAlwaysBytes = 16 * 1024;
 constexpr int kReplayBlocksMax = 80;  // iovecs; more than a body that may be kept has
 
 base::Random& threadRandom() {
@@ -76,6 +77,20 @@ FailureText textOf(UpstreamFailure failure) {
   }
 }
 
+http::Protocol protocolFor(UpstreamCodec codec, const http::Stream& down) {
+  switch (codec) {
+    case UpstreamCodec::kHttp1:
+      return http::Protocol::kHttp1;
+    case UpstreamCodec::kHttp2:
+      return http::Protocol::kHttp2;
+    case UpstreamCodec::kAsDownstream:
+      return down.httpVersion() == 2 ? http::Protocol::kHttp2 : http::Protocol::kHttp1;
+    case UpstreamCodec::kByAlpn:
+      break;
+  }
+  return http::Protocol::kAuto;
+}
+
 /// "100m" and the like (gRPC over HTTP/2); nothing when malformed.
 std::optional<std::chrono::milliseconds> grpcTimeout(std::string_view text) {
   if (text.size() < 2 || text.size() > 9) return std::nullopt;
@@ -138,11 +153,6 @@ void Exchange::startTimeouts() {
 }
 
 void Exchange::tryUpstream() {
-  if (!cluster_->available(Resource::kRequests,
-                           static_cast<RoutingPriority>(action_->high_priority))) {
-    cluster_->stats().upstream_rq_pending_overflow.add();
-    return attemptFailed(UpstreamFailure::kOverflow, "");
-  }
   PickRequest pick;
   pick.original = &conn_.facts.destination;
   if (!tried_.empty() && retry_.policy() != nullptr && retry_.policy()->avoid_previous_hosts) {
@@ -162,30 +172,29 @@ void Exchange::tryUpstream() {
   record_.upstream_host = host_->text;
   record_.upstream_host_name = host_->hostname;
   if (action_->auto_host_rewrite && !host_->hostname.empty()) setHost(host_->hostname);
-  const auto priority = static_cast<RoutingPriority>(action_->high_priority);
-  cluster_->take(Resource::kRequests, priority);
   attempt_open_ = true;
   ++host_->rq_active;
   ++host_->rq_total;
   waiting_ = true;
-  http::Protocol protocol = http::Protocol::kHttp1;
-  const UpstreamCodec codec = cluster_->config().codec;
-  if (codec == UpstreamCodec::kHttp2 ||
-      (codec == UpstreamCodec::kAsDownstream && down_->httpVersion() == 2)) {
-    protocol = http::Protocol::kHttp2;
-  }
   startTimeouts();
-  conn_.worker.pool().acquire(*cluster_, host_, protocol, priority, *this);
+  using Idle = UpstreamPool::Idle;
+  const bool repeatable = request_ended_ && idempotent(request_.method()) && replayable();
+  conn_.worker.pool().acquire(*cluster_, host_, protocolFor(cluster_->config().codec, *down_),
+                              static_cast<RoutingPriority>(action_->high_priority),
+                              repeatable ? Idle::kTrusted : Idle::kProbed, *this);
 }
 
 void Exchange::endAttempt() {
   clear(Deadline::kPerTry);
   clear(Deadline::kPerTryIdle);
+  clear(Deadline::kAttempt);
   if (attempt_open_) {
     attempt_open_ = false;
-    cluster_->give(Resource::kRequests, static_cast<RoutingPriority>(action_->high_priority));
     --host_->rq_active;
-    if (record_.upstream_connection_id != 0) cluster_->stats().upstream_rq_active.sub();
+    if (record_.upstream_connection_id != 0) {
+      cluster_->give(Resource::kRequests, static_cast<RoutingPriority>(action_->high_priority));
+      cluster_->stats().upstream_rq_active.sub();
+    }
     record_.upstream_connection_id = 0;
   }
   if (retry_slot_) {
@@ -206,6 +215,9 @@ void Exchange::onReady(const PooledConnection& connection) {
   record_.upstream_protocol = connection.http2 ? "HTTP/2" : "HTTP/1.1";
   cluster_->stats().upstream_rq_total.add();
   cluster_->stats().upstream_rq_active.add();
+  cluster_->take(Resource::kRequests, static_cast<RoutingPriority>(action_->high_priority));
+  if (cluster_->config().stream_duration_max.count() > 0)
+    setDeadline(Deadline::kAttempt, cluster_->config().stream_duration_max);
   up_ = &connection.client.open(up_side_);
   sendRequest(connection);
 }
@@ -260,7 +272,7 @@ void Exchange::sendRequest(const PooledConnection& connection) {
 void Exchange::sendBody() {
   const End end = request_ended_ && !has_trailers_ ? End::kYes : End::kNo;
   http::Flow flow = http::Flow::kOpen;
-  if (replayable() && (retry_.enabled() || idempotent(request_.method()))) {
+  if (replayable() && body_.size() <= keptBodyMax()) {
     base::Buffer copy;
     copyTo(body_, copy);
     flow = up_->sendData(copy, end);
@@ -274,16 +286,20 @@ void Exchange::sendBody() {
   if (flow == http::Flow::kOpen) readDownstream();
 }
 
+/// What of the body is kept for another attempt. A small one always: a connection that ends at the
+/// wrong moment, or a stream that was refused, costs no request then.
+std::size_t Exchange::keptBodyMax() const {
+  if (!upgrade_.empty()) return 0;
+  if (!retry_.enabled() && !idempotent(request_.method())) return kKeptAlwaysBytes;
+  return std::min<std::size_t>(cluster_->config().buffer_bytes_max, std::size_t{1} << 20);
+}
+
 /// Keeps a copy of a piece of the body if it may be needed for another attempt.
 void Exchange::keepBody(const base::Buffer& data) {
   if (!body_kept_) return;
-  const bool wanted = retry_.enabled() || idempotent(request_.method());
-  const std::size_t most =
-      std::min<std::size_t>(cluster_->config().buffer_bytes_max, std::size_t{1} << 20);
-  if (wanted && !response_started_ && upgrade_.empty() && body_.size() + data.size() <= most) {
+  if (!response_started_ && body_.size() + data.size() <= keptBodyMax())
     return copyTo(data, body_);
-  }
-  if (wanted && !response_started_ && upgrade_.empty())
+  if (retry_.enabled() && !response_started_ && upgrade_.empty())
     cluster_->stats().scope.counter("retry_or_shadow_abandoned").add();
   body_kept_ = data.empty() && body_.empty();
   body_.clear();
@@ -359,7 +375,7 @@ void Exchange::upReset(http::ResetReason reason) {
   }
   // Nobody was told, nothing was done: the next connection takes it.
   const bool safe =
-      reason == http::ResetReason::kRefused ||
+      reason == http::ResetReason::kRefused || reason == http::ResetReason::kNotSent ||
       (reason == http::ResetReason::kLostBeforeReply && idempotent(request_.method()));
   if (safe && retryLater(true)) return;
   if (reason == http::ResetReason::kCancel || reason == http::ResetReason::kRefused)
@@ -443,6 +459,24 @@ void Exchange::responseTimeout() {
          .body = "upstream request timeout",
          .flag = std::nullopt,
          .details = "response_timeout",
+         .route_headers = true});
+}
+
+/// max_stream_duration of the cluster.
+void Exchange::attemptTooLong() {
+  cluster_->stats().scope.counter("upstream_rq_max_duration_reached").add();
+  if (!response_started_ && retry_.wantsRetry(UpstreamFailure::kLocalReset, true) &&
+      retryLater(false)) {
+    return;
+  }
+  record_.flags.set(Flag::kUpstreamMaxStreamDurationReached);
+  record_.details = "upstream_max_stream_duration_reached";
+  if (response_started_) return finish();
+  cluster_->stats().response_codes.count(408);
+  reply({.status = 408,
+         .body = "upstream max stream duration reached",
+         .flag = std::nullopt,
+         .details = "upstream_max_stream_duration_reached",
          .route_headers = true});
 }
 

@@ -126,6 +126,9 @@ class Origin {
     answers_.emplace_back(std::move(bytes), then);
   }
   void stop() { acceptor_.reset(); }
+  void closeAll() {
+    for (auto& each : peers_) each->close();
+  }
   std::size_t requests() const { return requests_.size(); }
   std::string request(std::size_t index) const {
     return index < requests_.size() ? requests_[index] : "(none)";
@@ -215,7 +218,8 @@ class HttpFixture : public ::testing::Test {
     filters.insert(filters.begin(), filter);
   }
 
-  void start(json routes) {
+  /// `origin`: its port; 0: that of origin_.
+  void start(json routes, std::uint16_t origin = 0) {
     if (routes.is_object()) routes = json::array({routes});
     vhost_["routes"] = std::move(routes);
     manager_["route_config"]["virtual_hosts"] = json::array({vhost_});
@@ -229,7 +233,7 @@ class HttpFixture : public ::testing::Test {
     json chain = {{"filters", json::array({filter})}};
     json listener = {
         {"name", "in"}, {"address", address(0)}, {"filter_chains", json::array({chain})}};
-    json endpoint = {{"endpoint", {{"address", address(origin_.port())}}}};
+    json endpoint = {{"endpoint", {{"address", address(origin != 0 ? origin : origin_.port())}}}};
     json locality = {{"lb_endpoints", json::array({endpoint})}};
     cluster_["load_assignment"] = {{"cluster_name", "app"}, {"endpoints", json::array({locality})}};
     json config = {

@@ -1,9 +1,13 @@
 #include "proxy/upstream_pool.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <sys/socket.h>
 
 namespace postern::proxy {
 
@@ -16,10 +20,11 @@ class UpstreamPool::HostPool {
         cluster_(cluster),
         host_(std::move(host)),
         protocol_(protocol),
-        priority_(priority) {}
+        priority_(priority),
+        multiplexes_(protocol != http::Protocol::kHttp1) {}
   ~HostPool();
 
-  void acquire(Waiter& waiter);
+  void acquire(Waiter& waiter, Idle idle);
   void waiterGone();
   void drain();
   bool empty() const { return all_.empty() && waiting_.empty(); }
@@ -34,6 +39,7 @@ class UpstreamPool::HostPool {
  private:
   friend class Connection;
   void give(Connection& connection, Waiter& waiter);
+  void overflow(Waiter& waiter);
   void serveWaiting();
   void connectIfNeeded();
   Waiter* nextWaiter();
@@ -43,6 +49,8 @@ class UpstreamPool::HostPool {
   const HostPtr host_;
   const http::Protocol protocol_;
   const RoutingPriority priority_;
+  bool multiplexes_;                // by ALPN: as the last connection did
+  std::uint32_t peer_streams_ = std::numeric_limits<std::uint32_t>::max();  // as it said last
   std::vector<Connection*> ready_;  // back: became free last
   std::vector<Connection*> all_;
   base::IntrusiveList<Waiter> waiting_;
@@ -58,12 +66,12 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
         id_(++pool.owner_.last_id_) {
     ClusterState& cluster = pool.cluster_;
     const Cluster& config = cluster.config();
-    ticket_.emplace(cluster, pool.host_);
-    ends_at_ = config.connection_duration_max.count() > 0
-                   ? loop().now() + config.connection_duration_max
-                   : base::MonotonicTime::max();
+    ticket_.emplace(cluster, pool.host_, pool.priority_);
     timer_.arm(config.connect_timeout);
     http::ClientLimits limits;
+    limits.header_bytes_max = config.response_header_bytes_max;
+    limits.header_count_max = config.response_header_count_max;
+    limits.streams_before_settings = std::min(limits.streams_before_settings, pool.peer_streams_);
     limits.concurrent_streams_max = config.h2_streams_max;
     limits.stream_window_bytes = config.h2_stream_window_bytes;
     limits.connection_window_bytes = config.h2_connection_window_bytes;
@@ -82,6 +90,11 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     }
     local_ = connection.transport().local().toString();
     if (pool_ == nullptr) return client_->drain();
+    const auto duration = pool_->cluster_.config().connection_duration_max;
+    if (duration.count() > 0) {
+      end_ = std::make_unique<event::Timer>(loop_, [this] { tooOld(); });
+      end_->arm(duration);
+    }
     pool_->connected(*this);
   }
   void onAvailable(http::ClientConnection&) override {
@@ -92,6 +105,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
   }
   void onClosed(http::ClientConnection&, base::Error error) override {
     timer_.cancel();
+    end_.reset();
     HostPool* pool = std::exchange(pool_, nullptr);
     event::Loop& loop = loop_;
     PoolFailure failure = PoolFailure::kConnectFailure;
@@ -112,12 +126,24 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
   /// Counts a request; false when the connection may take no further one.
   bool used() {
     ++requests_;
-    const std::uint32_t most =
-        pool_ == nullptr ? 0 : pool_->cluster_.config().requests_per_connection_max;
-    if ((most > 0 && requests_ >= most) || loop_.now() >= ends_at_) spent_ = true;
-    return !spent_;
+    if (pool_ == nullptr) return false;
+    const std::uint32_t most = pool_->cluster_.config().requests_per_connection_max;
+    if (most == 0 || requests_ < most) return true;
+    pool_->cluster_.stats().scope.counter("upstream_cx_max_requests").add();
+    spent_ = true;
+    return false;
   }
-  bool spent() const { return spent_ || loop_.now() >= ends_at_; }
+  /// The peer ended an idle connection, or sent on it what nobody asked for.
+  bool dead() {
+    if (client_->activeStreams() > 0) return false;
+    char byte = 0;
+    const int fd = client_->transport().fd();
+    if (fd < 0) return false;
+    const ssize_t got = ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got < 0) return errno != EAGAIN && errno != EINTR;
+    // Bytes may be a TLS ticket or an HTTP/2 PING: only on plain HTTP/1 they are out of place.
+    return got == 0 || (!client_->multiplexes() && !client_->transport().peer().tls);
+  }
   /// Free now: the idle time begins. The timer follows lazily, so that a busy connection costs
   /// none.
   void parked() {
@@ -133,6 +159,13 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
 
  private:
   event::Loop& loop() { return loop_; }
+  void tooOld() {
+    if (pool_ == nullptr) return;
+    pool_->cluster_.stats().scope.counter("upstream_cx_max_duration_reached").add();
+    spent_ = true;
+    pool_->unready(*this);
+    client_->drain();
+  }
   void onTimer() {
     if (connecting_) {
       timed_out_ = true;
@@ -148,14 +181,14 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
 
   HostPool* pool_;  // null: the pool is gone
   event::Loop& loop_ = pool_->owner_.loop_;
-  event::Timer timer_;  // connect timeout, then idle timeout
+  event::Timer timer_;                 // connect timeout, then idle timeout
+  std::unique_ptr<event::Timer> end_;  // of max_connection_duration
   std::optional<UpstreamTicket> ticket_;
   http::ClientConnection* client_ = nullptr;
   std::string local_;
   const std::uint64_t id_;
   std::uint64_t requests_ = 0;
   base::MonotonicTime idle_since_{};
-  base::MonotonicTime ends_at_{};
   bool connecting_ = true;
   bool timed_out_ = false;
   bool spent_ = false;
@@ -181,17 +214,18 @@ void UpstreamPool::HostPool::waiterGone() {
   cluster_.stats().upstream_rq_pending_active.sub();
 }
 
-void UpstreamPool::HostPool::acquire(Waiter& waiter) {
+void UpstreamPool::HostPool::acquire(Waiter& waiter, Idle idle) {
   while (!ready_.empty()) {
     Connection& connection = *ready_.back();
-    if (connection.client().canOpen() && !connection.spent()) return give(connection, waiter);
+    if (!connection.client().canOpen()) {
+      unready(connection);
+      continue;
+    }
+    if (idle == Idle::kTrusted || !connection.dead()) return give(connection, waiter);
     unready(connection);
-    if (connection.spent()) connection.client().drain();
+    connection.client().close();
   }
-  if (!cluster_.tryTake(Resource::kPending, priority_)) {
-    cluster_.stats().upstream_rq_pending_overflow.add();
-    return waiter.onFailed(PoolFailure::kOverflow, {base::Errc::kLimitExceeded, "overflow"});
-  }
+  if (!cluster_.tryTake(Resource::kPending, priority_)) return overflow(waiter);
   cluster_.stats().upstream_rq_pending_total.add();
   cluster_.stats().upstream_rq_pending_active.add();
   ++waiting_count_;
@@ -200,10 +234,14 @@ void UpstreamPool::HostPool::acquire(Waiter& waiter) {
   connectIfNeeded();
 }
 
+void UpstreamPool::HostPool::overflow(Waiter& waiter) {
+  cluster_.stats().upstream_rq_pending_overflow.add();
+  waiter.onFailed(PoolFailure::kOverflow, {base::Errc::kLimitExceeded, "overflow"});
+}
+
 void UpstreamPool::HostPool::connectIfNeeded() {
-  const std::size_t wanted = protocol_ == http::Protocol::kHttp2
-                                 ? std::min<std::size_t>(1, waiting_count_)
-                                 : waiting_count_;
+  const std::size_t wanted =
+      multiplexes_ ? std::min<std::size_t>(1, waiting_count_) : waiting_count_;
   if (connecting_ >= wanted) return;
   // A pool without any connection may always open one: else its requests would wait for ever.
   if (!all_.empty() && !cluster_.available(Resource::kConnections, priority_)) {
@@ -216,10 +254,12 @@ void UpstreamPool::HostPool::connectIfNeeded() {
 }
 
 void UpstreamPool::HostPool::give(Connection& connection, Waiter& waiter) {
+  if (!cluster_.available(Resource::kRequests, priority_)) return overflow(waiter);
   const bool more = connection.used();
   http::ClientConnection& client = connection.client();
   if (!client.multiplexes() || !more) unready(connection);
   waiter.onReady(connection.facts());
+  if (!more) client.drain();  // ends it when its requests are over
 }
 
 void UpstreamPool::HostPool::serveWaiting() {
@@ -231,10 +271,12 @@ void UpstreamPool::HostPool::serveWaiting() {
     }
     give(connection, *nextWaiter());
   }
+  if (!waiting_.empty()) connectIfNeeded();
 }
 
 void UpstreamPool::HostPool::connected(Connection& connection) {
   --connecting_;
+  multiplexes_ = connection.client().multiplexes();
   available(connection);
 }
 
@@ -243,6 +285,7 @@ void UpstreamPool::HostPool::available(Connection& connection) {
     unready(connection);
     return connection.client().drain();
   }
+  peer_streams_ = connection.client().streamsMax();
   if (!connection.ready && connection.client().canOpen()) {
     connection.ready = true;
     ready_.push_back(&connection);
@@ -274,7 +317,8 @@ void UpstreamPool::HostPool::closed(Connection& connection, bool was_connecting,
       waiter->onFailed(failure, error);
     }
   }
-  if (connecting_ < waiting_count_ && all_.size() == connecting_) connectIfNeeded();
+  // While others still connect, a failure is not answered by one more attempt: they decide.
+  if (waiting_count_ > 0 && !(was_connecting && connecting_ > 0)) connectIfNeeded();
 }
 
 void UpstreamPool::HostPool::drain() {
@@ -293,12 +337,12 @@ UpstreamPool::UpstreamPool(event::Loop& loop) : loop_(loop) {}
 UpstreamPool::~UpstreamPool() { pools_.clear(); }
 
 void UpstreamPool::acquire(ClusterState& cluster, const HostPtr& host, http::Protocol protocol,
-                           RoutingPriority priority, Waiter& waiter) {
+                           RoutingPriority priority, Idle idle, Waiter& waiter) {
   const Key key{host.get(), static_cast<unsigned char>(static_cast<unsigned>(protocol) * 2 +
                                                        static_cast<unsigned>(priority))};
   std::unique_ptr<HostPool>& pool = pools_[key];
   if (pool == nullptr) pool = std::make_unique<HostPool>(*this, cluster, host, protocol, priority);
-  pool->acquire(waiter);
+  pool->acquire(waiter, idle);
 }
 
 void UpstreamPool::cancel(Waiter& waiter) {

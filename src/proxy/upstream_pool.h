@@ -15,7 +15,7 @@
 namespace postern::proxy {
 
 enum class PoolFailure : unsigned char {
-  kOverflow,        // a circuit breaker: too many requests wait
+  kOverflow,        // a circuit breaker: too many requests wait or run
   kConnectFailure,  // refused, unreachable, broken handshake
   kConnectTimeout,
 };
@@ -53,8 +53,12 @@ class UpstreamPool {
   UpstreamPool(const UpstreamPool&) = delete;
   UpstreamPool& operator=(const UpstreamPool&) = delete;
 
+  /// How a connection that was idle is chosen. A peer may have closed it and this turn of the loop
+  /// has not seen it yet: kProbed looks (one system call), for requests that cannot be sent again.
+  enum class Idle : bool { kTrusted, kProbed };
+  /// kAuto: by ALPN.
   void acquire(ClusterState& cluster, const HostPtr& host, http::Protocol protocol,
-               RoutingPriority priority, Waiter& waiter);
+               RoutingPriority priority, Idle idle, Waiter& waiter);
   /// The waiter is told nothing any more; harmless when it was told.
   void cancel(Waiter& waiter);
   /// Ends idle connections to a host now, the others when their requests are over.
