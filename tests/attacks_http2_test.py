@@ -24,7 +24,7 @@ import h2_raw as h2  # noqa: E402
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
 MB = 1024 * 1024
-P99_MAX_MS = 400.0  # generous: the machine may be shared; the figure itself is printed
+P99_MAX_MS = 1500.0  # generous: the machine may be shared and slow; the figure itself is printed
 
 
 class Origin:
@@ -60,8 +60,13 @@ class Origin:
                 self.seen.append(record)
                 path = head.split(b" ")[1].decode("latin-1")
                 if path.startswith("/early"):
+                    record["rest"] = buffer  # all that follows is this request's body: nothing else may come
                     connection.sendall(b"HTTP/1.1 401 no\r\ncontent-length: 2\r\n\r\nno")
-                    continue
+                    while True:
+                        got = connection.recv(65536)
+                        if not got:
+                            return
+                        record["rest"] += got
                 if path.startswith("/tunnel"):
                     time.sleep(0.3)  # what comes meanwhile must not be here
                     connection.settimeout(0.05)
@@ -560,8 +565,10 @@ def test_an_early_answer_leaves_nothing_behind(proxy, origin):
             assert client.statuses[stream] == 401 and client.resets.get(stream) in (None, h2.NO_ERROR), (
                 client.statuses, client.resets)
             assert [each["head"].split(b" ")[1] for each in origin.seen[before:]] == [b"/early"]
+            assert b" /early " not in origin.seen[-1]["rest"]
         client.send(h2.headers(101, h2.request("/after")))
         assert client.wait(lambda: client.over(101)) and client.statuses[101] == 200
+        assert not any(b" /after " in each.get("rest", b"") or b" /early " in each.get("rest", b"") for each in origin.seen)
         measured.note = f"{proxy.stat('cluster.origin.upstream_cx_total')} upstream connections so far"
 
 

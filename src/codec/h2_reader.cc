@@ -30,6 +30,16 @@ H2FrameReader::Event H2FrameReader::fail(H2Error code, const char* text) {
   return Event::kError;
 }
 
+H2FrameReader::Event H2FrameReader::flooded(Flood kind, const char* text) {
+  flood_ = kind;
+  return fail(H2Error::kEnhanceYourCalm, text);
+}
+
+bool H2FrameReader::emptyFlood(bool empty) {
+  empty_frames_ = empty ? empty_frames_ + 1 : 0;
+  return empty_frames_ > limits_.empty_frames_max;
+}
+
 H2FrameReader::Event H2FrameReader::streamError(H2Error code) {
   code_ = code;
   return Event::kStreamError;
@@ -169,8 +179,8 @@ bool H2FrameReader::readData(base::Buffer& in, Event& out) {
     end_stream_ = data_left_ == 0 && header_.has(kH2EndStream);
     if (data_left_ == 0) state_ = State::kPadding;
     if (first && !empty) grant(kCreditPerData);
-    if (first && empty && !end_stream_ && !spend()) {
-      out = fail(H2Error::kEnhanceYourCalm, "too many empty frames");
+    if (first && emptyFlood(empty && !end_stream_)) {
+      out = flooded(Flood::kEmptyFrames, "too many empty frames");
       return true;
     }
     out = Event::kData;
@@ -195,9 +205,12 @@ H2FrameReader::Event H2FrameReader::readPayload() {
     default:
       break;
   }
-  if (!spend()) return fail(H2Error::kEnhanceYourCalm, "too many control frames");
+  if (header_.type != H2Type::kPriority && header_.type != H2Type::kWindowUpdate && !spend())
+    return flooded(Flood::kControl, "too many control frames");
   switch (header_.type) {
     case H2Type::kPriority:
+      if (++priority_frames_ > limits_.priority_frames_per_stream * (1 + streams_opened_))
+        return flooded(Flood::kPriority, "too many PRIORITY frames");
       if (header_.length != 5) return streamError(H2Error::kFrameSize);
       if ((readU32(payload_) & 0x7fffffffU) == header_.stream)
         return fail(H2Error::kProtocol, "stream depends on itself");
@@ -237,6 +250,8 @@ H2FrameReader::Event H2FrameReader::readHeaders() {
 }
 
 H2FrameReader::Event H2FrameReader::appendBlock(std::string_view fragment) {
+  if (emptyFlood(fragment.empty() && !header_.has(kH2EndHeaders) && !block_ends_stream_))
+    return flooded(Flood::kEmptyFrames, "too many empty frames");
   if (block_store_.size() + fragment.size() > limits_.block_bytes_max)
     return fail(H2Error::kEnhanceYourCalm, "header block too large");
   const bool whole = header_.has(kH2EndHeaders);
@@ -291,6 +306,13 @@ H2FrameReader::Event H2FrameReader::readSettings() {
 }
 
 H2FrameReader::Event H2FrameReader::readWindowUpdate() {
+  constexpr std::uint64_t kAlways = 5;
+  constexpr std::uint64_t kPerStream = 2;
+  const std::uint64_t most =
+      kAlways +
+      kPerStream * (streams_opened_ + limits_.window_updates_per_data_frame * data_frames_sent_);
+  if (++window_updates_ > most)
+    return flooded(Flood::kWindowUpdate, "too many WINDOW_UPDATE frames");
   increment_ = readU32(payload_) & 0x7fffffffU;
   if (increment_ > 0) return Event::kWindowUpdate;
   if (header_.stream == 0) return fail(H2Error::kProtocol, "WINDOW_UPDATE of zero");

@@ -25,15 +25,20 @@ struct H2Settings {
 struct H2ReaderLimits {
   std::size_t block_bytes_max = 64 * 1024;  // one header block as sent (compressed)
   std::uint32_t continuations_max = 32;     // CONTINUATION frames of one block
-  // Frames that ask for work and bring nothing (SETTINGS, PING, PRIORITY, RST_STREAM,
-  // WINDOW_UPDATE, empty DATA, unknown types) spend credit; requests, body bytes and time bring it
-  // back.
+  // Frames that ask for work and bring nothing (SETTINGS, PING, RST_STREAM, unknown types) spend
+  // credit; requests, body bytes and time bring it back.
   std::int32_t credit_start = 1000;
   std::int32_t credit_max = 10000;
+  // As Envoy counts: frames without payload in a row; PRIORITY frames for each stream that was
+  // opened; WINDOW_UPDATE frames for each DATA frame that was sent, and two for each stream.
+  std::uint32_t empty_frames_max = 1;
+  std::uint32_t priority_frames_per_stream = 100;
+  std::uint32_t window_updates_per_data_frame = 10;
 };
 
 class H2FrameReader {
  public:
+  enum class Flood : unsigned char { kNone, kEmptyFrames, kPriority, kWindowUpdate, kControl };
   enum class Role : unsigned char { kServer, kClient };
   enum class Event : unsigned char {
     kNeedMore,
@@ -71,9 +76,14 @@ class H2FrameReader {
   std::uint32_t lastStream() const { return last_stream_; }
   std::uint32_t increment() const { return increment_; }
   const char* text() const { return text_; }
+  /// After kError: which limit was passed.
+  Flood flood() const { return flood_; }
 
   /// Brings credit back (see H2ReaderLimits).
   void grant(std::int32_t credit);
+  /// For the limits of PRIORITY and WINDOW_UPDATE.
+  void streamOpened() { ++streams_opened_; }
+  void dataSent() { ++data_frames_sent_; }
   /// The peer's first frame came.
   bool begun() const { return settings_seen_; }
   /// A header block has begun and its end is missing.
@@ -92,6 +102,9 @@ class H2FrameReader {
   Event readSettings();
   Event readWindowUpdate();
   Event fail(H2Error code, const char* text);
+  Event flooded(Flood kind, const char* text);
+  /// A frame that may carry payload came: true when too many in a row had none.
+  bool emptyFlood(bool empty);
   Event streamError(H2Error code);
   bool spend();
 
@@ -109,12 +122,18 @@ class H2FrameReader {
   std::size_t flow_bytes_ = 0;
   std::size_t padding_bytes_ = 0;
   std::int32_t credit_;
+  std::uint64_t streams_opened_ = 0;
+  std::uint64_t data_frames_sent_ = 0;
+  std::uint64_t priority_frames_ = 0;
+  std::uint64_t window_updates_ = 0;
+  std::uint32_t empty_frames_ = 0;  // in a row
   std::uint32_t block_stream_ = 0;
   std::uint32_t continuations_ = 0;
   std::uint32_t last_stream_ = 0;
   std::uint32_t increment_ = 0;
   H2Error code_ = H2Error::kNone;
   State state_;
+  Flood flood_ = Flood::kNone;
   bool block_ends_stream_ = false;
   bool end_stream_ = false;
   bool self_dependent_ = false;

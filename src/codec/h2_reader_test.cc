@@ -192,6 +192,36 @@ TEST(H2Reader, EndsAFloodOfFramesThatBringNothing) {
             H2Error::kNone);
 }
 
+TEST(H2Reader, CountsFramesByWhatTheyAreFor) {
+  const std::string priority = frame(H2Type::kPriority, 0, 1, std::string("\0\0\0\x03\0", 5));
+  const std::string update = frame(H2Type::kWindowUpdate, 0, 1, std::string("\0\0\0\x01", 4));
+  const std::string empty = frame(H2Type::kData, 0, 1, "");
+  const auto times = [](int count, const std::string& one) {
+    std::string out;
+    for (int i = 0; i < count; ++i) out += one;
+    return out;
+  };
+  const H2ReaderLimits limits{
+      .empty_frames_max = 2, .priority_frames_per_stream = 3, .window_updates_per_data_frame = 1};
+  const auto end = [&](const std::string& bytes, int streams, int frames) {
+    Fed fed(bytes, limits);
+    for (int i = 0; i < streams; ++i) fed.reader.streamOpened();
+    for (int i = 0; i < frames; ++i) fed.reader.dataSent();
+    Event event = fed.next();
+    while (event != Event::kError && event != Event::kNeedMore) event = fed.next();
+    return fed.reader.flood();
+  };
+  using Flood = H2FrameReader::Flood;
+  EXPECT_EQ(end(times(6, priority), 1, 0), Flood::kNone);
+  EXPECT_EQ(end(times(7, priority), 1, 0), Flood::kPriority);
+  EXPECT_EQ(end(times(5 + 2 * (1 + 4), update), 1, 4), Flood::kNone);
+  EXPECT_EQ(end(times(6 + 2 * (1 + 4), update), 1, 4), Flood::kWindowUpdate);
+  EXPECT_EQ(end(times(2, empty) + frame(H2Type::kData, 1, 1, "") + times(2, empty), 1, 0),
+            Flood::kNone);
+  EXPECT_EQ(end(times(3, empty), 1, 0), Flood::kEmptyFrames);
+  EXPECT_EQ(end(times(1001, frame(H2Type::kPing, 0, 0, "12345678")), 1, 0), Flood::kControl);
+}
+
 TEST(H2Reader, TakesBackCreditThatIsGranted) {
   std::string pings;
   for (int i = 0; i < 1500; ++i) pings += frame(H2Type::kPing, 0, 0, "12345678");

@@ -5,7 +5,7 @@
 namespace postern::codec {
 
 void writeH2Settings(base::Buffer& out,
-                     std::initializer_list<std::pair<H2SettingId, std::uint32_t>> settings) {
+                     std::span<const std::pair<H2SettingId, std::uint32_t>> settings) {
   writeH2Header(out, settings.size() * 6, H2Type::kSettings, 0, 0);
   for (const auto& [id, value] : settings) {
     const auto number = static_cast<std::uint16_t>(id);

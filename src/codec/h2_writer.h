@@ -6,13 +6,18 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <string_view>
 #include <utility>
 
 namespace postern::codec {
 
 void writeH2Settings(base::Buffer& out,
-                     std::initializer_list<std::pair<H2SettingId, std::uint32_t>> settings);
+                     std::span<const std::pair<H2SettingId, std::uint32_t>> settings);
+inline void writeH2Settings(base::Buffer& out,
+                            std::initializer_list<std::pair<H2SettingId, std::uint32_t>> settings) {
+  writeH2Settings(out, std::span(settings.begin(), settings.size()));
+}
 void writeH2SettingsAck(base::Buffer& out);
 enum class H2PingKind : bool { kAsk, kAck };
 /// `payload` holds eight bytes.

@@ -170,7 +170,7 @@ void HpackDecoder::report(HpackSink& sink, std::string_view name, std::string_vi
 }
 
 void HpackEncoder::setPeerTableSize(std::uint32_t bytes) {
-  const std::size_t capacity = std::min<std::size_t>(bytes, 4096);
+  const std::size_t capacity = std::min<std::size_t>(bytes, table_bytes_max_);
   if (capacity == table_.capacity()) return;
   smallest_ = size_changed_ ? std::min(smallest_, capacity) : capacity;
   size_changed_ = true;

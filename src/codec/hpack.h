@@ -77,7 +77,11 @@ class HpackDecoder {
 
 class HpackEncoder {
  public:
-  /// The peer's SETTINGS_HEADER_TABLE_SIZE; we use at most 4096 bytes of it.
+  /// `table_bytes_max`: what we use at most of the table the peer offers.
+  explicit HpackEncoder(std::size_t table_bytes_max = 4096) : table_bytes_max_(table_bytes_max) {
+    setPeerTableSize(4096);
+  }
+  /// The peer's SETTINGS_HEADER_TABLE_SIZE; 4096 until it says so.
   void setPeerTableSize(std::uint32_t bytes);
   /// Call once before the fields of a block: table size changes go first.
   void begin(std::string& out);
@@ -85,6 +89,7 @@ class HpackEncoder {
 
  private:
   HpackTable table_;
+  std::size_t table_bytes_max_;
   bool size_changed_ = false;
   std::size_t smallest_ = 4096;
 };

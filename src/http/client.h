@@ -21,9 +21,7 @@ namespace postern::http {
 struct ClientLimits {
   std::size_t header_bytes_max = 60 * 1024;
   std::size_t header_count_max = 100;
-  std::uint32_t stream_window_bytes = 256 * 1024;
-  std::uint32_t connection_window_bytes = 1024 * 1024;
-  std::uint32_t concurrent_streams_max = 100;  // own limit; the peer's SETTINGS may lower it
+  H2Limits h2;
   // HTTP/2: until the peer's SETTINGS; the default is what RFC 9113 6.5.2 wants peers to allow.
   std::uint32_t streams_before_settings = 100;
 };
@@ -41,6 +39,7 @@ class ClientObserver {
   virtual void onDraining(ClientConnection& connection) = 0;
   /// Gone; all its streams were reset before. Destroys itself after this returns.
   virtual void onClosed(ClientConnection& connection, base::Error error) = 0;
+  virtual void onH2Event(H2Event event) { (void)event; }
 };
 
 class ClientConnection {
@@ -56,6 +55,8 @@ class ClientConnection {
   virtual net::Transport& transport() = 0;
   virtual std::size_t activeStreams() const = 0;
   virtual bool multiplexes() const = 0;
+  /// HTTP/2: what the peer said of extended CONNECT (RFC 8441); nothing before its SETTINGS.
+  virtual std::optional<bool> takesExtendedConnect() const { return std::nullopt; }
   /// Streams that may run at once, as far as the peer has said.
   virtual std::uint32_t streamsMax() const { return 1; }
   /// Closes once idle.

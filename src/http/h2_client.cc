@@ -16,9 +16,7 @@ constexpr std::uint32_t kStreamNumberMax = 0x7fffffffU;
 H2Options optionsOf(const ClientLimits& limits) {
   return {.header_bytes_max = limits.header_bytes_max,
           .header_count_max = limits.header_count_max,
-          .stream_window_bytes = limits.stream_window_bytes,
-          .connection_window_bytes = limits.connection_window_bytes,
-          .concurrent_streams_max = limits.concurrent_streams_max};
+          .h2 = limits.h2};
 }
 
 class H2Client final : public H2Session, public ClientConnection {
@@ -35,13 +33,12 @@ class H2Client final : public H2Session, public ClientConnection {
   // ---- ClientConnection ----
   bool canOpen() const override {
     return connected_ && !draining_ && !isClosed() &&
-           next_number_ + 2 * unsent_.size() < kStreamNumberMax &&
-           activeStreams() < streamsMax();
+           next_number_ + 2 * unsent_.size() < kStreamNumberMax && activeStreams() < streamsMax();
   }
   std::uint32_t streamsMax() const override {
     const std::uint32_t peers =
         reader_.begun() ? reader_.settings().concurrent_streams_max : streams_before_settings_;
-    return std::min(options_.concurrent_streams_max, peers);
+    return std::min(options_.h2.concurrent_streams_max, peers);
   }
   Stream& open(StreamObserver& observer) override {
     POSTERN_CHECK(canOpen());
@@ -53,6 +50,10 @@ class H2Client final : public H2Session, public ClientConnection {
   net::Transport& transport() override { return *transport_; }
   std::size_t activeStreams() const override { return streams_.size() + unsent_.size(); }
   bool multiplexes() const override { return true; }
+  std::optional<bool> takesExtendedConnect() const override {
+    if (!reader_.begun()) return std::nullopt;
+    return reader_.settings().connect_protocol;
+  }
   void drain() override {
     draining_ = draining_told_ = true;
     if (activeStreams() == 0) return close();
@@ -86,6 +87,7 @@ class H2Client final : public H2Session, public ClientConnection {
   bool isIdle(std::uint32_t id) const override { return id % 2 == 0 || id >= next_number_; }
   void number(H2Stream& stream) override;
   void onGone(base::Error error) override { owner_.onClosed(*this, error); }
+  void tell(H2Event event) override { owner_.onH2Event(event); }
   ResetReason lostReason(const H2Stream& stream) const override {
     if (!connected_) return ResetReason::kConnectFailure;
     if (stream.id == 0) return ResetReason::kNotSent;
@@ -109,6 +111,7 @@ void H2Client::number(H2Stream& stream) {
   auto it = std::find_if(unsent_.begin(), unsent_.end(),
                          [&](const auto& each) { return each.get() == &stream; });
   POSTERN_CHECK(it != unsent_.end());
+  pingIfSilent();
   stream.id = next_number_;
   next_number_ += 2;
   std::unique_ptr<H2Stream> owned = std::move(*it);
@@ -120,15 +123,16 @@ void H2Client::onResponse(H2Stream& stream, H2HeaderReader& fields) {
   HeaderMap headers = fields.take();
   const int status = headers.status();
   if (status < 200) {
-    if (reader_.endStream()) return streamError(stream.id, H2Error::kProtocol);
+    if (reader_.endStream()) return invalidMessage(stream.id, "1xx that ends the stream");
     if (stream.observer != nullptr) stream.observer->onInformational(std::move(headers));
     return;
   }
   stream.head_seen = true;
-  if (!stream.head_request && status != 304 && status != 204)
-    stream.body_left = fields.contentLength();
+  const bool bodiless = stream.head_request || status == 304 || status == 204;
+  stream.body_left = bodiless ? 0 : fields.contentLength();
   const bool ended = reader_.endStream();
-  if (ended && stream.body_left.value_or(0) != 0) return streamError(stream.id, H2Error::kProtocol);
+  if (ended && stream.body_left.value_or(0) != 0)
+    return invalidMessage(stream.id, "body of another length");
   StreamObserver* told = stream.observer;
   if (ended) {
     stream.remote_ended = true;

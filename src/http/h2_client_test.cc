@@ -66,6 +66,35 @@ TEST(H2Client, TakesAnswersInAnyOrder) {
   EXPECT_EQ(c.connection->activeStreams(), 0u);
 }
 
+TEST(H2Client, AsksASilentPeerBeforeANewStream) {
+  ClientLimits limits;
+  limits.h2.keepalive = {.timeout = std::chrono::milliseconds(30),
+                         .idle_interval = std::chrono::milliseconds(20)};
+  ClientSide c(limits);
+  Seen one;
+  c.open(one);
+  EXPECT_EQ(c.pings, 0);
+  c.headers(1, {{":status", "204"}}, End::kYes);
+  c.send();
+  for (int i = 0; i < 6; ++i) c.loop.runOnce(std::chrono::milliseconds(5));
+  Seen two;
+  c.open(two);
+  EXPECT_EQ(c.pings, 1);
+  for (int i = 0; i < 40 && !c.closed; ++i) c.loop.runOnce(std::chrono::milliseconds(5));
+  EXPECT_TRUE(c.closed);
+  EXPECT_EQ(two.reset, ResetReason::kLostBeforeReply);
+}
+
+TEST(H2Client, RefusesABodyWhereThereIsNone) {
+  ClientSide c;
+  Seen one;
+  c.open(one, End::kYes, "HEAD");
+  c.headers(1, {{":status", "200"}, {"content-length", "4"}}, End::kNo);
+  c.data(1, "body", End::kYes);
+  c.send();
+  EXPECT_EQ(one.reset, ResetReason::kProtocol);
+}
+
 TEST(H2Client, KeepsACompleteAnswerWhenTheRestOfTheRequestIsRefused) {
   ClientSide c;
   Seen seen;

@@ -33,9 +33,12 @@ bool validName(std::string_view name) {
   return !name.empty();
 }
 
+/// No control characters but the tab (RFC 9110 5.5): whatever an HTTP/1 peer would make of them.
 bool validValue(std::string_view value) {
-  for (const char c : value)
-    if (c == '\0' || c == '\r' || c == '\n') return false;
+  for (const char c : value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && byte != '\t') || byte == 0x7f) return false;
+  }
   if (value.empty()) return true;
   const auto blank = [](char c) { return c == ' ' || c == '\t'; };
   return !blank(value.front()) && !blank(value.back());
@@ -55,6 +58,26 @@ bool ofConnection(std::string_view name) {
     default:
       return false;
   }
+}
+
+bool validAuthority(std::string_view authority) {
+  for (const char c : authority) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte <= 0x20 || byte == 0x7f || c == '/' || c == '?' || c == '#' || c == '@' || c == '\\' ||
+        c == '"' || c == '<' || c == '>') {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool validScheme(std::string_view scheme) {
+  for (const char c : scheme) {
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    const bool other = (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';
+    if (!letter && (!other || &c == scheme.data())) return false;
+  }
+  return !scheme.empty();
 }
 
 unsigned pseudoOf(std::string_view name) {
@@ -92,6 +115,8 @@ void H2HeaderReader::onField(std::string_view name, std::string_view value) {
   map_.add(name, value);
 }
 
+bool H2HeaderReader::hasProtocol() const { return (seen_ & kProtocol) != 0; }
+
 void H2HeaderReader::onPseudo(std::string_view name, std::string_view value) {
   const unsigned which = pseudoOf(name);
   const unsigned allowed = kind_ == H2Message::kTrailers   ? 0U
@@ -116,21 +141,23 @@ const char* H2HeaderReader::checkRequest() {
   if (!validName(base::toLower(method))) return "invalid method";
   if (method == "CONNECT" && (seen_ & kProtocol) == 0) {
     if ((seen_ & (kScheme | kPath)) != 0) return "CONNECT with scheme or path";
+    if (!validAuthority(map_.authority())) return "wrong authority";
     return map_.authority().empty() ? "CONNECT without authority" : nullptr;
   }
   if ((seen_ & kProtocol) != 0 && method != "CONNECT") return ":protocol without CONNECT";
-  if ((seen_ & kScheme) == 0 || map_.scheme().empty()) return "no scheme";
+  if ((seen_ & kScheme) == 0 || !validScheme(map_.scheme())) return "no scheme";
   const std::string_view path = map_.path();
   if (!path.starts_with('/') && !(path == "*" && method == "OPTIONS")) return "wrong path";
   for (const char c : path)
     if (static_cast<unsigned char>(c) <= ' ' || c == 0x7f) return "wrong path";
-  if (map_.authority().find('@') != std::string_view::npos) return "user in authority";
+  if (!validAuthority(map_.authority())) return "wrong authority";
   // The layers above know one form (RFC 9113 8.3.1): Host becomes the authority.
   const auto host = map_.get("host");
   if (!host) return nullptr;
   if ((seen_ & kAuthority) != 0) {
     if (!base::equalsIgnoreCase(*host, map_.authority())) return "host differs from authority";
   } else {
+    if (!validAuthority(*host)) return "wrong host";
     map_.add(":authority", *host);
   }
   map_.remove("host");

@@ -23,6 +23,9 @@ class H2HeaderReader final : public codec::HpackSink {
   HeaderMap take() { return std::move(map_); }
   /// Of content-length, when there is one.
   std::optional<std::uint64_t> contentLength() const { return content_length_; }
+  bool hasProtocol() const;
+  /// Memory the list takes, roughly.
+  std::size_t heldBytes() const { return map_.bytes() + 32 * map_.size(); }
 
  private:
   void onPseudo(std::string_view name, std::string_view value);

@@ -10,8 +10,8 @@ namespace postern::http {
 
 /// PINGs that find dead peers (connection_keepalive).
 struct H2Keepalive {
-  std::chrono::milliseconds interval{0};  // 0: none
-  std::chrono::milliseconds timeout{0};   // within this something must be heard after a PING
+  std::chrono::milliseconds interval{0};       // 0: none
+  std::chrono::milliseconds timeout{0};        // within this something must be heard after a PING
   std::chrono::milliseconds idle_interval{0};  // client: after such a silence before a new stream
   double jitter_percent = 15;                  // of the interval, added by chance
 };

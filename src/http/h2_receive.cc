@@ -13,8 +13,9 @@ using codec::H2Error;
 using Event = codec::H2FrameReader::Event;
 
 constexpr std::size_t kReadChunkBytes = 64 * 1024;
-constexpr int kReadsPerTurn = 8;                 // then other connections have their turn
-constexpr std::size_t kPauseBytes = 512 * 1024;  // answers nobody takes: stop reading
+constexpr int kReadsPerTurn = 8;                  // then other connections have their turn
+constexpr std::uint32_t kNewStreamsPerTurn = 32;  // the same
+constexpr std::size_t kPauseBytes = 512 * 1024;   // answers nobody takes: stop reading
 constexpr std::int32_t kCreditPerSecond = 200;
 
 ResetReason reasonOf(H2Error code) {
@@ -39,6 +40,7 @@ ResetReason reasonOf(H2Error code) {
 
 void H2Session::onReadable() {
   last_activity_ = loop_.now();
+  if (keepalive_ != nullptr) keepalive_->heard = last_activity_;
   refill();
   readSome();
 }
@@ -51,8 +53,9 @@ void H2Session::refill() {
   refilled_ = loop_.now();
   const std::int64_t seconds_cap = std::min<std::int64_t>(passed, 60'000);
   reader_.grant(static_cast<std::int32_t>(seconds_cap * kCreditPerSecond / 1000));
-  const auto tokens = static_cast<std::uint32_t>(seconds_cap * options_.resets_per_second / 1000);
-  reset_tokens_ = std::min(options_.resets_burst_max, reset_tokens_ + tokens);
+  const auto tokens =
+      static_cast<std::uint32_t>(seconds_cap * options_.h2.resets_per_second / 1000);
+  reset_tokens_ = std::min(options_.h2.resets_burst_max, reset_tokens_ + tokens);
 }
 
 void H2Session::readSome() {
@@ -61,9 +64,11 @@ void H2Session::readSome() {
       paused_ = true;
       return schedule();
     }
-    const net::IoResult result = transport_->read(in_, kReadChunkBytes);
-    process();
+    net::IoResult result{net::IoStatus::kOk, kReadChunkBytes};
+    if (!backlog_) result = transport_->read(in_, kReadChunkBytes);
+    backlog_ = !process();
     if (isClosed()) return;
+    if (backlog_) return transport_->resumeRead();
     if (result.status == net::IoStatus::kError) return lost(transport_->error());
     if (result.status == net::IoStatus::kEof) {
       eof_ = true;
@@ -74,12 +79,19 @@ void H2Session::readSome() {
   transport_->resumeRead();
 }
 
-void H2Session::process() {
+bool H2Session::process() {
+  new_streams_ = 0;
   while (!isClosed()) {
     const Event event = reader_.next(in_);
-    if (event == Event::kNeedMore) return;
+    if (event == Event::kNeedMore) {
+      onBytes(!in_.empty() || reader_.insideBlock());
+      return true;
+    }
     handle(event);
+    if (isClosed() || !checkFloods()) return true;
+    if (new_streams_ >= kNewStreamsPerTurn) return false;
   }
+  return true;
 }
 
 void H2Session::handle(Event event) {
@@ -97,8 +109,7 @@ void H2Session::handle(Event event) {
     case Event::kSettingsAck:
       return;
     case Event::kPing:
-      codec::writeH2Ping(out_, reader_.payload(), codec::H2PingKind::kAck);
-      return schedule();
+      return writePing(reader_.payload(), codec::H2PingKind::kAck);
     case Event::kPingAck:
       return onPingAck();
     case Event::kGoAway:
@@ -110,7 +121,21 @@ void H2Session::handle(Event event) {
         return connectionError(reader_.code(), "frame of an idle stream");
       return streamError(reader_.stream(), reader_.code());
     case Event::kError:
+      tellFlood();
       return connectionError(reader_.code(), reader_.text());
+  }
+}
+
+void H2Session::tellFlood() {
+  switch (reader_.flood()) {
+    case codec::H2FrameReader::Flood::kEmptyFrames:
+      return tell(H2Event::kEmptyFramesFlood);
+    case codec::H2FrameReader::Flood::kPriority:
+      return tell(H2Event::kPriorityFramesFlood);
+    case codec::H2FrameReader::Flood::kWindowUpdate:
+      return tell(H2Event::kWindowUpdateFramesFlood);
+    default:
+      return;
   }
 }
 
@@ -119,7 +144,7 @@ void H2Session::handle(Event event) {
 /// Bytes that no stream keeps: the connection's window opens again.
 void H2Session::discard(std::size_t bytes) {
   give_back_ += static_cast<std::uint32_t>(bytes);
-  if (give_back_ < options_.connection_window_bytes / 2 || isClosed()) return;
+  if (give_back_ < options_.h2.connection_window_bytes / 2 || isClosed()) return;
   codec::writeH2WindowUpdate(out_, 0, give_back_);
   receive_window_ += std::exchange(give_back_, 0);
   schedule();
@@ -130,7 +155,7 @@ void H2Session::giveBack(H2Stream& stream, std::size_t bytes) {
   discard(bytes);
   if (stream.remote_ended) return;
   stream.give_back += static_cast<std::uint32_t>(bytes);
-  if (stream.give_back < options_.stream_window_bytes / 2) return;
+  if (stream.give_back < options_.h2.stream_window_bytes / 2) return;
   codec::writeH2WindowUpdate(out_, stream.id, stream.give_back);
   stream.receive_window += std::exchange(stream.give_back, 0);
   schedule();
@@ -160,7 +185,8 @@ void H2Session::handleData() {
   if (wrong != H2Error::kNone) {
     in_.drain(bytes);
     discard(bytes);
-    return streamError(id, wrong);
+    return wrong == H2Error::kProtocol ? invalidMessage(id, "body of another length")
+                                       : streamError(id, wrong);
   }
   if (stream->body_left) *stream->body_left -= bytes;
   if (stream->over) {
@@ -247,6 +273,7 @@ void H2Session::handleSettings() {
       static_cast<std::int64_t>(settings.initial_window) - peer_initial_window_;
   peer_initial_window_ = settings.initial_window;
   codec::writeH2SettingsAck(out_);
+  unsent_frames_.add(H2UnsentFrames::Kind::kControl);
   schedule();
   for (auto* table : {&streams_, &unsent_}) {
     if (change == 0) break;
@@ -278,11 +305,15 @@ void H2Session::handleHeaders() {
   if (stream == nullptr) return onNewHeaders(id, fields, too_large);
   if (stream->remote_ended) return streamError(id, H2Error::kStreamClosed);
   if (reader_.selfDependent()) return streamError(id, H2Error::kProtocol);
-  if (too_large) return streamError(id, H2Error::kEnhanceYourCalm);
-  if (fields.finish() != nullptr) return streamError(id, H2Error::kProtocol);
+  if (too_large) {
+    tell(H2Event::kHeaderOverflow);
+    return streamError(id, H2Error::kEnhanceYourCalm);
+  }
+  if (const char* wrong = fields.finish(); wrong != nullptr) return invalidMessage(id, wrong);
   if (kind == H2Message::kResponse) return onResponse(*stream, fields);
   if (!reader_.endStream() || (stream->body_left && *stream->body_left != 0))
-    return streamError(id, H2Error::kProtocol);
+    return invalidMessage(id, "body of another length");
+  tell(H2Event::kTrailers);
   if (!stream->over) stream->trailers_in = std::make_unique<HeaderMap>(fields.take());
   remoteEnded(*stream);
 }
@@ -295,8 +326,10 @@ void H2Session::handleReset() {
       connectionError(H2Error::kProtocol, "RST_STREAM of an idle stream");
     return;
   }
+  tell(H2Event::kRxReset);
   if (!isServer() && stream->remote_ended && !stream->over) {
     // The answer is complete, the rest of the request is not wanted (RFC 9113 8.1).
+    countUnsent(-static_cast<std::ptrdiff_t>(stream->out.size()));
     stream->out.clear();
     stream->trailers_out.reset();
     stream->local_ended = stream->local_end_sent = true;

@@ -15,15 +15,13 @@ constexpr std::uint32_t kLastStreamMax = 0x7fffffffU;
 constexpr std::string_view kDrainPing = "drain...";
 constexpr std::chrono::seconds kDrainPingTimeout{1};
 constexpr std::chrono::seconds kLingerTimeout{1};
+// A connection may hold this much of headers even where the owner is short of memory.
+constexpr std::size_t kHeldAlwaysBytes = 64 * 1024;
 
 H2Options optionsOf(const ServerLimits& limits) {
   return {.header_bytes_max = limits.header_bytes_max,
           .header_count_max = limits.header_count_max,
-          .stream_window_bytes = limits.stream_window_bytes,
-          .connection_window_bytes = limits.connection_window_bytes,
-          .concurrent_streams_max = limits.concurrent_streams_max,
-          .resets_burst_max = limits.resets_burst_max,
-          .resets_per_second = limits.resets_per_second};
+          .h2 = limits.h2};
 }
 
 class H2Server final : public H2Session, public ServerConnection {
@@ -46,12 +44,12 @@ class H2Server final : public H2Session, public ServerConnection {
     // Two steps (RFC 9113 6.8): requests on their way when the first GOAWAY leaves are still taken.
     drain_ = Drain::kTold;
     sendGoAway(kLastStreamMax, H2Error::kNone);
-    codec::writeH2Ping(out_, kDrainPing, codec::H2PingKind::kAsk);
+    writePing(kDrainPing, codec::H2PingKind::kAsk);
     timer_.arm(kDrainPingTimeout);
   }
   void close() override {
     if (isClosed()) return;
-    codec::writeH2GoAway(out_, last_peer_stream_, H2Error::kNone, {});
+    sendGoAway(last_peer_stream_, H2Error::kNone);
     transport_->write(out_);
     shut({base::Errc::kCancelled, "closed"}, ResetReason::kLocal);
   }
@@ -78,15 +76,31 @@ class H2Server final : public H2Session, public ServerConnection {
     transport_->shutdownWrite();
     timer_.arm(kLingerTimeout);
   }
+  /// A frame that has begun must end in time, as a head of HTTP/1 must.
+  void onBytes(bool inside) override {
+    if (!inside) {
+      partial_since_ = {};
+    } else if (partial_since_ == base::MonotonicTime{}) {
+      partial_since_ = loop_.now();
+      if (drain_ == Drain::kNo) timer_.arm(limits_.headers_timeout);
+    }
+  }
   void onEof() override { lost({base::Errc::kClosed, "closed by the peer"}); }
   bool isIdle(std::uint32_t id) const override { return id % 2 == 0 || id > last_peer_stream_; }
   void onGone(base::Error) override {
     timer_.cancel();
     owner_.onClosed(*this);
   }
+  void tell(H2Event event) override { owner_.onH2Event(event); }
+  void onStreamGone(H2Stream& stream) override {
+    if (stream.held_header_bytes == 0) return;
+    held_header_bytes_ -= stream.held_header_bytes;
+    owner_.onHeldHeaders(-static_cast<std::ptrdiff_t>(stream.held_header_bytes));
+  }
   ResetReason lostReason(const H2Stream&) const override { return ResetReason::kConnectionLost; }
 
-  void beginStream(std::uint32_t id, H2HeaderReader& fields);
+  void beginStream(std::uint32_t id, H2HeaderReader& fields, std::size_t header_bytes);
+  void refuse(std::uint32_t id);
   void refuse431(std::uint32_t id);
   void finishDrain();
   void resetStuckStreams();
@@ -95,6 +109,8 @@ class H2Server final : public H2Session, public ServerConnection {
   const ServerLimits limits_;
   ServerObserver& owner_;
   event::Timer timer_;
+  std::size_t held_header_bytes_ = 0;
+  base::MonotonicTime partial_since_{};  // none: what was read ends with a frame
   Drain drain_ = Drain::kNo;
   bool peer_leaves_ = false;
 };
@@ -116,21 +132,40 @@ void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_l
     return;  // above the last stream told: never processed
   last_peer_stream_ = id;
   if (reader_.selfDependent()) return streamError(id, H2Error::kProtocol);
-  if (streams_.size() >= limits_.concurrent_streams_max) {
-    remember(id, !reader_.endStream());
-    return streamError(id, H2Error::kRefusedStream);
-  }
+  if (streams_.size() >= limits_.h2.concurrent_streams_max) return refuse(id);
   if (too_large) return refuse431(id);
-  if (fields.finish() != nullptr ||
-      (reader_.endStream() && fields.contentLength().value_or(0) != 0)) {
+  const char* wrong = fields.finish();
+  if (wrong == nullptr && reader_.endStream() && fields.contentLength().value_or(0) != 0)
+    wrong = "body of another length";
+  if (wrong == nullptr && fields.hasProtocol() && !limits_.h2.extended_connect)
+    wrong = ":protocol was not offered";
+  if (wrong != nullptr) {
     remember(id, !reader_.endStream());
-    return streamError(id, H2Error::kProtocol);
+    return invalidMessage(id, wrong);
   }
-  beginStream(id, fields);
+  const std::size_t bytes = fields.heldBytes();
+  if (held_header_bytes_ > 0 && held_header_bytes_ + bytes > limits_.h2.held_header_bytes_max) {
+    return refuse(id);
+  }
+  held_header_bytes_ += bytes;
+  if (!owner_.onHeldHeaders(static_cast<std::ptrdiff_t>(bytes)) &&
+      held_header_bytes_ > kHeldAlwaysBytes) {
+    held_header_bytes_ -= bytes;
+    owner_.onHeldHeaders(-static_cast<std::ptrdiff_t>(bytes));
+    return refuse(id);
+  }
+  beginStream(id, fields, bytes);
 }
 
-void H2Server::beginStream(std::uint32_t id, H2HeaderReader& fields) {
+/// Nothing was done with it: the client may ask again.
+void H2Server::refuse(std::uint32_t id) {
+  remember(id, !reader_.endStream());
+  streamError(id, H2Error::kRefusedStream);
+}
+
+void H2Server::beginStream(std::uint32_t id, H2HeaderReader& fields, std::size_t header_bytes) {
   H2Stream& stream = addStream(makeStream(id));
+  stream.held_header_bytes = static_cast<std::uint32_t>(header_bytes);
   stream.remote_ended = reader_.endStream();
   stream.body_left = fields.contentLength();
   HeaderMap headers = fields.take();
@@ -145,6 +180,8 @@ void H2Server::beginStream(std::uint32_t id, H2HeaderReader& fields) {
 }
 
 void H2Server::refuse431(std::uint32_t id) {
+  tell(H2Event::kHeaderOverflow);
+  if (!chargeReset()) return;  // decoding it was work for nothing
   H2Stream& stream = addStream(makeStream(id));
   stream.remote_ended = reader_.endStream();
   stream.sendHeaders({{":status", "431"}, {"content-length", "0"}}, End::kYes);
@@ -164,13 +201,21 @@ void H2Server::resetStuckStreams() {
         loop_.now() - stream->sent_at >= limits_.flush_timeout)
       stuck.push_back(stream.get());
   }
-  for (H2Stream* stream : stuck) resetByUs(*stream, H2Error::kCancel);
+  for (H2Stream* stream : stuck) {
+    tell(H2Event::kTxFlushTimeout);
+    resetByUs(*stream, H2Error::kCancel);
+  }
   timer_.arm(std::min<base::Duration>(limits_.idle_timeout, limits_.flush_timeout));
 }
 
 void H2Server::onTimer() {
   if (drain_ == Drain::kTold) return finishDrain();
   if (drain_ == Drain::kClosing) return shut({base::Errc::kClosed, "drained"}, ResetReason::kLocal);
+  if (partial_since_ != base::MonotonicTime{}) {
+    const auto left = limits_.headers_timeout - (loop_.now() - partial_since_);
+    if (left > base::Duration::zero()) return timer_.arm(left);
+    return connectionError(H2Error::kNone, "frame without end");
+  }
   if (!streams_.empty()) return resetStuckStreams();
   const auto idle = loop_.now() - last_activity_;
   const auto limit = !reader_.begun() ? limits_.headers_timeout : limits_.idle_timeout;

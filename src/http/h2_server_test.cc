@@ -35,6 +35,14 @@ struct ServerSide : Script, ServerObserver {
     return seen.back().get();
   }
   void onClosed(ServerConnection&) override { closed = true; }
+  bool onHeldHeaders(std::ptrdiff_t change) override {
+    held += change;
+    return held <= held_max;
+  }
+  void onH2Event(H2Event event) override { ++events[event]; }
+  std::ptrdiff_t held = 0;
+  std::ptrdiff_t held_max = PTRDIFF_MAX;
+  std::map<H2Event, int> events;
 };
 
 TEST(H2Server, AnswersWithTrailersAndJoinsCookies) {
@@ -66,7 +74,7 @@ TEST(H2Server, AnswersWithTrailersAndJoinsCookies) {
 }
 
 TEST(H2Server, RefusesMalformedRequestsAndGoesOn) {
-  ServerSide s({.resets_burst_max = 50});
+  ServerSide s({.h2 = {.resets_burst_max = 50}});
   std::uint32_t id = 1;
   const auto refused = [&](HeaderMap more, End end = End::kYes) {
     s.request(id, end, std::move(more));
@@ -119,7 +127,7 @@ TEST(H2Server, HoldsTheBodyToItsContentLength) {
 }
 
 TEST(H2Server, OpensTheWindowOnlyAsTheBodyIsRead) {
-  ServerSide s({.stream_window_bytes = 100'000, .connection_window_bytes = 1'000'000});
+  ServerSide s({.h2 = {.stream_window_bytes = 100'000, .connection_window_bytes = 1'000'000}});
   s.request(1, End::kNo);
   for (int i = 0; i < 10; ++i) s.data(1, std::string(10'000, 'x'), End::kNo);
   s.send();
@@ -141,7 +149,7 @@ TEST(H2Server, OpensTheWindowOnlyAsTheBodyIsRead) {
 }
 
 TEST(H2Server, GivesTheConnectionWindowBackForBytesNobodyReads) {
-  ServerSide s({.stream_window_bytes = 100'000, .connection_window_bytes = 200'000});
+  ServerSide s({.h2 = {.stream_window_bytes = 100'000, .connection_window_bytes = 200'000}});
   const std::uint64_t initial = s.window_updates[0];
   for (std::uint32_t id = 1; id < 9; id += 2) {
     s.request(id, End::kNo);
@@ -157,7 +165,7 @@ TEST(H2Server, GivesTheConnectionWindowBackForBytesNobodyReads) {
 }
 
 TEST(H2Server, ClosesWhenTheConnectionWindowIsPassed) {
-  ServerSide s({.stream_window_bytes = 100'000, .connection_window_bytes = 65'535});
+  ServerSide s({.h2 = {.stream_window_bytes = 100'000, .connection_window_bytes = 65'535}});
   s.request(1, End::kNo);
   for (int i = 0; i < 7; ++i) s.data(1, std::string(10'000, 'x'), End::kNo);
   s.send();
@@ -229,7 +237,7 @@ TEST(H2Server, SharesTheConnectionBetweenStreams) {
 }
 
 TEST(H2Server, RefusesStreamsAboveTheLimit) {
-  ServerSide s({.concurrent_streams_max = 2});
+  ServerSide s({.h2 = {.concurrent_streams_max = 2}});
   for (std::uint32_t id : {1u, 3u, 5u}) s.request(id);
   s.send();
   EXPECT_EQ(s.seen.size(), 2u);
@@ -242,7 +250,7 @@ TEST(H2Server, RefusesStreamsAboveTheLimit) {
 }
 
 TEST(H2Server, EndsAConnectionThatResetsWithoutPause) {
-  ServerSide s({.resets_burst_max = 20, .resets_per_second = 0});
+  ServerSide s({.h2 = {.resets_burst_max = 20, .resets_per_second = 0}});
   for (std::uint32_t id = 1; id < 43 && !s.closed; id += 2) {
     s.request(id);
     codec::writeH2Reset(s.out, id, H2Error::kCancel);
@@ -255,7 +263,7 @@ TEST(H2Server, EndsAConnectionThatResetsWithoutPause) {
 }
 
 TEST(H2Server, CountsResetsThatThePeerProvokes) {
-  ServerSide s({.resets_burst_max = 20, .resets_per_second = 0});
+  ServerSide s({.h2 = {.resets_burst_max = 20, .resets_per_second = 0}});
   for (std::uint32_t id = 1; id < 43; id += 2) {
     s.request(id);
     codec::writeH2WindowUpdate(s.out, id, 0);  // makes us reset
@@ -358,6 +366,153 @@ TEST(H2Server, ClosesAClientThatSendsNoPrefaceInTime) {
   ServerSide s({.headers_timeout = std::chrono::milliseconds(20)}, false);
   for (int i = 0; i < 40 && !s.closed; ++i) s.loop.runOnce(std::chrono::milliseconds(20));
   EXPECT_TRUE(s.closed);
+}
+
+TEST(H2Server, ClosesAClientThatDoesNotFinishAFrame) {
+  ServerSide s({.headers_timeout = std::chrono::milliseconds(20)});
+  s.request(1);
+  const std::string whole = s.out.toString();
+  s.out.clear();
+  s.out.append(std::string_view(whole).substr(0, 12));
+  s.send();
+  for (int i = 0; i < 40 && !s.closed; ++i) s.loop.runOnce(std::chrono::milliseconds(20));
+  EXPECT_TRUE(s.closed);
+}
+
+TEST(H2Server, AnInvalidMessageEndsTheConnectionUnlessConfiguredSo) {
+  ServerSide s({.h2 = {.invalid_message_ends_stream = false}});
+  s.request(1);
+  s.request(3, End::kYes, {{"connection", "close"}});
+  s.send();
+  EXPECT_TRUE(s.closed);
+  EXPECT_EQ(s.goaway, H2Error::kProtocol);
+  EXPECT_EQ(s.seen[0]->reset, ResetReason::kProtocol);
+  EXPECT_EQ(s.events[H2Event::kMessagingError], 1);
+}
+
+TEST(H2Server, LimitsTheHeadersThatUnfinishedRequestsHold) {
+  ServerSide s({.h2 = {.held_header_bytes_max = 3000}});
+  const HeaderMap big{{"x", std::string(900, 'v')}};
+  for (std::uint32_t id : {1u, 3u, 5u, 7u}) s.request(id, End::kYes, big);
+  s.send();
+  EXPECT_EQ(s.seen.size(), 2u);
+  EXPECT_EQ(s.answers[7].reset, H2Error::kRefusedStream);
+  EXPECT_GT(s.held, 2000);
+  s.seen[0]->stream->sendHeaders({{":status", "204"}}, End::kYes);
+  s.turn();
+  s.request(9, End::kYes, big);
+  s.send();
+  EXPECT_EQ(s.seen.size(), 3u);
+  for (int i : {1, 2}) s.seen[static_cast<std::size_t>(i)]->stream->reset(ResetReason::kLocal);
+  s.turn();
+  EXPECT_EQ(s.held, 0);
+}
+
+TEST(H2Server, BearsLittleWhereItsOwnerIsShort) {
+  ServerSide s;
+  s.held_max = 1000;
+  const HeaderMap big{{"x", std::string(40'000, 'v')}};
+  for (std::uint32_t id : {1u, 3u}) s.request(id, End::kYes, big);
+  s.send();
+  EXPECT_EQ(s.seen.size(), 1u);
+  EXPECT_EQ(s.answers[3].reset, H2Error::kRefusedStream);
+  s.request(5);
+  s.send();
+  EXPECT_EQ(s.seen.size(), 2u);
+}
+
+TEST(H2Server, TakesExtendedConnectOnlyIfItWasOffered) {
+  const HeaderMap connect{{":method", "CONNECT"}, {":protocol", "websocket"}};
+  ServerSide no;
+  no.request(1, End::kNo, connect);
+  no.send();
+  EXPECT_EQ(no.answers[1].reset, H2Error::kProtocol);
+  ServerSide yes({.h2 = {.extended_connect = true}});
+  yes.request(1, End::kNo, connect);
+  yes.send();
+  ASSERT_EQ(yes.seen.size(), 1u);
+  EXPECT_EQ(yes.seen[0]->headers.value(":protocol"), "websocket");
+}
+
+TEST(H2Server, TakesSoManyRequestsInATurn) {
+  ServerSide s;
+  for (std::uint32_t id = 1; id < 81; id += 2) s.request(id);
+  s.wire.to_us.append(s.out);
+  s.wire.observer->onReadable();
+  EXPECT_EQ(s.seen.size(), 32u);
+  s.wire.observer->onReadable();
+  EXPECT_EQ(s.seen.size(), 40u);
+}
+
+TEST(H2Server, EndsAConnectionWhoseControlFramesWait) {
+  ServerSide s({.h2 = {.outbound_control_frames_max = 50}});
+  s.wire.room = 0;
+  for (int i = 0; i < 60; ++i) codec::writeH2Ping(s.out, "12345678", codec::H2PingKind::kAsk);
+  s.send();
+  EXPECT_TRUE(s.closed);
+  EXPECT_EQ(s.events[H2Event::kOutboundControlFlood], 1);
+}
+
+TEST(H2Server, EndsAConnectionWhoseFramesWait) {
+  ServerSide s({.h2 = {.outbound_frames_max = 20}});
+  s.wire.room = 0;
+  for (std::uint32_t id = 1; id < 61 && !s.closed; id += 2) {
+    s.request(id);
+    s.send();
+    if (!s.closed) s.seen.back()->stream->sendHeaders({{":status", "204"}}, End::kYes);
+  }
+  EXPECT_TRUE(s.closed);
+  EXPECT_EQ(s.events[H2Event::kOutboundFlood], 1);
+}
+
+TEST(H2Server, WhatWasSentDoesNotCountAsWaiting) {
+  ServerSide s({.h2 = {.outbound_control_frames_max = 50}});
+  for (int round = 0; round < 20; ++round) {
+    for (int i = 0; i < 30; ++i) codec::writeH2Ping(s.out, "12345678", codec::H2PingKind::kAsk);
+    s.send();
+  }
+  EXPECT_FALSE(s.closed);
+  EXPECT_EQ(s.ping_acks, 600);
+}
+
+TEST(H2Server, AsksASilentClientAndEndsWithIt) {
+  H2Keepalive keepalive{.interval = std::chrono::milliseconds(30),
+                        .timeout = std::chrono::milliseconds(40)};
+  ServerSide s({.h2 = {.keepalive = keepalive}});
+  const auto run = [&](auto done) {
+    for (int i = 0; i < 60 && !done(); ++i) {
+      s.loop.runOnce(std::chrono::milliseconds(5));
+      s.turn();
+    }
+    return done();
+  };
+  EXPECT_TRUE(run([&] { return s.pings == 1; }));
+  codec::writeH2Ping(s.out, s.last_ping, codec::H2PingKind::kAck);
+  s.send();
+  EXPECT_TRUE(run([&] { return s.pings == 2; }));
+  codec::writeH2WindowUpdate(s.out, 0, 1);  // any sign of life will do
+  s.send();
+  EXPECT_TRUE(run([&] { return s.pings == 3; }));
+  EXPECT_TRUE(run([&] { return s.closed; }));
+  EXPECT_EQ(s.events[H2Event::kKeepaliveTimeout], 1);
+}
+
+TEST(H2Server, AConfiguredTableIsToldAndUsed) {
+  ServerSide s({.h2 = {.header_table_bytes = 0}});
+  s.encoder.setPeerTableSize(0);
+  s.request(1, End::kYes, {{"x", "same"}});
+  s.send();
+  s.request(3, End::kYes, {{"x", "same"}});
+  s.send();
+  ASSERT_EQ(s.seen.size(), 2u);
+  EXPECT_EQ(s.settings_seen[codec::H2SettingId::kHeaderTableSize], 0u);
+  // Our own encoder keeps nothing either: equal answers have equal size.
+  s.seen[0]->stream->sendHeaders({{":status", "200"}, {"y", "same"}}, End::kYes);
+  s.turn();
+  const std::size_t before = s.wire.written.size();
+  s.seen[1]->stream->sendHeaders({{":status", "200"}, {"y", "same"}}, End::kYes);
+  s.turn();
+  EXPECT_GT(s.wire.written.size() - before, codec::kH2HeaderBytes + 5);
 }
 
 TEST(H2Server, AcknowledgesPings) {

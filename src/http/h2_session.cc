@@ -3,6 +3,7 @@
 #include "http/h2_session.h"
 
 #include "base/check.h"
+#include "base/random.h"
 #include "codec/h2_writer.h"
 
 #include <algorithm>
@@ -15,9 +16,14 @@ constexpr std::size_t kOutHighBytes = 128 * 1024;   // no more DATA is framed ab
 constexpr std::size_t kStreamLowBytes = 16 * 1024;  // below: onWritable
 constexpr std::size_t kWholeBlockBytes = 8 * 1024;  // a block this full is sent without a copy
 constexpr std::uint32_t kResetByUs = 0x80000000U;
+constexpr std::uint32_t kDefaultTableBytes = 4096;
+constexpr std::string_view kKeepalivePing = "alive?..";
 
 codec::H2ReaderLimits readerLimits(const H2Options& options) {
-  return {.block_bytes_max = options.header_bytes_max};
+  return {.block_bytes_max = options.header_bytes_max,
+          .empty_frames_max = options.h2.empty_frames_max,
+          .priority_frames_per_stream = options.h2.priority_frames_per_stream,
+          .window_updates_per_data_frame = options.h2.window_updates_per_data_frame};
 }
 
 }  // namespace
@@ -29,11 +35,12 @@ H2Session::H2Session(event::Loop& loop, std::unique_ptr<net::Transport> transpor
       in_(std::move(initial)),
       options_(options),
       reader_(role, readerLimits(options)),
-      decoder_(options.header_bytes_max, options.header_count_max),
+      decoder_(options.header_bytes_max, options.header_count_max, options.h2.header_table_bytes),
+      encoder_(options.h2.header_table_bytes),
       last_activity_(loop.now()),
       role_(role),
       turn_end_(loop, [this] { endOfTurn(); }),
-      reset_tokens_(options.resets_burst_max),
+      reset_tokens_(options.h2.resets_burst_max),
       refilled_(loop.now()) {
   transport_->setObserver(this);
 }
@@ -45,19 +52,23 @@ void H2Session::begin() {
   using Id = codec::H2SettingId;
   const auto list_bytes = static_cast<std::uint32_t>(options_.header_bytes_max);
   state_ = State::kOpen;
+  std::vector<std::pair<Id, std::uint32_t>> settings;
+  if (options_.h2.header_table_bytes != kDefaultTableBytes)
+    settings.emplace_back(Id::kHeaderTableSize, options_.h2.header_table_bytes);
   if (isServer()) {
-    codec::writeH2Settings(out_, {{Id::kMaxConcurrentStreams, options_.concurrent_streams_max},
-                                  {Id::kInitialWindowSize, options_.stream_window_bytes},
-                                  {Id::kMaxHeaderListSize, list_bytes}});
+    settings.emplace_back(Id::kMaxConcurrentStreams, options_.h2.concurrent_streams_max);
+    if (options_.h2.extended_connect) settings.emplace_back(Id::kEnableConnectProtocol, 1);
   } else {
     out_.append(codec::kH2Preface);
-    codec::writeH2Settings(out_, {{Id::kEnablePush, 0},
-                                  {Id::kInitialWindowSize, options_.stream_window_bytes},
-                                  {Id::kMaxHeaderListSize, list_bytes}});
+    settings.emplace_back(Id::kEnablePush, 0);
   }
-  if (options_.connection_window_bytes > receive_window_) {
+  settings.emplace_back(Id::kInitialWindowSize, options_.h2.stream_window_bytes);
+  settings.emplace_back(Id::kMaxHeaderListSize, list_bytes);
+  codec::writeH2Settings(out_, settings);
+  startKeepalive();
+  if (options_.h2.connection_window_bytes > receive_window_) {
     const auto more =
-        static_cast<std::uint32_t>(options_.connection_window_bytes - receive_window_);
+        static_cast<std::uint32_t>(options_.h2.connection_window_bytes - receive_window_);
     codec::writeH2WindowUpdate(out_, 0, more);
     receive_window_ += more;
   }
@@ -68,11 +79,14 @@ void H2Session::begin() {
 // ---- streams ----
 
 std::unique_ptr<H2Stream> H2Session::makeStream(std::uint32_t id) {
-  return std::make_unique<H2Stream>(*this, id, peer_initial_window_, options_.stream_window_bytes);
+  return std::make_unique<H2Stream>(*this, id, peer_initial_window_,
+                                    options_.h2.stream_window_bytes);
 }
 
 H2Stream& H2Session::addStream(std::unique_ptr<H2Stream> stream) {
   POSTERN_ASSERT(streams_.empty() || streams_.back()->id < stream->id);
+  reader_.streamOpened();
+  ++new_streams_;
   streams_.push_back(std::move(stream));
   return *streams_.back();
 }
@@ -94,7 +108,9 @@ void H2Session::closeStream(H2Stream& stream) {
   static_cast<base::ListHook<H2WritableTag>&>(stream).unlink();
   discard(stream.in.size());
   stream.in.clear();
+  countUnsent(-static_cast<std::ptrdiff_t>(stream.out.size()));
   stream.out.clear();
+  onStreamGone(stream);
   auto& table = stream.id == 0 ? unsent_ : streams_;
   auto it = std::find_if(table.begin(), table.end(),
                          [&](const auto& each) { return each.get() == &stream; });
@@ -123,7 +139,7 @@ H2Past H2Session::past(std::uint32_t id) const {
 void H2Session::resetByUs(H2Stream& stream, codec::H2Error code) {
   if (stream.closed) return;
   if (stream.id != 0 && !isClosed()) {
-    codec::writeH2Reset(out_, stream.id, code);
+    writeReset(stream.id, code);
     remember(stream.id, !stream.remote_ended);
   }
   closeStream(stream);
@@ -133,11 +149,31 @@ void H2Session::streamError(std::uint32_t id, codec::H2Error code) {
   if (!chargeReset()) return;
   schedule();
   H2Stream* stream = find(id);
-  if (stream == nullptr) return codec::writeH2Reset(out_, id, code);
+  if (stream == nullptr) return writeReset(id, code);
   StreamObserver* told = std::exchange(stream->observer, nullptr);
   stream->over = true;
   resetByUs(*stream, code);
   if (told != nullptr) told->onReset(ResetReason::kProtocol);
+}
+
+void H2Session::invalidMessage(std::uint32_t id, const char* text) {
+  tell(H2Event::kMessagingError);
+  if (!options_.h2.invalid_message_ends_stream)
+    return connectionError(codec::H2Error::kProtocol, text);
+  streamError(id, codec::H2Error::kProtocol);
+}
+
+void H2Session::writeReset(std::uint32_t id, codec::H2Error code) {
+  codec::writeH2Reset(out_, id, code);
+  unsent_frames_.add(H2UnsentFrames::Kind::kControl);
+  tell(H2Event::kTxReset);
+  schedule();
+}
+
+void H2Session::writePing(std::string_view payload, codec::H2PingKind kind) {
+  codec::writeH2Ping(out_, payload, kind);
+  unsent_frames_.add(H2UnsentFrames::Kind::kControl);
+  schedule();
 }
 
 /// Both ends are done with a stream, or the server need not hear the rest of the request.
@@ -146,6 +182,7 @@ void H2Session::localEnded(H2Stream& stream) {
   if (stream.remote_ended) {
     if (!isServer() && !stream.over) return;  // the answer is not yet read
     remember(stream.id, false);
+    creditReset();
     closeStream(stream);
   } else if (isServer()) {
     resetByUs(stream, codec::H2Error::kNone);  // RFC 9113 8.1
@@ -172,12 +209,14 @@ void H2Session::tellEnded(H2Stream& stream) {
 
 void H2Session::sendGoAway(std::uint32_t last_stream, codec::H2Error code, std::string_view debug) {
   codec::writeH2GoAway(out_, last_stream, code, debug);
+  tell(H2Event::kGoAwaySent);
   schedule();
 }
 
 void H2Session::connectionError(codec::H2Error code, const char* text) {
   if (isClosed()) return;
   codec::writeH2GoAway(out_, last_peer_stream_, code, text);
+  tell(H2Event::kGoAwaySent);
   transport_->write(out_);
   transport_->shutdownWrite();
   shut({base::Errc::kProtocol, text}, ResetReason::kProtocol);
@@ -186,6 +225,7 @@ void H2Session::connectionError(codec::H2Error code, const char* text) {
 void H2Session::shut(base::Error error, std::optional<ResetReason> reason) {
   if (isClosed()) return;
   state_ = State::kClosed;
+  keepalive_.reset();
   transport_->setObserver(nullptr);
   for (auto* table : {&streams_, &unsent_}) {
     while (!table->empty()) {
@@ -209,6 +249,60 @@ bool H2Session::chargeReset() {
   return true;
 }
 
+void H2Session::creditReset() {
+  if (reset_tokens_ < options_.h2.resets_burst_max) ++reset_tokens_;
+}
+
+// ---- floods and silence ----
+
+/// False: the connection was closed.
+bool H2Session::checkFloods() {
+  const bool control = unsent_frames_.control() > options_.h2.outbound_control_frames_max;
+  if (!control && unsent_frames_.all() <= options_.h2.outbound_frames_max) return true;
+  tell(control ? H2Event::kOutboundControlFlood : H2Event::kOutboundFlood);
+  connectionError(codec::H2Error::kEnhanceYourCalm, "too many frames wait for the peer");
+  return false;
+}
+
+void H2Session::startKeepalive() {
+  const H2Keepalive& wanted = options_.h2.keepalive;
+  if (wanted.interval.count() == 0 && wanted.idle_interval.count() == 0) return;
+  keepalive_ = std::make_unique<Keepalive>(loop_, [this] { onKeepalive(); });
+  keepalive_->heard = loop_.now();
+  waitForKeepalive();
+}
+
+void H2Session::waitForKeepalive() {
+  const H2Keepalive& wanted = options_.h2.keepalive;
+  keepalive_->waiting = false;
+  if (wanted.interval.count() == 0) return keepalive_->timer.cancel();
+  thread_local base::Random random;
+  const auto most = static_cast<std::uint64_t>(static_cast<double>(wanted.interval.count()) *
+                                               wanted.jitter_percent / 100);
+  keepalive_->timer.arm(wanted.interval +
+                        std::chrono::milliseconds(most == 0 ? 0 : random.below(most)));
+}
+
+void H2Session::askPeer() {
+  keepalive_->waiting = true;
+  keepalive_->asked = loop_.now();
+  keepalive_->timer.arm(options_.h2.keepalive.timeout);
+  writePing(kKeepalivePing, codec::H2PingKind::kAsk);
+}
+
+void H2Session::onKeepalive() {
+  if (!keepalive_->waiting) return askPeer();
+  if (keepalive_->heard > keepalive_->asked) return waitForKeepalive();
+  tell(H2Event::kKeepaliveTimeout);
+  lost({base::Errc::kTimeout, "keepalive timeout"});
+}
+
+void H2Session::pingIfSilent() {
+  const auto longest = options_.h2.keepalive.idle_interval;
+  if (keepalive_ == nullptr || longest.count() == 0 || keepalive_->waiting) return;
+  if (loop_.now() - keepalive_->heard >= longest) askPeer();
+}
+
 // ---- sending ----
 
 void H2Session::writeHeaders(H2Stream& stream, const HeaderMap& headers, End end) {
@@ -218,6 +312,7 @@ void H2Session::writeHeaders(H2Stream& stream, const HeaderMap& headers, End end
   encodeH2Headers(encoder_, headers, block_);
   codec::writeH2Headers(out_, stream.id, block_,
                         end == End::kYes ? unsigned{codec::kH2EndStream} : 0U);
+  unsent_frames_.add(H2UnsentFrames::Kind::kData);
   schedule();
   if (end == End::kNo) return;
   producerEnded(stream);
@@ -270,16 +365,19 @@ bool H2Session::writeData(H2Stream& stream) {
     codec::writeH2Header(out_, count, codec::H2Type::kData,
                          end_here ? unsigned{codec::kH2EndStream} : 0U, stream.id);
     out_.append(stream.out, count);
+    countUnsent(-static_cast<std::ptrdiff_t>(count));
     send_window_ -= static_cast<std::int64_t>(count);
     stream.send_window -= static_cast<std::int64_t>(count);
     stream.sent_at = loop_.now();
-    reader_.grant(4);  // the peer answers with WINDOW_UPDATE frames
+    reader_.dataSent();
+    unsent_frames_.add(H2UnsentFrames::Kind::kData);
   }
   if (last) {
     if (stream.trailers_out != nullptr) {
       block_.clear();
       encodeH2Headers(encoder_, *stream.trailers_out, block_);
       codec::writeH2Headers(out_, stream.id, block_, codec::kH2EndStream);
+      unsent_frames_.add(H2UnsentFrames::Kind::kData);
     }
     localEnded(stream);
     return true;
@@ -299,6 +397,8 @@ void H2Session::flush() {
     if (out_.empty()) return;
     const net::IoResult result = transport_->write(out_);
     if (result.bytes > 0) last_activity_ = loop_.now();
+    sent_bytes_ += result.bytes;
+    unsent_frames_.moved(sent_bytes_, out_.size());
     if (result.status == net::IoStatus::kError) {
       // An answer may have arrived before the peer closed: reading tells.
       out_.clear();

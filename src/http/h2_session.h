@@ -7,9 +7,11 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "codec/h2_reader.h"
+#include "codec/h2_writer.h"
 #include "codec/hpack.h"
 #include "event/loop.h"
 #include "http/h2_headers.h"
+#include "http/h2_limits.h"
 #include "http/h2_stream.h"
 #include "net/transport.h"
 
@@ -23,11 +25,36 @@ namespace postern::http {
 struct H2Options {
   std::size_t header_bytes_max;
   std::size_t header_count_max;
-  std::uint32_t stream_window_bytes;
-  std::uint32_t connection_window_bytes;
-  std::uint32_t concurrent_streams_max;
-  std::uint32_t resets_burst_max = 200;  // RST_STREAM by the peer, or caused by it
-  std::uint32_t resets_per_second = 100;
+  H2Limits h2;
+};
+
+/// How many of the frames in the output buffer are unsent, at most: two runs of frames, the older
+/// one is forgotten when all of its bytes are gone.
+class H2UnsentFrames {
+ public:
+  enum class Kind : bool { kData, kControl };
+  void add(Kind kind) {
+    ++newer_.all;
+    if (kind == Kind::kControl) ++newer_.control;
+  }
+  /// After a write: `sent` bytes since the connection began, `unsent` wait.
+  void moved(std::uint64_t sent, std::size_t unsent) {
+    if (sent < boundary_ && unsent > 0) return;
+    older_ = unsent == 0 ? Count{} : newer_;
+    newer_ = {};
+    boundary_ = sent + unsent;
+  }
+  std::uint32_t all() const { return older_.all + newer_.all; }
+  std::uint32_t control() const { return older_.control + newer_.control; }
+
+ private:
+  struct Count {
+    std::uint32_t all = 0;
+    std::uint32_t control = 0;
+  };
+  Count older_;
+  Count newer_;
+  std::uint64_t boundary_ = 0;
 };
 
 /// How a stream number that is not in the table came to be there.
@@ -53,6 +80,9 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   /// The producer is done: a server stream is over for its observer.
   void producerEnded(H2Stream& stream);
   void resetByUs(H2Stream& stream, codec::H2Error code);
+  /// All streams together hold too much that is unsent.
+  bool crowded() const { return unsent_bytes_ > options_.h2.unsent_bytes_max; }
+  void countUnsent(std::ptrdiff_t change) { unsent_bytes_ += static_cast<std::size_t>(change); }
 
   // ---- net::TransportObserver ----
   void onConnected() override;
@@ -72,12 +102,17 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   virtual void onSettled() = 0;
   /// The peer ended its direction.
   virtual void onEof() = 0;
+  /// Bytes were read. `inside`: they end inside a frame or header block.
+  virtual void onBytes(bool inside) { (void)inside; }
   /// Numbers never used so far.
   virtual bool isIdle(std::uint32_t id) const = 0;
   /// Client: the stream's first headers are about to be written; gives it a number.
   virtual void number(H2Stream&) {}
   /// Told once, after all streams; then the session destroys itself.
   virtual void onGone(base::Error error) = 0;
+  virtual void tell(H2Event event) = 0;
+  /// A stream left the table.
+  virtual void onStreamGone(H2Stream&) {}
   /// Why streams that are running when the connection breaks are reset.
   virtual ResetReason lostReason(const H2Stream& stream) const = 0;
 
@@ -87,6 +122,14 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   H2Stream* find(std::uint32_t id) const;
   void closeStream(H2Stream& stream);
   void streamError(std::uint32_t id, codec::H2Error code);
+  /// A message that is wrong as HTTP ends its stream or, unless configured so, the connection.
+  void invalidMessage(std::uint32_t id, const char* text);
+  void writeReset(std::uint32_t id, codec::H2Error code);
+  void writePing(std::string_view payload, codec::H2PingKind kind);
+  /// A stream came to its natural end: what it cost of the reset budget is given back.
+  void creditReset();
+  /// Client: a PING first, if nothing was heard for long.
+  void pingIfSilent();
   void connectionError(codec::H2Error code, const char* text);
   /// Ends everything. Streams learn `reason`, or what lostReason() says.
   void shut(base::Error error, std::optional<ResetReason> reason);
@@ -120,13 +163,15 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   std::vector<std::unique_ptr<H2Stream>> unsent_;   // client: opened, request not yet sent
   base::MonotonicTime last_activity_{};
   std::uint32_t last_peer_stream_ = 0;  // server: highest number the client used
+  std::uint32_t new_streams_ = 0;       // of this turn
   bool eof_ = false;
 
  private:
   enum class State : unsigned char { kNew, kOpen, kClosed };
 
   void readSome();
-  void process();
+  /// False: enough for this turn, `in_` may hold more.
+  bool process();
   void handle(codec::H2FrameReader::Event event);
   void handleData();
   void handleHeaders();
@@ -143,6 +188,20 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   bool writeData(H2Stream& stream);
   void localEnded(H2Stream& stream);
   void refill();
+  void tellFlood();
+  bool checkFloods();
+  void startKeepalive();
+  void waitForKeepalive();
+  void askPeer();
+  void onKeepalive();
+
+  struct Keepalive {
+    Keepalive(event::Loop& loop, base::Function<void()> fire) : timer(loop, std::move(fire)) {}
+    event::Timer timer;
+    base::MonotonicTime heard{};  // any byte
+    base::MonotonicTime asked{};  // the PING
+    bool waiting = false;
+  };
 
   const Role role_;
   event::TurnEnd turn_end_;
@@ -159,10 +218,15 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   std::uint32_t give_back_ = 0;
   std::uint32_t peer_initial_window_ = 65535;
   std::uint32_t reset_tokens_;
+  H2UnsentFrames unsent_frames_;
+  std::uint64_t sent_bytes_ = 0;
+  std::size_t unsent_bytes_ = 0;  // in the streams' buffers
+  std::unique_ptr<Keepalive> keepalive_;
   base::MonotonicTime refilled_{};
   State state_ = State::kNew;
   bool settle_ = false;
-  bool paused_ = false;  // too much unsent: nothing is read
+  bool backlog_ = false;  // `in_` holds what the last turn left
+  bool paused_ = false;   // too much unsent: nothing is read
   bool write_blocked_ = false;
 };
 

@@ -106,7 +106,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   http::ClientConnection* out = nullptr;
   auto transport = std::make_unique<testing::MemoryTransport>(wire);
   if (server) {
-    in = http::startH2Server(loop, std::move(transport), {}, {.concurrent_streams_max = 20}, owner);
+    in = http::startH2Server(loop, std::move(transport), {}, {.h2 = {.concurrent_streams_max = 20}},
+                             owner);
     wire.to_us.append(codec::kH2Preface);
   } else {
     out = http::startH2Client(loop, std::move(transport), {}, owner);

@@ -6,6 +6,7 @@ namespace postern::http {
 namespace {
 
 constexpr std::size_t kStreamHighBytes = 64 * 1024;  // above: Flow::kFull
+constexpr std::size_t kCrowdedHighBytes = 8 * 1024;  // the same where all streams hold much
 
 codec::H2Error codeOf(ResetReason reason, bool server) {
   switch (reason) {
@@ -26,7 +27,7 @@ codec::H2Error codeOf(ResetReason reason, bool server) {
 }  // namespace
 
 Flow H2Stream::flow() {
-  full = full || out.size() > kStreamHighBytes;
+  full = full || out.size() > (session_.crowded() ? kCrowdedHighBytes : kStreamHighBytes);
   return full && !local_ended ? Flow::kFull : Flow::kOpen;
 }
 
@@ -54,6 +55,7 @@ Flow H2Stream::sendData(base::Buffer& data, End end) {
   if (bodiless) {
     data.clear();
   } else {
+    session_.countUnsent(static_cast<std::ptrdiff_t>(data.size()));
     out.append(data);
   }
   if (end == End::kNo && out.empty()) return Flow::kOpen;

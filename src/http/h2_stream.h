@@ -52,21 +52,22 @@ class H2Stream final : public Stream,
   std::unique_ptr<HeaderMap> trailers_out;
   std::optional<std::uint64_t> body_left;  // of the content-length still to come
   std::int64_t send_window;
-  std::int64_t receive_window;    // what the peer may still send
-  base::MonotonicTime sent_at{};  // when `out` last moved
-  std::uint32_t give_back = 0;    // consumed, not yet told by WINDOW_UPDATE
-  std::uint32_t id;               // client: 0 until the request is sent
-  bool wants_body = false;        // read() was called
-  bool head_seen = false;         // client: the final response headers came
-  bool head_sent = false;         // final headers of ours were sent
-  bool head_request = false;      // HEAD: the answer has no body
-  bool bodiless = false;          // server: our answer has no body whatever the producer sends
-  bool remote_ended = false;      // END_STREAM came
-  bool local_ended = false;       // the producer is done
-  bool local_end_sent = false;    // END_STREAM was written
-  bool full = false;              // Flow::kFull was returned
-  bool over = false;              // no further call to the observer
-  bool closed = false;            // no longer in the session's table
+  std::int64_t receive_window;          // what the peer may still send
+  base::MonotonicTime sent_at{};        // when `out` last moved
+  std::uint32_t held_header_bytes = 0;  // server: of the request
+  std::uint32_t give_back = 0;          // consumed, not yet told by WINDOW_UPDATE
+  std::uint32_t id;                     // client: 0 until the request is sent
+  bool wants_body = false;              // read() was called
+  bool head_seen = false;               // client: the final response headers came
+  bool head_sent = false;               // final headers of ours were sent
+  bool head_request = false;            // HEAD: the answer has no body
+  bool bodiless = false;        // server: our answer has no body whatever the producer sends
+  bool remote_ended = false;    // END_STREAM came
+  bool local_ended = false;     // the producer is done
+  bool local_end_sent = false;  // END_STREAM was written
+  bool full = false;            // Flow::kFull was returned
+  bool over = false;            // no further call to the observer
+  bool closed = false;          // no longer in the session's table
 
  private:
   Flow flow();

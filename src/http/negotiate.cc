@@ -43,6 +43,8 @@ class NegotiatedServer final : public ServerConnection,
     return owner_.onStream(*this, stream);
   }
   void onClosed(ServerConnection&) override { gone(); }
+  bool onHeldHeaders(std::ptrdiff_t change) override { return owner_.onHeldHeaders(change); }
+  void onH2Event(H2Event event) override { owner_.onH2Event(event); }
 
   // ---- net::TransportObserver ----
   void onConnected() override {
@@ -119,6 +121,9 @@ class NegotiatedClient final : public ClientConnection,
     return inner_ == nullptr ? 0 : inner_->activeStreams();
   }
   bool multiplexes() const override { return inner_ != nullptr && inner_->multiplexes(); }
+  std::optional<bool> takesExtendedConnect() const override {
+    return inner_ == nullptr ? std::nullopt : inner_->takesExtendedConnect();
+  }
   std::uint32_t streamsMax() const override { return inner_ == nullptr ? 1 : inner_->streamsMax(); }
   void drain() override { inner_ != nullptr ? inner_->drain() : close(); }
   void close() override {
@@ -131,6 +136,7 @@ class NegotiatedClient final : public ClientConnection,
   void onAvailable(ClientConnection&) override { owner_.onAvailable(*this); }
   void onDraining(ClientConnection&) override { owner_.onDraining(*this); }
   void onClosed(ClientConnection&, base::Error error) override { gone(error); }
+  void onH2Event(H2Event event) override { owner_.onH2Event(event); }
 
   // ---- net::TransportObserver ----
   void onConnected() override {

@@ -5,6 +5,7 @@
 
 #include "base/function.h"
 #include "event/loop.h"
+#include "http/h2_limits.h"
 #include "http/headers.h"
 #include "http/stream.h"
 #include "net/socket.h"
@@ -23,16 +24,12 @@ struct ServerLimits {
   std::size_t header_bytes_max = 60 * 1024;
   std::size_t header_count_max = 100;
   std::size_t body_bytes_max = 4 * 1024 * 1024;  // whole-request handlers only
-  std::uint32_t concurrent_streams_max = 100;    // HTTP/2, per connection
-  std::uint32_t stream_window_bytes = 256 * 1024;
-  std::uint32_t connection_window_bytes = 1024 * 1024;
-  std::uint32_t resets_burst_max = 200;  // HTTP/2: streams a client resets, or makes us reset
-  std::uint32_t resets_per_second = 100;
   std::chrono::milliseconds idle_timeout{std::chrono::hours(1)};
   std::chrono::milliseconds headers_timeout{std::chrono::seconds(30)};
   // HTTP/2: an answer that is complete here and that the client's window holds back.
   std::chrono::milliseconds flush_timeout{std::chrono::minutes(5)};
   std::size_t connections_max = 65536;
+  H2Limits h2;
 };
 
 enum class Protocol : unsigned char { kAuto, kHttp1, kHttp2 };
@@ -48,6 +45,13 @@ class ServerObserver {
   virtual StreamObserver* onStream(ServerConnection& connection, Stream& stream) = 0;
   /// The connection is gone, streams first. It destroys itself after this returns.
   virtual void onClosed(ServerConnection& connection) = 0;
+  /// HTTP/2: the connection's unfinished requests hold so many bytes of headers more (less). False:
+  /// one more request is not borne now, it is refused and may be made again.
+  virtual bool onHeldHeaders(std::ptrdiff_t change) {
+    (void)change;
+    return true;
+  }
+  virtual void onH2Event(H2Event event) { (void)event; }
 };
 
 /// One downstream connection. Owned by itself through the loop; destroyed after onClosed.

@@ -8,6 +8,7 @@
 #include "event/loop.h"
 #include "net/socket.h"
 #include "proxy/config.h"
+#include "proxy/h2_counters.h"
 #include "proxy/response_codes.h"
 #include "proxy/stats.h"
 
@@ -76,6 +77,7 @@ struct ClusterStats {
   Gauge& membership_healthy;
   Gauge& membership_degraded;
   ResponseCodes response_codes;
+  H2Counters http2;
 };
 
 class Balancer;

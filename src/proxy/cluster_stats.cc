@@ -38,7 +38,8 @@ ClusterStats::ClusterStats(StatsScope& s)
       membership_total(s.gauge("membership_total")),
       membership_healthy(s.gauge("membership_healthy")),
       membership_degraded(s.gauge("membership_degraded")),
-      response_codes(s) {}
+      response_codes(s),
+      http2(s, "http2.") {}
 
 // ---- circuit breakers ----
 
@@ -47,8 +48,8 @@ namespace {
 constexpr std::string_view kPriorityNames[] = {"default", "high"};
 constexpr std::string_view kOpenNames[] = {"cx_open", "rq_pending_open", "rq_open",
                                            "rq_retry_open"};
-constexpr std::string_view kRemainingNames[] = {"remaining_cx", "remaining_pending",
-                                                "remaining_rq", "remaining_retries"};
+constexpr std::string_view kRemainingNames[] = {"remaining_cx", "remaining_pending", "remaining_rq",
+                                                "remaining_retries"};
 
 std::string breakerName(std::size_t priority, std::string_view name) {
   std::string out = "circuit_breakers.";
@@ -74,7 +75,8 @@ void ClusterState::showBreakers() {
       }
       remaining_[p][r] = &stats_.scope.gauge(breakerName(p, kRemainingNames[r]));
       if (!counts_members_) continue;
-      const std::uint32_t before = std::exchange(shown_limits_[p][r], fixedLimit(resource, priority));
+      const std::uint32_t before =
+          std::exchange(shown_limits_[p][r], fixedLimit(resource, priority));
       remaining_[p][r]->add(std::int64_t{shown_limits_[p][r]} - before);
     }
   }
@@ -165,10 +167,7 @@ double milliseconds(base::Duration duration) {
 }  // namespace
 
 UpstreamTicket::UpstreamTicket(ClusterState& cluster, HostPtr host, RoutingPriority priority)
-    : cluster_(cluster),
-      host_(std::move(host)),
-      priority_(priority),
-      started_(cluster.now()) {
+    : cluster_(cluster), host_(std::move(host)), priority_(priority), started_(cluster.now()) {
   ClusterStats& stats = cluster_.stats();
   stats.upstream_cx_total.add();
   stats.upstream_cx_active.add();

@@ -154,9 +154,7 @@ struct Cluster {
   std::uint32_t requests_per_connection_max = 0;                  // 0: no limit
   std::size_t response_header_bytes_max = 60 * 1024;
   std::size_t response_header_count_max = 100;
-  std::uint32_t h2_streams_max = 100;
-  std::uint32_t h2_stream_window_bytes = 256 * 1024;
-  std::uint32_t h2_connection_window_bytes = 1024 * 1024;
+  http::H2Limits h2{.concurrent_streams_max = 1024, .invalid_message_ends_stream = false};
   std::size_t buffer_bytes_max = 1024 * 1024;
   std::chrono::milliseconds cleanup_interval{5000};  // kOriginalDst: unused hosts go
   CircuitBreaker breakers[2];                        // by RoutingPriority

@@ -35,9 +35,8 @@ const config::SupportedFields& honoured() {
        {"idle_timeout", "max_connection_duration", "max_requests_per_connection",
         "max_stream_duration", "max_headers_count", "max_response_headers_kb"}},
       {"envoy.config.core.v3.Http1ProtocolOptions", {}},
-      {"envoy.config.core.v3.Http2ProtocolOptions",
-       {"max_concurrent_streams", "initial_stream_window_size", "initial_connection_window_size"}},
-      {"envoy.config.accesslog.v3.AccessLog", {"*"}},  // buildAccessLogs checks it
+      {"envoy.config.core.v3.Http2ProtocolOptions", {"*"}},  // readHttp2Options checks it
+      {"envoy.config.accesslog.v3.AccessLog", {"*"}},        // buildAccessLogs checks it
       {"envoy.config.listener.v3.Listener",
        {"name",
         "address",

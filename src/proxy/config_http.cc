@@ -10,6 +10,7 @@
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
 #include "envoy/extensions/request_id/uuid/v3/uuid.pb.h"
 #include "proxy/config_filters.h"
+#include "proxy/config_http2.h"
 #include "proxy/config_logs.h"
 #include "proxy/config_matchers.h"
 #include "proxy/config_routes.h"
@@ -101,29 +102,6 @@ void readHttp1Options(const core::Http1ProtocolOptions& message, const Place& pl
   out.accept_http_10 = message.accept_http_10();
   out.default_host_for_http_10 = message.default_host_for_http_10();
   out.http1_trailers = message.enable_trailers();
-}
-
-void readHttp2Options(const core::Http2ProtocolOptions& message, const Place& place,
-                      HttpManager& out) {
-  place.only(message, {"max_concurrent_streams", "initial_stream_window_size",
-                       "initial_connection_window_size", "allow_connect"});
-  auto window = [&](const char* name, std::uint32_t value) {
-    if (value < 65535 || value > 0x7fffffff) place.fail(name, "must be from 65535 to 2147483647");
-    return value;
-  };
-  if (message.has_max_concurrent_streams()) {
-    out.limits.concurrent_streams_max = message.max_concurrent_streams().value();
-    if (out.limits.concurrent_streams_max == 0)
-      place.fail("max_concurrent_streams", "must be above 0");
-  }
-  if (message.has_initial_stream_window_size()) {
-    out.limits.stream_window_bytes =
-        window("initial_stream_window_size", message.initial_stream_window_size().value());
-  }
-  if (message.has_initial_connection_window_size()) {
-    out.limits.connection_window_bytes =
-        window("initial_connection_window_size", message.initial_connection_window_size().value());
-  }
 }
 
 void readForwarding(const Message& message, const Place& place, HttpManager& out) {
@@ -304,7 +282,8 @@ HttpManager readManager(const Message& message, const Place& place) {
   readHttpOptions(message.common_http_protocol_options(),
                   place.field("common_http_protocol_options"), out);
   readHttp1Options(message.http_protocol_options(), place.field("http_protocol_options"), out);
-  readHttp2Options(message.http2_protocol_options(), place.field("http2_protocol_options"), out);
+  readHttp2Options(message.http2_protocol_options(), place.field("http2_protocol_options"),
+                   out.limits.h2);
   if (!message.server_name().empty()) out.server_name = message.server_name();
   constexpr ServerHeader kServer[] = {ServerHeader::kOverwrite, ServerHeader::kAppendIfAbsent,
                                       ServerHeader::kPassThrough};

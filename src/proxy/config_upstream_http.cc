@@ -4,6 +4,7 @@
 #include "envoy/config/cluster/v3/cluster.pb.h"
 #include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb.h"
 #include "proxy/config_build.h"
+#include "proxy/config_http2.h"
 
 namespace postern::proxy {
 
@@ -17,13 +18,11 @@ using config::joinPath;
 constexpr const char* kHttpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 constexpr std::uint32_t kHeaderKilobytesMax = 8192;
 
-base::ConfigResult<void> readHttp2(const core::Http2ProtocolOptions& message, Cluster& out) {
-  if (message.has_max_concurrent_streams())
-    out.h2_streams_max = message.max_concurrent_streams().value();
-  if (message.has_initial_stream_window_size())
-    out.h2_stream_window_bytes = message.initial_stream_window_size().value();
-  if (message.has_initial_connection_window_size())
-    out.h2_connection_window_bytes = message.initial_connection_window_size().value();
+base::ConfigResult<void> readHttp2(const core::Http2ProtocolOptions& message, std::string path,
+                                   Cluster& out) {
+  BuildErrors errors;
+  readHttp2Options(message, Place(path, errors), out.h2);
+  if (errors.failed()) return std::unexpected(errors.error());
   return {};
 }
 
@@ -52,8 +51,7 @@ base::ConfigResult<void> readCommon(const core::HttpProtocolOptions& message, st
   if (message.has_max_response_headers_kb()) {
     const std::uint32_t kilobytes = message.max_response_headers_kb().value();
     if (kilobytes == 0 || kilobytes > kHeaderKilobytesMax) {
-      return base::failConfig(joinPath(path, "max_response_headers_kb"),
-                              "must be from 1 to 8192");
+      return base::failConfig(joinPath(path, "max_response_headers_kb"), "must be from 1 to 8192");
     }
     out.response_header_bytes_max = std::size_t{kilobytes} * 1024;
   }
@@ -67,7 +65,8 @@ base::ConfigResult<void> readProtocol(const upstreams::HttpProtocolOptions& opti
       const auto& config = options.explicit_http_config();
       if (config.has_http2_protocol_options()) {
         out.codec = UpstreamCodec::kHttp2;
-        return readHttp2(config.http2_protocol_options(), out);
+        return readHttp2(config.http2_protocol_options(),
+                         joinPath(path, "explicit_http_config.http2_protocol_options"), out);
       }
       if (!config.has_http_protocol_options())
         return base::failConfig(joinPath(path, "explicit_http_config"), "must name a protocol");
@@ -76,10 +75,13 @@ base::ConfigResult<void> readProtocol(const upstreams::HttpProtocolOptions& opti
     }
     case upstreams::HttpProtocolOptions::kUseDownstreamProtocolConfig:
       out.codec = UpstreamCodec::kAsDownstream;
-      return readHttp2(options.use_downstream_protocol_config().http2_protocol_options(), out);
+      return readHttp2(options.use_downstream_protocol_config().http2_protocol_options(),
+                       joinPath(path, "use_downstream_protocol_config.http2_protocol_options"),
+                       out);
     case upstreams::HttpProtocolOptions::kAutoConfig:
       out.codec = UpstreamCodec::kByAlpn;
-      return readHttp2(options.auto_config().http2_protocol_options(), out);
+      return readHttp2(options.auto_config().http2_protocol_options(),
+                       joinPath(path, "auto_config.http2_protocol_options"), out);
     default:
       return base::failConfig(joinPath(path, "upstream_protocol_options"), "is required");
   }
@@ -95,7 +97,8 @@ base::ConfigResult<void> readUpstreamHttp(const cluster::Cluster& message, std::
                               joinPath(path, "common_http_protocol_options"), out));
   if (message.has_http2_protocol_options()) {
     out.codec = UpstreamCodec::kHttp2;
-    POSTERN_TRY_VOID(readHttp2(message.http2_protocol_options(), out));
+    POSTERN_TRY_VOID(
+        readHttp2(message.http2_protocol_options(), joinPath(path, "http2_protocol_options"), out));
   }
   for (const auto& [name, any] : message.typed_extension_protocol_options()) {
     const std::string at = joinPath(path, "typed_extension_protocol_options") + "[" + name + "]";

@@ -121,6 +121,7 @@ class Exchange final : public http::StreamObserver,
   void startTimeouts();
   void tryUpstream();
   void sendRequest(const PooledConnection& connection);
+  void sendUpgrade(const PooledConnection& connection);
   void sendBody();
   void keepBody(const base::Buffer& data);
   void upInformational(HeaderMap& headers);
@@ -141,6 +142,7 @@ class Exchange final : public http::StreamObserver,
 
   // exchange_reply.cc
   void forwardResponse(End end);
+  void openTunnel(int& status, End end);
   void sendResponseHeaders(End end);
   void responseComplete();
   struct Reply {

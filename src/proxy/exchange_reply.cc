@@ -2,6 +2,7 @@
 #include "proxy/exchange.h"
 #include "proxy/format_piece.h"
 #include "proxy/forwarding.h"
+#include "tls/x509.h"
 
 namespace postern::proxy {
 
@@ -57,29 +58,40 @@ std::string_view digits(std::uint64_t value, char (&room)[24]) {
 
 }  // namespace
 
+/// Whether the upstream agreed to switch; 101 of HTTP/1 is a 200 of HTTP/2 (RFC 8441).
+void Exchange::openTunnel(int& status, End end) {
+  const bool up_http2 = record_.upstream_protocol == "HTTP/2";
+  const bool connect = upgrade_ == "connect";
+  const bool success = status >= 200 && status < 300;
+  const bool agreed =
+      status == 101 ? !connect && !up_http2 : success && (connect || (up_http2 && end == End::kNo));
+  if (!agreed) return;
+  tunnel_ = true;
+  conn_.stats.cx_upgrades_total.add();
+  conn_.stats.cx_upgrades_active.add();
+  if (connect) return;
+  const bool down_http2 = down_->httpVersion() == 2;
+  if (down_http2 && status == 101) {
+    status = 200;
+    response_.set(":status", "200");
+    response_.remove("upgrade");
+    response_.remove("connection");
+    if (!request_.has("sec-websocket-key")) response_.remove("sec-websocket-accept");
+  } else if (!down_http2 && status != 101) {
+    status = 101;
+    response_.set(":status", "101");
+    response_.set("upgrade", upgrade_);
+    const std::string_view key = request_.value("sec-websocket-key");
+    if (upgrade_ == "websocket" && !key.empty() && !response_.has("sec-websocket-accept")) {
+      const std::string text = std::string(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+      response_.add("sec-websocket-accept", base::base64Encode(tls::sha1(text)));
+    }
+  }
+}
+
 void Exchange::forwardResponse(End end) {
   int status = response_.status();
-  const bool http2 = down_->httpVersion() == 2;
-  if (!upgrade_.empty() && (status == 101 || (status >= 200 && status < 300 &&
-                                              (upgrade_ == "connect" || end == End::kNo) &&
-                                              record_.upstream_protocol == "HTTP/2"))) {
-    tunnel_ = true;
-    conn_.stats.cx_upgrades_total.add();
-    conn_.stats.cx_upgrades_active.add();
-    if (upgrade_ != "connect" && http2 && status == 101) {
-      status = 200;
-      response_.set(":status", "200");
-      response_.remove("upgrade");
-    } else if (upgrade_ != "connect" && !http2 && status != 101) {
-      status = 101;
-      response_.set(":status", "101");
-      response_.set("upgrade", upgrade_);
-    }
-  } else if (!upgrade_.empty() && upgrade_ == "connect" && status >= 200 && status < 300) {
-    tunnel_ = true;
-    conn_.stats.cx_upgrades_total.add();
-    conn_.stats.cx_upgrades_active.add();
-  }
+  if (!upgrade_.empty()) openTunnel(status, end);
   record_.response_code = status;
   record_.details = "via_upstream";
   if (!config_.suppress_envoy_headers) {

@@ -252,18 +252,37 @@ void Exchange::sendRequest(const PooledConnection& connection) {
     if (flow == http::Flow::kOpen) readDownstream();
     return;
   }
-  // RFC 8441: Upgrade on HTTP/1 is an extended CONNECT on HTTP/2. What follows waits until the
-  // upstream has agreed.
+  sendUpgrade(connection);
+}
+
+/// RFC 8441: Upgrade on HTTP/1 is an extended CONNECT on HTTP/2. What follows waits until the
+/// upstream has agreed.
+void Exchange::sendUpgrade(const PooledConnection& connection) {
+  const bool extended = upgrade_ != "connect";
+  if (extended && connection.http2 &&
+      (!cluster_->config().h2.extended_connect ||
+       !connection.client.takesExtendedConnect().value_or(true))) {
+    std::exchange(up_, nullptr)->reset(http::ResetReason::kCancel);
+    return attemptFailed(UpstreamFailure::kProtocolError, "extended CONNECT is not supported");
+  }
   HeaderMap converted = request_;
-  const bool websocket = upgrade_ != "connect";
-  if (websocket && connection.http2 && !request_.has(":protocol")) {
+  if (extended && connection.http2 && !request_.has(":protocol")) {
     converted.set(":method", "CONNECT");
     converted.add(":protocol", upgrade_);
     converted.remove("upgrade");
-  } else if (websocket && !connection.http2 && request_.has(":protocol")) {
+  } else if (extended && !connection.http2 && request_.has(":protocol")) {
     converted.set(":method", "GET");
     converted.remove(":protocol");
     converted.set("upgrade", upgrade_);
+    // HTTP/2 needs no key, an HTTP/1 origin does not answer without one.
+    if (upgrade_ == "websocket" && !converted.has("sec-websocket-key")) {
+      char bytes[16];
+      for (int i = 0; i < 2; ++i) {
+        const std::uint64_t part = threadRandom().next();
+        std::memcpy(bytes + i * 8, &part, sizeof part);
+      }
+      converted.add("sec-websocket-key", base::base64Encode(std::string_view(bytes, sizeof bytes)));
+    }
   }
   up_->sendHeaders(converted, End::kNo);
 }
@@ -297,8 +316,7 @@ std::size_t Exchange::keptBodyMax() const {
 /// Keeps a copy of a piece of the body if it may be needed for another attempt.
 void Exchange::keepBody(const base::Buffer& data) {
   if (!body_kept_) return;
-  if (!response_started_ && body_.size() + data.size() <= keptBodyMax())
-    return copyTo(data, body_);
+  if (!response_started_ && body_.size() + data.size() <= keptBodyMax()) return copyTo(data, body_);
   if (retry_.enabled() && !response_started_ && upgrade_.empty())
     cluster_->stats().scope.counter("retry_or_shadow_abandoned").add();
   body_kept_ = data.empty() && body_.empty();

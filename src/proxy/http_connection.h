@@ -32,6 +32,8 @@ class HttpConnection final : public http::ServerObserver,
   // ---- http::ServerObserver ----
   http::StreamObserver* onStream(http::ServerConnection& connection, http::Stream& stream) override;
   void onClosed(http::ServerConnection& connection) override;
+  bool onHeldHeaders(std::ptrdiff_t change) override { return worker.holdHeaders(change); }
+  void onH2Event(http::H2Event event) override { worker.http2().add(event); }
 
   // ---- for exchanges ----
   void add(Exchange& exchange) { exchanges_.pushBack(exchange); }

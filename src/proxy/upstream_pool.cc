@@ -49,7 +49,7 @@ class UpstreamPool::HostPool {
   const HostPtr host_;
   const http::Protocol protocol_;
   const RoutingPriority priority_;
-  bool multiplexes_;                // by ALPN: as the last connection did
+  bool multiplexes_;  // by ALPN: as the last connection did
   std::uint32_t peer_streams_ = std::numeric_limits<std::uint32_t>::max();  // as it said last
   std::vector<Connection*> ready_;  // back: became free last
   std::vector<Connection*> all_;
@@ -72,9 +72,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     limits.header_bytes_max = config.response_header_bytes_max;
     limits.header_count_max = config.response_header_count_max;
     limits.streams_before_settings = std::min(limits.streams_before_settings, pool.peer_streams_);
-    limits.concurrent_streams_max = config.h2_streams_max;
-    limits.stream_window_bytes = config.h2_stream_window_bytes;
-    limits.connection_window_bytes = config.h2_connection_window_bytes;
+    limits.h2 = config.h2;
     client_ = http::ClientConnection::start(loop(), cluster.connect(*pool.host_), pool.protocol_,
                                             limits, *this);
   }
@@ -99,6 +97,9 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
   }
   void onAvailable(http::ClientConnection&) override {
     if (pool_ != nullptr && !spent_) pool_->available(*this);
+  }
+  void onH2Event(http::H2Event event) override {
+    if (ticket_) ticket_->cluster().stats().http2.add(event);
   }
   void onDraining(http::ClientConnection&) override {
     if (pool_ != nullptr) pool_->unready(*this);

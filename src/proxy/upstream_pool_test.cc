@@ -103,8 +103,7 @@ TEST_F(UpstreamPoolTest, APostThatWasSentIsNotSentAgain) {
   origin_.answer("");  // reads it, then closes
   start(all());
   EXPECT_EQ(statusOf(get()), 200);
-  const std::string answer =
-      exchange("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc");
+  const std::string answer = exchange("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc");
   EXPECT_EQ(statusOf(answer), 503);
   EXPECT_EQ(origin_.requests(), 2u);
   EXPECT_EQ(log(),
@@ -163,8 +162,7 @@ TEST_F(UpstreamPoolTest, LimitsRequests) {
 }
 
 TEST_F(UpstreamPoolTest, ARetryBudgetIsAShareOfWhatRuns) {
-  limits({{"retry_budget",
-           {{"budget_percent", {{"value", 25}}}, {"min_retry_concurrency", 0}}}});
+  limits({{"retry_budget", {{"budget_percent", {{"value", 25}}}, {"min_retry_concurrency", 0}}}});
   json route = all();
   route["route"]["retry_policy"] = {{"retry_on", "5xx"},
                                     {"retry_back_off", {{"base_interval", "0.3s"}}}};

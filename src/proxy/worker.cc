@@ -13,6 +13,7 @@ Worker::Worker(event::Loop& loop, StatsStore& stats, WorkerOptions options)
       snapshot_(std::make_shared<const Snapshot>()),
       clusters_(loop, stats, options.index == 0),
       pool_(loop),
+      http2_(stats_.scope("http2."), ""),
       log_writer_(loop),
       drain_(loop, [this] { closeDrained(); }) {
   clusters_.onHostRemoved([this](const HostPtr& host) { pool_.hostRemoved(host); });

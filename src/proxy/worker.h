@@ -40,6 +40,9 @@ struct WorkerOptions {
 
 class Worker {
  public:
+  /// Above it HTTP/2 connections that hold more than a little get no further request.
+  static constexpr std::size_t kHeldHeaderBytesMax = 24 * 1024 * 1024;
+
   Worker(event::Loop& loop, StatsStore& stats, WorkerOptions options = {});
   /// Closes the connections that are left.
   ~Worker();
@@ -62,6 +65,13 @@ class Worker {
   HttpStats& httpStats(const std::string& prefix);
   ClusterManager& clusters() { return clusters_; }
   UpstreamPool& pool() { return pool_; }
+  /// Of downstream connections, "http2.".
+  H2Counters& http2() { return http2_; }
+  /// Request headers that unfinished HTTP/2 requests hold. False: this is much for one worker.
+  bool holdHeaders(std::ptrdiff_t change) {
+    held_header_bytes_ += static_cast<std::size_t>(change);
+    return held_header_bytes_ <= kHeldHeaderBytesMax;
+  }
   const WorkerOptions& options() const { return options_; }
   /// The route table of an RDS name; null: not there yet.
   std::shared_ptr<const RouteTable> routes(std::string_view name) const;
@@ -102,12 +112,14 @@ class Worker {
   std::shared_ptr<const Snapshot> snapshot_;
   ClusterManager clusters_;
   UpstreamPool pool_;
+  H2Counters http2_;
   AccessLogWriter log_writer_;
   std::map<std::string, HttpStats> http_stats_;
   std::map<std::string, std::unique_ptr<ListenerState>, std::less<>> listeners_;
   std::vector<std::unique_ptr<ListenerState>> removed_;  // until their last connection ends
   std::map<DownstreamConnection*, Known> connections_;
   event::Timer drain_;
+  std::size_t held_header_bytes_ = 0;
   bool draining_ = false;  // new connections, too, should end where they can
   bool listening_ = true;
 };

@@ -84,6 +84,9 @@ struct Script {
   std::uint32_t goaway_last = 0;
   std::map<std::uint32_t, std::uint64_t> window_updates;
   int ping_acks = 0;
+  int pings = 0;
+  std::string last_ping;
+  std::map<codec::H2SettingId, std::uint32_t> settings_seen;
   std::size_t parsed = 0;
   base::Buffer out;
 
@@ -156,7 +159,18 @@ struct Script {
         window_updates[header.stream] += codec::readU32(payload);
         break;
       case codec::H2Type::kPing:
-        if (header.has(codec::kH2Ack)) ++ping_acks;
+        if (header.has(codec::kH2Ack)) {
+          ++ping_acks;
+        } else {
+          ++pings;
+          last_ping = payload;
+        }
+        break;
+      case codec::H2Type::kSettings:
+        for (; payload.size() >= 6; payload.remove_prefix(6)) {
+          settings_seen[static_cast<codec::H2SettingId>(codec::readU32(payload) >> 16)] =
+              codec::readU32(payload.substr(2));
+        }
         break;
       default:
         break;
