@@ -14,12 +14,17 @@
 #include "envoy/extensions/filters/http/router/v3/router.pb.h"
 #include "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.pb.h"
 #include "envoy/extensions/filters/listener/original_dst/v3/original_dst.pb.h"
+#include "envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol.pb.h"
 #include "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.pb.h"
+#include "envoy/extensions/filters/network/connection_limit/v3/connection_limit.pb.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
 #include "envoy/extensions/filters/network/sni_cluster/v3/sni_cluster.pb.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
+#include "envoy/extensions/filters/udp/udp_proxy/v3/route.pb.h"
+#include "envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy.pb.h"
 #include "envoy/extensions/request_id/uuid/v3/uuid.pb.h"
 #include "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.pb.h"
+#include "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.pb.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/secret.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
@@ -59,12 +64,16 @@ const Registry& registry() {
       ext::filters::http::grpc_stats::v3::FilterConfig, ext::filters::http::router::v3::Router,
       ext::filters::listener::http_inspector::v3::HttpInspector,
       ext::filters::listener::original_dst::v3::OriginalDst,
+      ext::filters::listener::proxy_protocol::v3::ProxyProtocol,
       ext::filters::listener::tls_inspector::v3::TlsInspector,
+      ext::filters::network::connection_limit::v3::ConnectionLimit,
       ext::filters::network::http_connection_manager::v3::HttpConnectionManager,
       ext::filters::network::sni_cluster::v3::SniCluster,
-      ext::filters::network::tcp_proxy::v3::TcpProxy,
+      ext::filters::network::tcp_proxy::v3::TcpProxy, ext::filters::udp::udp_proxy::v3::Route,
+      ext::filters::udp::udp_proxy::v3::UdpProxyConfig,
       ext::request_id::uuid::v3::UuidRequestIdConfig,
       ext::retry::host::previous_hosts::v3::PreviousHostsPredicate,
+      ext::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport,
       ext::transport_sockets::raw_buffer::v3::RawBuffer,
       ext::transport_sockets::tls::v3::DownstreamTlsContext,
       ext::transport_sockets::tls::v3::UpstreamTlsContext, ext::transport_sockets::tls::v3::Secret,
