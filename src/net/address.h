@@ -51,6 +51,10 @@ class Cidr {
   static std::optional<Cidr> make(std::string_view ip, unsigned prefix_bits);
   bool contains(const Address& address) const;
   unsigned prefixBits() const { return bits_; }
+  /// The same addresses, however they are written.
+  bool operator==(const Cidr& other) const {
+    return bits_ == other.bits_ && base_.family() == other.base_.family() && contains(other.base_);
+  }
 
  private:
   Address base_;

@@ -20,22 +20,46 @@ void setInt(int fd, int level, int option, int value) {
   ::setsockopt(fd, level, option, &value, sizeof value);
 }
 
+base::Result<void> applyOptions(int fd, const std::vector<SocketOption>& options,
+                                SocketOption::When when) {
+  for (const SocketOption& each : options) {
+    if (each.when != when) continue;
+    if (::setsockopt(fd, each.level, each.name, each.value.data(),
+                     static_cast<socklen_t>(each.value.size())) != 0)
+      return base::failErrno("setsockopt");
+  }
+  return {};
+}
+
+/// Makes room for a Unix socket, never at the cost of another kind of file.
+void unlinkSocket(const std::string& path) {
+  struct stat found{};
+  if (::lstat(path.c_str(), &found) == 0 && S_ISSOCK(found.st_mode)) ::unlink(path.c_str());
+}
+
 }  // namespace
 
+SocketOption SocketOption::ofInt(int level, int name, int value, When when) {
+  return {level, name, std::string(reinterpret_cast<const char*>(&value), sizeof value), when};
+}
+
 base::Result<base::Fd> bindSocket(const Address& address, const ListenOptions& options) {
-  base::Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const int type = options.datagrams ? SOCK_DGRAM : SOCK_STREAM;
+  base::Fd fd(::socket(address.family(), type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return base::failErrno("socket");
   if (address.isUnix()) {
     std::string path = address.ip();
-    if (!path.starts_with('@')) ::unlink(path.c_str());
+    if (!path.starts_with('@')) unlinkSocket(path);
   } else {
-    setInt(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+    if (!options.datagrams) setInt(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
     if (options.reuse_port) setInt(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
     if (options.transparent) setInt(fd.get(), SOL_IP, IP_TRANSPARENT, 1);
     if (options.freebind) setInt(fd.get(), SOL_IP, IP_FREEBIND, 1);
   }
+  POSTERN_TRY_VOID(applyOptions(fd.get(), options.socket_options, SocketOption::When::kBeforeBind));
   if (::bind(fd.get(), address.sockaddrPtr(), address.length()) != 0)
     return base::failErrno("bind");
+  POSTERN_TRY_VOID(applyOptions(fd.get(), options.socket_options, SocketOption::When::kAfterBind));
   if (address.isUnix() && !address.ip().starts_with('@'))
     ::chmod(address.ip().c_str(), options.unix_mode);
   return fd;
@@ -43,7 +67,7 @@ base::Result<base::Fd> bindSocket(const Address& address, const ListenOptions& o
 
 base::Result<void> startListening(int fd, const ListenOptions& options) {
   if (::listen(fd, options.backlog) != 0) return base::failErrno("listen");
-  return {};
+  return applyOptions(fd, options.socket_options, SocketOption::When::kListening);
 }
 
 base::Result<base::Fd> listenSocket(const Address& address, const ListenOptions& options) {
@@ -89,10 +113,12 @@ std::optional<Address> originalDestination(int fd) {
 
 // ---- accepting ----
 
-Acceptor::Acceptor(event::Loop& loop, base::Fd listener, Callback callback)
+Acceptor::Acceptor(event::Loop& loop, base::Fd listener, Callback callback,
+                   std::uint32_t accepts_per_turn)
     : listener_(std::move(listener)),
       local_(localAddress(listener_.get())),
       callback_(std::move(callback)),
+      accepts_per_turn_(accepts_per_turn),
       retry_(loop, [this] { acceptAll(); }),
       watch_(loop, listener_.get(), [this](std::uint32_t) { acceptAll(); }) {}
 
@@ -107,9 +133,7 @@ void Acceptor::resume() {
 }
 
 void Acceptor::acceptAll() {
-  // A bound per turn: accepting must not starve the connections that exist.
-  constexpr int kAcceptsPerTurn = 64;
-  for (int i = 0; i < kAcceptsPerTurn && !paused_; ++i) {
+  for (std::uint32_t i = 0; i < accepts_per_turn_ && !paused_; ++i) {
     sockaddr_storage storage{};
     socklen_t length = sizeof storage;
     int fd = ::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&storage), &length,

@@ -11,16 +11,30 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace postern::net {
 
+/// An option of a listening socket as setsockopt() takes it.
+struct SocketOption {
+  enum class When : unsigned char { kBeforeBind, kAfterBind, kListening };
+  int level = 0;
+  int name = 0;
+  std::string value;
+  When when = When::kBeforeBind;
+  bool operator==(const SocketOption&) const = default;
+  static SocketOption ofInt(int level, int name, int value, When when = When::kBeforeBind);
+};
+
 struct ListenOptions {
   int backlog = 1024;
+  bool datagrams = false;  // UDP: nothing listens
   bool reuse_port = false;
   bool transparent = false;  // IP_TRANSPARENT (TPROXY)
   bool freebind = false;     // IP_FREEBIND
   std::uint32_t unix_mode = 0600;
+  std::vector<SocketOption> socket_options;
 };
 
 /// A bound socket that does not listen yet: a port that is taken is found before anything is
@@ -43,7 +57,10 @@ std::optional<Address> originalDestination(int fd);
 class Acceptor {
  public:
   using Callback = base::Function<void(base::Fd connection, const Address& peer)>;
-  Acceptor(event::Loop& loop, base::Fd listener, Callback callback);
+  /// Accepting must not starve the connections that exist.
+  static constexpr std::uint32_t kAcceptsPerTurn = 64;
+  Acceptor(event::Loop& loop, base::Fd listener, Callback callback,
+           std::uint32_t accepts_per_turn = kAcceptsPerTurn);
   ~Acceptor();
   const Address& local() const { return local_; }
   int fd() const { return listener_.get(); }
@@ -56,6 +73,7 @@ class Acceptor {
   base::Fd listener_;
   Address local_;
   Callback callback_;
+  const std::uint32_t accepts_per_turn_;
   bool paused_ = false;
   event::Timer retry_;
   event::FdWatch watch_;
@@ -65,6 +83,7 @@ struct ConnectOptions {
   std::optional<Address> bind;  // source address
   std::uint32_t mark = 0;       // SO_MARK when not 0
   bool no_delay = true;
+  std::string first_bytes;  // sent before the connection is told to be connected
 };
 
 /// Wraps an accepted or handed-over connected socket.

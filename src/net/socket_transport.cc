@@ -33,6 +33,7 @@ class SocketTransport final : public Transport {
   void setObserver(TransportObserver* observer) override { observer_ = observer; }
 
   IoResult read(base::Buffer& into, std::size_t max) override {
+    if (read_failed_) return {IoStatus::kError, 0};
     std::size_t total = 0;
     while (total < max) {
       char* out = nullptr;
@@ -50,9 +51,10 @@ class SocketTransport final : public Transport {
       if (n == 0) return total > 0 ? endAfter(total) : IoResult{IoStatus::kEof, 0};
       if (errno == EINTR) continue;
       if (errno == EAGAIN) return {total > 0 ? IoStatus::kOk : IoStatus::kAgain, total};
-      if (total > 0) return endAfter(total);
+      // The kernel tells an error once.
       error_ = base::errnoError("read", errno);
-      return {IoStatus::kError, 0};
+      read_failed_ = true;
+      return total > 0 ? endAfter(total) : IoResult{IoStatus::kError, 0};
     }
     return {IoStatus::kOk, total};
   }
@@ -82,6 +84,7 @@ class SocketTransport final : public Transport {
     return {IoStatus::kOk, total};
   }
 
+  void awaitWritable() override { write_blocked_ = true; }
   void resumeRead() override {
     again_readable_ = true;
     again_.arm({});
@@ -105,6 +108,8 @@ class SocketTransport final : public Transport {
   void startConnect(event::Loop& loop, const ConnectOptions& options) {
     fd_ = base::Fd(::socket(remote_.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     connecting_ = true;
+    if (!options.first_bytes.empty())
+      greeting_ = std::make_unique<base::Buffer>(options.first_bytes);
     if (!fd_) return failLater(base::errnoError("socket", errno));
     int one = 1;
     if (remote_.isIp() && options.no_delay)
@@ -166,10 +171,30 @@ class SocketTransport final : public Transport {
     Address peer = peerAddress(fd_.get());
     if (peer.length() == 0 && !remote_.isUnix())
       return;  // still connecting: an early report of a fresh socket
+    if (greeting_ != nullptr && !greet()) return;
     connecting_ = false;
     local_ = localAddress(fd_.get());
     if (ready & event::kReadable) resumeRead();  // bytes may have come with the same report
     if (observer_ != nullptr) observer_->onConnected();
+  }
+
+  /// Sends what comes before everything else; false: not all of it is out, or it failed.
+  bool greet() {
+    while (!greeting_->empty()) {
+      const std::string_view bytes = greeting_->front();
+      const ssize_t n = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (n >= 0) {
+        greeting_->drain(static_cast<std::size_t>(n));
+      } else if (errno == EAGAIN) {
+        return false;  // the next report goes on
+      } else if (errno != EINTR) {
+        error_ = base::errnoError("write", errno);
+        if (observer_ != nullptr) observer_->onError(error_);
+        return false;
+      }
+    }
+    greeting_.reset();
+    return true;
   }
 
   void onAgain() {
@@ -190,9 +215,11 @@ class SocketTransport final : public Transport {
   PeerInfo peer_;
   TransportObserver* observer_ = nullptr;
   base::Error error_;
+  std::unique_ptr<base::Buffer> greeting_;  // what a connection begins with
   bool connecting_ = false;
   bool write_blocked_ = false;
   bool hangup_ = false;
+  bool read_failed_ = false;  // with error_
   bool again_readable_ = false;
   bool again_failed_ = false;
   event::FdWatch watch_;

@@ -67,6 +67,8 @@ class Transport {
   virtual IoResult read(base::Buffer& into, std::size_t max) = 0;
   /// Writes from the front of `from` and drains what was taken.
   virtual IoResult write(base::Buffer& from) = 0;
+  /// Tells onWritable when there is room, after a write past this object (splice) found none.
+  virtual void awaitWritable() {}
   /// Tells onReadable again in a later turn although nothing new arrived (the reader had stopped).
   virtual void resumeRead() = 0;
   /// Ends our direction (FIN, or TLS close_notify then FIN) after what was written.

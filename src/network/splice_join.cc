@@ -5,19 +5,15 @@
 #include <cerrno>
 #include <chrono>
 
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 namespace postern::network {
 namespace {
 
 base::LogComponent join_log("relay");
 
-constexpr std::size_t kPipeBytes = 65536;
-constexpr int kRoundsPerTurn = 16;  // then others come first
 constexpr std::chrono::seconds kConnectWithin{10};
 
 void setOptions(int fd) {
@@ -25,8 +21,6 @@ void setOptions(int fd) {
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
   ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof(yes));  // ends what died in silence
 }
-
-bool isPassing(int error) { return error == EAGAIN || error == EINTR; }
 
 }  // namespace
 
@@ -36,14 +30,11 @@ void resetConnection(base::Fd fd) {
 }
 
 struct SpliceJoin::Pair : event::Deferred {
-  // One direction. Bytes in its pipe are on the way; it has a pipe only then.
+  using Moved = net::SpliceWay::Moved;
   struct Way {
-    Pipe pipe;
-    std::size_t bytes = 0;
-    bool ended = false;      // nothing more to read
-    bool shut_down = false;  // and that was passed on
+    net::SpliceWay splice;
+    bool ended = false;  // and that was passed on
   };
-  enum class Moved : unsigned char { kWaits, kMore, kFailed };
 
   Pair(SpliceJoin& owner, std::uint64_t id, base::Fd fd)
       : join(owner), key(id), first(std::move(fd)), timer(owner.loop_, [this] { timedOut(); }) {}
@@ -106,39 +97,18 @@ struct SpliceJoin::Pair : event::Deferred {
     const Moved there = move(forth, first.get(), second.get());
     const Moved here = there == Moved::kFailed ? there : move(back, second.get(), first.get());
     if (here == Moved::kFailed) return join.finish(this, true);
-    if (forth.shut_down && back.shut_down) return join.finish(this, false);
+    if (forth.ended && back.ended) return join.finish(this, false);
     if (there == Moved::kMore || here == Moved::kMore) timer.arm({});
   }
 
   Moved move(Way& way, int from, int to) {
-    for (int round = 0; round < kRoundsPerTurn; ++round) {
-      if (way.bytes == 0 && !way.ended) {
-        if (!way.pipe.read && !join.takePipe(way.pipe)) return Moved::kFailed;
-        const ssize_t got = ::splice(from, nullptr, way.pipe.write.get(), nullptr, kPipeBytes,
-                                     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-        if (got <= 0) {
-          const int error = got < 0 ? errno : 0;
-          join.givePipe(std::move(way.pipe), true);
-          way.pipe = {};
-          if (got < 0) return isPassing(error) ? Moved::kWaits : Moved::kFailed;
-          way.ended = true;
-        } else {
-          way.bytes = static_cast<std::size_t>(got);
-        }
-      }
-      while (way.bytes > 0) {
-        const ssize_t put = ::splice(way.pipe.read.get(), nullptr, to, nullptr, way.bytes,
-                                     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-        if (put <= 0) return put < 0 && isPassing(errno) ? Moved::kWaits : Moved::kFailed;
-        way.bytes -= static_cast<std::size_t>(put);
-      }
-      if (way.ended) {
-        if (!way.shut_down) ::shutdown(to, SHUT_WR);
-        way.shut_down = true;
-        return Moved::kWaits;
-      }
-    }
-    return Moved::kMore;
+    if (way.ended) return Moved::kEnded;
+    const Moved moved = way.splice.move(from, to, join.pipes_).moved;
+    if (moved == Moved::kNoPipe) return Moved::kFailed;
+    if (moved != Moved::kEnded) return moved;
+    ::shutdown(to, SHUT_WR);
+    way.ended = true;
+    return moved;
   }
 
   SpliceJoin& join;
@@ -209,28 +179,10 @@ void SpliceJoin::finish(Pair* pair, bool reset) {
   }
   pair->first.reset();
   pair->second.reset();
-  for (Pair::Way* way : {&pair->forth, &pair->back}) {
-    if (way->pipe.read) givePipe(std::move(way->pipe), way->bytes == 0);
-  }
+  pair->forth.splice.release(pipes_);
+  pair->back.splice.release(pipes_);
   loop_.destroyLater(std::move(at->second));
   pairs_.erase(at);
-}
-
-bool SpliceJoin::takePipe(Pipe& pipe) {
-  if (!pipes_.empty()) {
-    pipe = std::move(pipes_.back());
-    pipes_.pop_back();
-    return true;
-  }
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return false;
-  pipe.read = base::Fd(ends[0]);
-  pipe.write = base::Fd(ends[1]);
-  return true;
-}
-
-void SpliceJoin::givePipe(Pipe pipe, bool empty) {
-  if (empty && pipes_.size() < kIdlePipesMax) pipes_.push_back(std::move(pipe));
 }
 
 }  // namespace postern::network

@@ -1,23 +1,21 @@
-// Joins pairs of connected sockets: bytes go from one to the other in the kernel (splice), in both
-// directions, with half-close; a reset or failure of one resets the other. One loop. Pipes are
-// borrowed from a pool while bytes are under way, so an idle pair holds its two sockets only.
+// Joins pairs of connected sockets: bytes go from one to the other in the kernel
+// (net/splice_way.h), in both directions, with half-close; a reset or failure of one resets the
+// other. One loop.
 #pragma once
 
 #include "base/fd.h"
 #include "base/function.h"
 #include "event/loop.h"
 #include "net/address.h"
+#include "net/splice_way.h"
 #include "network/socket_provider.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
-#include <vector>
 
 namespace postern::network {
-
-inline constexpr std::size_t kIdlePipesMax = 64;
 
 /// Closes a connection so that its peer sees a reset.
 void resetConnection(base::Fd fd);
@@ -35,20 +33,14 @@ class SpliceJoin {
 
  private:
   struct Pair;
-  struct Pipe {
-    base::Fd read;
-    base::Fd write;
-  };
   Pair* add(base::Fd first);
   void finish(Pair* pair, bool reset);
-  bool takePipe(Pipe& pipe);
-  void givePipe(Pipe pipe, bool empty);
 
   event::Loop& loop_;
   const std::size_t pairs_max_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Pair>> pairs_;
   std::uint64_t next_ = 0;
-  std::vector<Pipe> pipes_;
+  net::PipePool pipes_;
 };
 
 }  // namespace postern::network
