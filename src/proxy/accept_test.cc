@@ -1,132 +1,20 @@
 // A worker and its listeners over real sockets: listener filters, hand-over by original
 // destination, limits, TCP.
-#include "api/message.h"
-#include "codec/client_hello.h"
-#include "envoy/config/bootstrap/v3/bootstrap.pb.h"
-#include "proxy/config_store.h"
-#include "proxy/worker.h"
-
-#include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
+#include "proxy/accept_fixture_test.h"
 
 #include <cstdio>
-#include <fstream>
-#include <iterator>
+#include <cstdlib>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 namespace postern::proxy {
 namespace {
-
-using nlohmann::json;
-
-std::string readFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-json typed(const char* type, json fields = json::object()) {
-  fields["@type"] = std::string("type.googleapis.com/envoy.extensions.filters.") + type;
-  return {{"name", type}, {"typed_config", std::move(fields)}};
-}
-
-json socketAddress(const std::string& ip, int port) {
-  return {{"socket_address", {{"address", ip}, {"port_value", port}}}};
-}
-
-json tcpChain(const std::string& cluster, json match = json::object(), json more = json::object()) {
-  more["stat_prefix"] = cluster;
-  more["cluster"] = cluster;
-  return {{"name", cluster},
-          {"filter_chain_match", std::move(match)},
-          {"filters", {typed("network.tcp_proxy.v3.TcpProxy", std::move(more))}}};
-}
-
-/// A client that speaks on one loop with the worker.
-class Peer {
- public:
-  Peer(event::Loop& loop, const net::Address& to) : loop_(loop) {
-    fd_ = base::Fd(::socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const bool connected = ::connect(fd_.get(), to.sockaddrPtr(), to.length()) == 0;
-    EXPECT_TRUE(connected) << to.toString();
-  }
-  explicit Peer(event::Loop& loop, base::Fd fd) : loop_(loop), fd_(std::move(fd)) {}
-  void send(std::string_view bytes) {
-    EXPECT_EQ(::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
-              static_cast<ssize_t>(bytes.size()));
-  }
-  void endSending() { ::shutdown(fd_.get(), SHUT_WR); }
-  /// What comes until the end or `size` bytes; "(open)" if neither happens for a while.
-  std::string receive(std::size_t size = 1 << 20) {
-    std::string out;
-    for (int i = 0; i < 200; ++i) {
-      loop_.runOnce(std::chrono::milliseconds(5));
-      char bytes[4096];
-      const ssize_t got = ::recv(fd_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
-      if (got > 0) out.append(bytes, static_cast<std::size_t>(got));
-      if (got == 0 || (got < 0 && errno != EAGAIN)) return out + "(end)";
-      if (out.size() >= size) return out;
-    }
-    return out + "(open)";
-  }
-
- private:
-  event::Loop& loop_;
-  base::Fd fd_;
-};
-
-class AcceptTest : public ::testing::Test {
- protected:
-  /// An echo that says its name first and ends when the client does.
-  json echo(const std::string& name) {
-    auto socket = net::listenSocket(net::Address::loopback(0));
-    EXPECT_TRUE(socket);
-    const int port = net::localAddress(socket->get()).port();
-    echoes_.push_back(std::make_unique<net::Acceptor>(
-        loop_, std::move(*socket), [this, name](base::Fd fd, const net::Address&) {
-          (void)::send(fd.get(), name.data(), name.size(), MSG_NOSIGNAL);
-          kept_.push_back(std::move(fd));
-        }));
-    json endpoint = {{"endpoint", {{"address", socketAddress("127.0.0.1", port)}}}};
-    return {{"name", name},
-            {"type", "STATIC"},
-            {"load_assignment",
-             {{"cluster_name", name}, {"endpoints", {{{"lb_endpoints", {endpoint}}}}}}}};
-  }
-  json listener(json chains, json filters = json::array()) {
-    return {{"name", "in"},
-            {"address", socketAddress("127.0.0.1", 0)},
-            {"listener_filters", std::move(filters)},
-            {"filter_chains", std::move(chains)}};
-  }
-  void start(json listeners, json clusters, ConfigStore::Options options = {}) {
-    envoy::config::bootstrap::v3::Bootstrap message;
-    const auto read =
-        api::fromJson({{"static_resources",
-                        {{"listeners", std::move(listeners)}, {"clusters", std::move(clusters)}}}},
-                      message);
-    ASSERT_TRUE(read) << read.error().message();
-    worker_ = std::make_unique<Worker>(loop_, stats_.makeStore());
-    store_ = std::make_unique<ConfigStore>(
-        loop_, stats_.makeStore(), std::move(options),
-        [this](std::shared_ptr<const Snapshot> snapshot) { worker_->update(std::move(snapshot)); },
-        nullptr);
-    const auto added = store_->addStatic(message);
-    ASSERT_TRUE(added) << added.error().message();
-    store_->expect({}, {});
-  }
-  net::Address address() { return worker_->addresses().front(); }
-
-  Stats stats_;
-  event::Loop loop_;
-  std::vector<std::unique_ptr<net::Acceptor>> echoes_;
-  std::vector<base::Fd> kept_;
-  std::unique_ptr<Worker> worker_;
-  std::unique_ptr<ConfigStore> store_;
-};
 
 TEST_F(AcceptTest, SplitClientHelloChoosesByName) {
   start({listener({tcpChain("named", {{"server_names", {"a.example"}}}), tcpChain("other")},
@@ -135,14 +23,14 @@ TEST_F(AcceptTest, SplitClientHelloChoosesByName) {
   const std::string hello =
       readFile(std::string(POSTERN_SOURCE_DIR) + "/fuzz/corpus/codec_client_hello_fuzz/tls13");
   ASSERT_GT(hello.size(), 100U);
-  Peer peer(loop_, address());
+  SocketPeer peer(loop_, address());
   for (std::size_t at = 0; at < hello.size(); at += 50) {
     peer.send(std::string_view(hello).substr(at, 50));
     loop_.runOnce(std::chrono::milliseconds(2));
   }
   EXPECT_EQ(peer.receive(5), "named");
   EXPECT_EQ(stats_.value("tls_inspector.sni_found"), 1);
-  Peer plain(loop_, address());
+  SocketPeer plain(loop_, address());
   plain.send("x");
   EXPECT_EQ(plain.receive(5), "other");
 }
@@ -154,10 +42,10 @@ TEST_F(AcceptTest, ServerThatSpeaksFirstWaitsForTheTimeoutOnly) {
   in["continue_on_listener_filters_timeout"] = true;
   in["default_filter_chain"] = tcpChain("silent");
   start({in}, {echo("http"), echo("silent")});
-  Peer silent(loop_, address());
+  SocketPeer silent(loop_, address());
   EXPECT_EQ(silent.receive(6), "silent");
   EXPECT_EQ(stats_.value("listener.127.0.0.1_0.downstream_pre_cx_timeout"), 1);
-  Peer http(loop_, address());
+  SocketPeer http(loop_, address());
   http.send("GET / HT");
   loop_.runOnce(std::chrono::milliseconds(5));
   http.send("TP/1.1\r\n\r\n");
@@ -168,36 +56,60 @@ TEST_F(AcceptTest, TimeoutClosesUnlessToldToGoOn) {
   json in = listener({tcpChain("a")}, {typed("listener.http_inspector.v3.HttpInspector")});
   in["listener_filters_timeout"] = "0.05s";
   start({in}, {echo("a")});
-  Peer silent(loop_, address());
+  SocketPeer silent(loop_, address());
   EXPECT_EQ(silent.receive(), "(end)");
 }
 
 TEST_F(AcceptTest, NoChainNoConnection) {
   start({listener({tcpChain("a", {{"destination_port", 1}})})}, {echo("a")});
-  Peer peer(loop_, address());
+  SocketPeer peer(loop_, address());
   EXPECT_EQ(peer.receive(), "(end)");
   EXPECT_EQ(stats_.value("listener.127.0.0.1_0.no_filter_chain_match"), 1);
+}
+
+// A new version of one chain ends what it took (after the drain time), and nothing else.
+TEST_F(AcceptTest, ChangedChainLeavesConnectionsOfOthersAlone) {
+  json local = {{"source_prefix_ranges", {{{"address_prefix", "127.0.0.1"}, {"prefix_len", 32}}}}};
+  json other = {{"source_prefix_ranges", {{{"address_prefix", "127.0.0.2"}, {"prefix_len", 32}}}}};
+  json in = listener({tcpChain("a", local), tcpChain("b", other)});
+  drain_time_ = std::chrono::milliseconds(50);
+  start(json::array(), {echo("a"), echo("b")});
+  ASSERT_EQ(update(in), "");
+  SocketPeer stays(loop_, address(), *net::Address::parse("127.0.0.1:0"));
+  EXPECT_EQ(stays.receive(1), "a");
+  SocketPeer goes(loop_, address(), *net::Address::parse("127.0.0.2:0"));
+  EXPECT_EQ(goes.receive(1), "b");
+  in["filter_chains"][1]["filters"][0]["typed_config"]["idle_timeout"] = "60s";
+  in["filter_chains"].push_back(tcpChain("b", {{"destination_port", 1}}));
+  ASSERT_EQ(update(in), "");
+  EXPECT_EQ(goes.receive(), "(end)");
+  SocketPeer next(loop_, address(), *net::Address::parse("127.0.0.2:0"));
+  EXPECT_EQ(next.receive(1), "b");
+  stays.send("still there");
+  SocketPeer server(loop_, std::move(kept_.front()));
+  EXPECT_EQ(server.receive(11), "still there");
+  EXPECT_EQ(stats_.value("listener.127.0.0.1_0.downstream_cx_active"), 2);
 }
 
 TEST_F(AcceptTest, ConnectionLimitOfAListener) {
   ConfigStore::Options options;
   options.connection_limits["in"] = 1;
   start({listener({tcpChain("a")})}, {echo("a")}, std::move(options));
-  Peer first(loop_, address());
+  SocketPeer first(loop_, address());
   EXPECT_EQ(first.receive(1), "a");
-  Peer second(loop_, address());
+  SocketPeer second(loop_, address());
   EXPECT_EQ(second.receive(), "(end)");
   EXPECT_EQ(stats_.value("listener.127.0.0.1_0.downstream_cx_overflow"), 1);
 }
 
 TEST_F(AcceptTest, HalfCloseGoesThrough) {
   start({listener({tcpChain("a")})}, {echo("a")});
-  Peer peer(loop_, address());
+  SocketPeer peer(loop_, address());
   EXPECT_EQ(peer.receive(1), "a");
   peer.send("last words");
   peer.endSending();
   ASSERT_EQ(kept_.size(), 1U);
-  Peer server(loop_, std::move(kept_.front()));
+  SocketPeer server(loop_, std::move(kept_.front()));
   EXPECT_EQ(server.receive(), "last words(end)");
   server.send("answer");
   server.endSending();
@@ -208,7 +120,7 @@ TEST_F(AcceptTest, HalfCloseGoesThrough) {
 
 TEST_F(AcceptTest, IdleConnectionsEnd) {
   start({listener({tcpChain("a", json::object(), {{"idle_timeout", "0.05s"}})})}, {echo("a")});
-  Peer peer(loop_, address());
+  SocketPeer peer(loop_, address());
   EXPECT_EQ(peer.receive(), "a(end)");
   EXPECT_EQ(stats_.value("tcp.a.idle_timeout"), 1);
 }
@@ -217,7 +129,7 @@ TEST_F(AcceptTest, ConnectionBreakerAndMissingCluster) {
   json cluster = echo("a");
   cluster["circuit_breakers"] = {{"thresholds", {{{"max_connections", 0}}}}};
   start({listener({tcpChain("a")})}, {cluster});
-  EXPECT_EQ(Peer(loop_, address()).receive(), "(end)");
+  EXPECT_EQ(SocketPeer(loop_, address()).receive(), "(end)");
   EXPECT_EQ(stats_.value("cluster.a.upstream_cx_overflow"), 1);
 }
 
@@ -227,8 +139,146 @@ TEST_F(AcceptTest, UnixSockets) {
   json in = listener({tcpChain("a")});
   in["address"] = {{"pipe", {{"path", path}}}};
   start({in}, {cluster});
-  Peer peer(loop_, net::Address::unixPath(path));
+  SocketPeer peer(loop_, net::Address::unixPath(path));
   EXPECT_EQ(peer.receive(1), "a");
+}
+
+TEST_F(AcceptTest, UnixSocketHasItsModeAndNeverReplacesAnotherFile) {
+  const std::string path = "/tmp/postern_accept_test_" + std::to_string(::getpid());
+  json in = listener({tcpChain("a")});
+  in["address"] = {{"pipe", {{"path", path}, {"mode", 0660}}}};
+  start({in}, {echo("a")});
+  struct stat found{};
+  ASSERT_EQ(::stat(path.c_str(), &found), 0);
+  EXPECT_EQ(found.st_mode & 0777U, 0660U);
+  SocketPeer peer(loop_, net::Address::unixPath(path));
+  EXPECT_EQ(peer.receive(1), "a");
+  worker_.reset();
+  store_.reset();
+  ::unlink(path.c_str());
+  std::ofstream(path) << "precious";
+  EXPECT_NE(tryStart({in}, {echo("a")}), "");
+  EXPECT_EQ(readFile(path), "precious");
+  ::unlink(path.c_str());
+  in["address"] = {{"pipe", {{"path", "@x"}, {"mode", 0660}}}};
+  EXPECT_EQ(tryStart({in}, {echo("a")}),
+            "static_resources.listeners[0].address.pipe.mode: Cannot set mode for Abstract AF_UNIX "
+            "sockets");
+}
+
+TEST_F(AcceptTest, SocketOptionsReachTheSockets) {
+  json in = listener({tcpChain("a")});
+  in["socket_options"] = {{{"level", SOL_SOCKET},
+                           {"name", SO_RCVBUF},
+                           {"int_value", 20000},
+                           {"state", "STATE_PREBIND"}},
+                          {{"level", SOL_SOCKET},
+                           {"name", SO_SNDBUF},
+                           {"int_value", 30000},
+                           {"type", {{"datagram", json::object()}}}}};
+  in["tcp_keepalive"] = {{"keepalive_time", 77}};
+  in["max_connections_to_accept_per_socket_event"] = 1;
+  start({in}, {echo("a")});
+  auto socket = store_->snapshot().listeners.at("in").sockets->take(0);
+  ASSERT_TRUE(socket);
+  const auto get = [&](int level, int name) {
+    int value = 0;
+    socklen_t size = sizeof value;
+    ::getsockopt(socket->get(), level, name, &value, &size);
+    return value;
+  };
+  EXPECT_EQ(get(SOL_SOCKET, SO_RCVBUF), 40000);  // the kernel doubles it
+  EXPECT_NE(get(SOL_SOCKET, SO_SNDBUF), 60000);  // meant for datagrams
+  EXPECT_EQ(get(IPPROTO_TCP, TCP_KEEPIDLE), 77);
+  std::vector<std::unique_ptr<SocketPeer>> peers;
+  for (int i = 0; i < 5; ++i) peers.push_back(std::make_unique<SocketPeer>(loop_, address()));
+  for (const auto& peer : peers) EXPECT_EQ(peer->receive(1), "a");
+  in["socket_options"] = {{{"level", 1}, {"name", 9999}, {"int_value", 1}}};
+  EXPECT_NE(tryStart({in}, {echo("a")}), "");
+}
+
+TEST_F(AcceptTest, ConnectionLimitOfAChain) {
+  json chain = tcpChain("a");
+  json& filters = chain["filters"];
+  filters.insert(filters.begin(), typed("network.connection_limit.v3.ConnectionLimit",
+                                        {{"stat_prefix", "few"}, {"max_connections", 1}}));
+  start({listener({chain})}, {echo("a")});
+  {
+    SocketPeer first(loop_, address());
+    EXPECT_EQ(first.receive(1), "a");
+    EXPECT_EQ(SocketPeer(loop_, address()).receive(), "(end)");
+    EXPECT_EQ(stats_.value("connection_limit.few.limited_connections"), 1);
+    EXPECT_EQ(stats_.value("connection_limit.few.active_connections"), 1);
+    first.endSending();
+    kept_.clear();
+    EXPECT_EQ(first.receive(), "(end)");
+  }
+  EXPECT_EQ(SocketPeer(loop_, address()).receive(1), "a");
+}
+
+TEST_F(AcceptTest, LimitedConnectionsAreClosedAfterTheDelay) {
+  json chain = tcpChain("a");
+  json& filters = chain["filters"];
+  filters.insert(filters.begin(),
+                 typed("network.connection_limit.v3.ConnectionLimit",
+                       {{"stat_prefix", "few"}, {"max_connections", 1}, {"delay", "0.1s"}}));
+  start({listener({chain})}, {echo("a")});
+  SocketPeer first(loop_, address());
+  EXPECT_EQ(first.receive(1), "a");
+  SocketPeer second(loop_, address());
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(second.receive(), "(end)");
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(90));
+}
+
+// Connections that have not said yet what they are count, too.
+TEST_F(AcceptTest, GlobalLimitCountsSilentConnections) {
+  limit_ = std::make_shared<ConnectionLimit>();
+  limit_->max = 2;
+  start({listener({tcpChain("a")}, {typed("listener.tls_inspector.v3.TlsInspector")})},
+        {echo("a")});
+  {
+    SocketPeer silent(loop_, address());
+    SocketPeer speaks(loop_, address());
+    speaks.send("x");
+    EXPECT_EQ(speaks.receive(1), "a");
+    EXPECT_EQ(SocketPeer(loop_, address()).receive(), "(end)");
+    EXPECT_EQ(stats_.value("listener.127.0.0.1_0.downstream_global_cx_overflow"), 1);
+  }
+  kept_.clear();
+  for (int i = 0; i < 100 && limit_->open != 0; ++i) loop_.runOnce(std::chrono::milliseconds(2));
+  EXPECT_EQ(limit_->open, 0U);
+}
+
+// What is left of the process's descriptors is for origins and the admin port.
+TEST_F(AcceptTest, DescriptorsAreKeptInReserve) {
+  descriptor_max_ = ::dup(0);
+  ::close(descriptor_max_);
+  descriptor_max_ += 30;
+  start({listener({tcpChain("a")})}, {echo("a")});
+  std::vector<std::unique_ptr<SocketPeer>> peers;
+  int served = 0;
+  for (int i = 0; i < 30; ++i) {
+    peers.push_back(std::make_unique<SocketPeer>(loop_, address()));
+    if (peers.back()->receive(1) != "a") break;
+    ++served;
+  }
+  EXPECT_GT(served, 2);
+  EXPECT_LT(served, 15);
+  EXPECT_GT(stats_.value("listener.127.0.0.1_0.downstream_global_cx_overflow"), 0);
+  peers.erase(peers.begin());
+  kept_.erase(kept_.begin());
+  for (int i = 0; i < 20; ++i) loop_.runOnce(std::chrono::milliseconds(2));
+  EXPECT_EQ(SocketPeer(loop_, address()).receive(1), "a");
+}
+
+TEST_F(AcceptTest, FiltersCanBeLeftOutByPort) {
+  json filter = typed("listener.http_inspector.v3.HttpInspector");
+  filter["filter_disabled"] = {
+      {"not_match", {{"destination_port_range", {{"start", 1}, {"end", 2}}}}}};
+  json in = listener({tcpChain("a")}, {filter});
+  start({in}, {echo("a")});
+  EXPECT_EQ(SocketPeer(loop_, address()).receive(1), "a");  // it did not have to speak first
 }
 
 /// Redirects by nftables in a network namespace of its own; the work is done in a child.
@@ -261,14 +311,22 @@ class OriginalDestinationTest : public AcceptTest {
                      {"type", "ORIGINAL_DST"},
                      {"lb_policy", "CLUSTER_PROVIDED"},
                      {"circuit_breakers", {{"thresholds", {{{"max_connections", 3}}}}}}};
-    start({entry, outbound("127.1.0.1", 80, "exact"), outbound("0.0.0.0", 80, "wildcard")},
+    json plain = {{"name", "plain"},
+                  {"address", socketAddress("127.0.0.1", 15002)},
+                  {"use_original_dst", true},
+                  {"filter_chains", {tcpChain("original")}}};
+    start({entry, plain, outbound("127.1.0.1", 80, "exact"), outbound("0.0.0.0", 80, "wildcard")},
           {echo("exact"), echo("wildcard"), echo("loop"), original});
     const auto at = [&](const char* where, std::size_t size) {
-      return Peer(loop_, *net::Address::parse(where)).receive(size);
+      return SocketPeer(loop_, *net::Address::parse(where)).receive(size);
     };
     EXPECT_EQ(at("127.1.0.1:80", 5), "exact");
     EXPECT_EQ(at("127.1.0.2:80", 8), "wildcard");
     EXPECT_EQ(at("127.0.0.1:15001", 4), "loop");
+    // Addressed to a listener itself: the original destination is the listener.
+    EXPECT_EQ(at("127.0.0.1:15002", 1), "(end)");
+    EXPECT_EQ(stats_.value("cluster.original.upstream_cx_total"), 0);
+    EXPECT_EQ(stats_.value("cluster.original.upstream_cx_none_healthy"), 1);
     // Nobody has this address: the connection goes on to where it wanted, which is redirected to
     // the proxy again, until the limit of the cluster ends it.
     EXPECT_EQ(at("127.1.0.9:99", 1), "(end)");

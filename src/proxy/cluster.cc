@@ -1,6 +1,7 @@
 #include "proxy/cluster.h"
 
 #include "proxy/balancer.h"
+#include "proxy/upstream_proxy_protocol.h"
 
 #include <algorithm>
 #include <unordered_map>
@@ -175,8 +176,15 @@ void ClusterState::forgetOriginals() {
 
 // ---- connecting ----
 
-std::unique_ptr<net::Transport> ClusterState::connect(const Host& host) {
+std::string ClusterState::greeting(const ConnectionFacts& downstream) const {
+  return config().proxy_protocol
+             ? writeUpstreamHeader(*config().proxy_protocol, downstream, stats_.scope)
+             : "";
+}
+
+std::unique_ptr<net::Transport> ClusterState::connect(const Host& host, std::string_view greeting) {
   net::ConnectOptions options;
+  options.first_bytes = greeting;
   if (host.address.isIp() && config().source &&
       config().source->family() == host.address.family()) {
     options.bind = config().source;

@@ -86,7 +86,9 @@ enum class Resource : unsigned char { kConnections, kPending, kRequests, kRetrie
 inline constexpr std::size_t kResourceCount = 4;
 
 struct PickRequest {
-  const net::Address* original = nullptr;           // destination the client had
+  /// The destination the client had before a redirect; null: the connection was addressed to us,
+  /// to go on there would be to come back here.
+  const net::Address* original = nullptr;
   const std::vector<const Host*>* avoid = nullptr;  // hosts tried before (retries)
   std::uint32_t attempts_max = 1;                   // picks until one is not avoided
 };
@@ -103,8 +105,10 @@ class ClusterState {
 
   /// The next host by the balancer, or null when there is none.
   HostPtr pick(const PickRequest& request = {});
+  /// The PROXY header that a connection on behalf of `downstream` begins with; "": none.
+  std::string greeting(const ConnectionFacts& downstream) const;
   /// Starts connecting; the caller holds an UpstreamTicket as long as the connection lives.
-  std::unique_ptr<net::Transport> connect(const Host& host);
+  std::unique_ptr<net::Transport> connect(const Host& host, std::string_view greeting);
 
   /// False when a limit is used up.
   bool available(Resource resource, RoutingPriority priority = RoutingPriority::kDefault);
@@ -178,6 +182,8 @@ class ClusterManager {
   ClusterState* find(std::string_view name);
   /// One of the weighted clusters, by chance.
   const std::string& choose(const std::vector<WeightedCluster>& clusters);
+  /// Uniform in [0, bound); bound > 0.
+  std::uint64_t random(std::uint64_t bound) { return random_.below(bound); }
   /// Called for each host that leaves a cluster, so that a pool can close what is idle.
   void onHostRemoved(base::Function<void(const HostPtr&)> callback) {
     on_removed_ = std::move(callback);

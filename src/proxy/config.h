@@ -7,9 +7,11 @@
 #include "base/error.h"
 #include "net/address.h"
 #include "net/resolver.h"
+#include "net/socket.h"
 #include "proxy/connection_facts.h"
 #include "proxy/http_config.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -24,14 +26,33 @@ namespace postern::proxy {
 
 // ---- listeners ----
 
+/// When a TCP connection is passed on.
+enum class ConnectMode : unsigned char { kImmediate, kOnData };
+
 struct TcpProxy {
   std::string stat_prefix;
   std::vector<WeightedCluster> clusters;
   bool cluster_from_sni = false;  // the sni_cluster filter stands before
   std::chrono::milliseconds idle_timeout{std::chrono::hours(1)};  // 0: none
   std::chrono::milliseconds duration_max{0};                      // 0: none
+  double duration_jitter_percent = 0;  // is added to duration_max, by chance, at most
   std::uint32_t connect_attempts_max = 1;
+  std::chrono::milliseconds backoff_base{0};  // between attempts; 0: none
+  std::chrono::milliseconds backoff_max{0};
+  ConnectMode connect_mode = ConnectMode::kImmediate;
+  std::size_t early_bytes_max = 0;  // read before the upstream connection is there
   std::vector<AccessLogConfig> logs;
+};
+
+/// What a UDP listener does with its datagrams.
+struct UdpProxy {
+  std::string stat_prefix;
+  std::string cluster;
+  std::chrono::milliseconds idle_timeout{std::chrono::minutes(1)};  // of a session
+  std::size_t datagram_bytes_max = 1500;                            // of clients
+  std::size_t upstream_datagram_bytes_max = 65535;                  // of hosts
+  bool balances_datagrams = false;    // each goes to a host of its own choice
+  std::vector<AccessLogConfig> logs;  // one line per session
 };
 
 enum class SourceType : unsigned char { kAny, kSameIpOrLoopback, kExternal };
@@ -48,15 +69,71 @@ struct FilterChainMatch {
   std::vector<std::uint16_t> source_ports;
 };
 
+/// What bounds the connections of a filter chain (the connection_limit filter).
+struct ConnectionLimitFilter {
+  std::string stat_scope;  // "connection_limit.<prefix>."
+  std::uint64_t max = 0;
+  std::chrono::milliseconds delay{0};  // until one above the limit is closed
+  /// Over all workers.
+  std::shared_ptr<std::atomic<std::uint64_t>> open =
+      std::make_shared<std::atomic<std::uint64_t>>(0);
+};
+
 struct FilterChain {
   std::string name;
   FilterChainMatch match;
+  std::vector<ConnectionLimitFilter> limits;
   std::variant<HttpManager, TcpProxy> filter;
   std::string match_key;    // equal for equal matches
   std::string fingerprint;  // equal for equal configuration
 };
 
-enum class ListenerFilter : unsigned char { kOriginalDst, kTlsInspector, kHttpInspector };
+enum class ListenerFilter : unsigned char {
+  kOriginalDst,
+  kTlsInspector,
+  kHttpInspector,
+  kProxyProtocol,
+};
+
+/// Connections, by the port they are addressed to, that a listener filter leaves alone.
+struct ConnectionPredicate {
+  enum class Kind : unsigned char { kAny, kAnd, kOr, kNot, kPorts };
+  Kind kind = Kind::kAny;
+  std::vector<ConnectionPredicate> rules;  // of kAnd, kOr and (one) kNot
+  std::int64_t first_port = 0;             // of kPorts
+  std::int64_t after_port = 0;
+  bool matches(const net::Address& destination) const;
+};
+
+struct ListenerFilterEntry {
+  ListenerFilter filter;
+  std::optional<ConnectionPredicate> disabled;
+};
+
+/// The TLVs of a PROXY header that go on to the next proxy.
+struct ProxyTlvChoice {
+  bool all = false;
+  std::vector<std::uint8_t> types;
+  bool passes(std::uint8_t type) const {
+    return all || std::find(types.begin(), types.end(), type) != types.end();
+  }
+};
+
+/// What connections to a cluster begin with.
+struct UpstreamProxyProtocol {
+  codec::ProxyVersion version = codec::ProxyVersion::kV1;
+  ProxyTlvChoice passed_on;            // of what the client's own header said
+  std::vector<codec::ProxyTlv> added;  // before those; each type once
+};
+
+struct ProxyProtocolFilter {
+  bool required = true;  // else connections without a header are taken as they are
+  bool refuses_v1 = false;
+  bool refuses_v2 = false;
+  ProxyTlvChoice passed_on;
+  std::string stat_scope;  // "proxy_proto." or "proxy_proto.<prefix>."
+};
+
 enum class TrafficDirection : unsigned char { kUnspecified, kInbound, kOutbound };
 
 struct Listener {
@@ -64,6 +141,9 @@ struct Listener {
   std::string stat_name;  // the address with ':' → '_', or stat_prefix
   net::Address address;
   std::uint32_t unix_mode = 0;
+  std::vector<net::SocketOption> socket_options;
+  std::uint32_t accepts_per_turn = net::Acceptor::kAcceptsPerTurn;
+  std::optional<UdpProxy> udp;  // datagrams, else connections
   bool bind = true;
   bool use_original_dst = false;
   bool reuse_port = true;
@@ -72,10 +152,12 @@ struct Listener {
   bool ignore_connection_limit = false;
   int backlog = 1024;
   TrafficDirection direction = TrafficDirection::kUnspecified;
-  std::vector<ListenerFilter> filters;
-  std::chrono::milliseconds filters_timeout{15000};  // 0: none
+  std::vector<ListenerFilterEntry> filters;
+  std::optional<ProxyProtocolFilter> proxy_protocol;  // of kProxyProtocol
+  std::chrono::milliseconds filters_timeout{15000};   // 0: none
   bool continue_on_timeout = false;
   std::size_t client_hello_bytes_max = 16 * 1024;
+  bool close_on_bad_hello = false;             // else it is taken for something other than TLS
   std::size_t buffer_bytes_max = 1024 * 1024;  // of each connection
   std::vector<std::shared_ptr<const FilterChain>> chains;
   std::shared_ptr<const FilterChain> fallback;
@@ -159,6 +241,7 @@ struct Cluster {
   std::chrono::milliseconds cleanup_interval{5000};  // kOriginalDst: unused hosts go
   CircuitBreaker breakers[2];                        // by RoutingPriority
   std::optional<net::Address> source;
+  std::optional<UpstreamProxyProtocol> proxy_protocol;
   std::optional<std::uint32_t> keepalive_time_s;  // TCP keep-alive; 0: the kernel's
   std::uint32_t keepalive_interval_s = 0;
   std::uint32_t keepalive_probes = 0;

@@ -21,6 +21,7 @@ class Cluster;
 namespace envoy::config::core::v3 {
 class Address;
 class ConfigSource;
+class ProxyProtocolPassThroughTLVs;
 class SocketAddress;
 }  // namespace envoy::config::core::v3
 namespace envoy::config::endpoint::v3 {
@@ -51,11 +52,27 @@ base::ConfigResult<LoadAssignment> buildAssignment(
     const envoy::config::endpoint::v3::ClusterLoadAssignment& message, std::string_view path,
     HostNames names);
 
+/// Addresses, and what the sockets bound to them are like.
+base::ConfigResult<void> readListenerSockets(const envoy::config::listener::v3::Listener& message,
+                                             std::string_view path, Listener& out);
+
+/// What a listener with a UDP address does.
+base::ConfigResult<UdpProxy> readUdpProxy(const envoy::config::listener::v3::Listener& message,
+                                          std::string_view path);
+
+/// The listener filters, with the one that use_original_dst implies.
+base::ConfigResult<void> readListenerFilters(const envoy::config::listener::v3::Listener& message,
+                                             std::string_view path, Listener& out);
+
 base::ConfigResult<TcpProxy> buildTcpProxy(
     const envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy& message,
     std::string_view path);
 
 // ---- shared by the builders ----
+
+/// Which TLVs of a PROXY header go on.
+base::ConfigResult<ProxyTlvChoice> readTlvChoice(
+    const envoy::config::core::v3::ProxyProtocolPassThroughTLVs& message, std::string_view path);
 
 /// An IP address or a pipe.
 base::ConfigResult<net::Address> readAddress(const envoy::config::core::v3::Address& message,

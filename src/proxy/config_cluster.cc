@@ -1,9 +1,11 @@
 #include "api/message.h"
 #include "config/supported.h"
 #include "envoy/config/cluster/v3/cluster.pb.h"
+#include "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.pb.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
 #include "proxy/config_build.h"
 #include "proxy/stats.h"
+#include "proxy/upstream_proxy_protocol.h"
 
 #include <limits>
 
@@ -14,6 +16,7 @@ namespace {
 namespace cluster = envoy::config::cluster::v3;
 namespace core = envoy::config::core::v3;
 namespace endpoint = envoy::config::endpoint::v3;
+namespace proxy_protocol = envoy::extensions::transport_sockets::proxy_protocol::v3;
 using config::joinPath;
 
 base::ConfigResult<void> readType(const cluster::Cluster& message, std::string_view path,
@@ -177,6 +180,21 @@ base::ConfigResult<void> readDns(const cluster::Cluster& message, std::string_vi
   }
 }
 
+/// The transport socket, or the one inside where connections begin with a PROXY header; `path` then
+/// names that.
+base::ConfigResult<core::TransportSocket> readProxyProtocol(const core::TransportSocket& message,
+                                                            std::string& path, Cluster& out) {
+  proxy_protocol::ProxyProtocolUpstreamTransport config;
+  if (!api::unpack(message.typed_config(), config)) return message;
+  const std::string at = joinPath(path, "typed_config");
+  POSTERN_TRY_VOID(checkSupported(config, at));
+  POSTERN_TRY(out.proxy_protocol,
+              buildUpstreamProxyProtocol(config.config(), joinPath(at, "config")));
+  path = joinPath(at, "transport_socket");
+  if (!config.has_transport_socket()) return base::failConfig(path, "is required");
+  return config.transport_socket();
+}
+
 base::ConfigResult<void> readConnections(const cluster::Cluster& message, std::string_view path,
                                          Cluster& out) {
   if (message.has_connect_timeout()) {
@@ -203,10 +221,12 @@ base::ConfigResult<void> readConnections(const cluster::Cluster& message, std::s
     out.keepalive_probes = keepalive.keepalive_probes().value();
   }
   if (message.has_transport_socket()) {
-    const std::string at = joinPath(path, "transport_socket.typed_config");
+    std::string at = joinPath(path, "transport_socket");
+    POSTERN_TRY(const core::TransportSocket socket,
+                readProxyProtocol(message.transport_socket(), at, out));
     envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer raw;
-    if (!api::unpack(message.transport_socket().typed_config(), raw))
-      return base::failConfig(at, "only RawBuffer is supported");
+    if (!api::unpack(socket.typed_config(), raw))
+      return base::failConfig(joinPath(at, "typed_config"), "only RawBuffer is supported");
   }
   return {};
 }

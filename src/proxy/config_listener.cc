@@ -2,15 +2,14 @@
 #include "base/strings.h"
 #include "config/supported.h"
 #include "envoy/config/listener/v3/listener.pb.h"
-#include "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.pb.h"
-#include "envoy/extensions/filters/listener/original_dst/v3/original_dst.pb.h"
-#include "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.pb.h"
+#include "envoy/extensions/filters/network/connection_limit/v3/connection_limit.pb.h"
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
 #include "envoy/extensions/filters/network/sni_cluster/v3/sni_cluster.pb.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
 #include "proxy/config_build.h"
 #include "proxy/config_http.h"
+#include "proxy/filter_chain_match.h"
 #include "proxy/stats.h"
 
 #include <google/protobuf/message.h>
@@ -59,12 +58,13 @@ base::ConfigResult<void> readServerNames(const listener::FilterChainMatch& messa
                                          const std::string& path, FilterChainMatch& out) {
   for (int i = 0; i < message.server_names_size(); ++i) {
     const std::string& name = message.server_names(i);
-    if (name == "*") continue;  // any name, also none: as if nothing were given
-    if (name.find('*', 1) != std::string::npos || (name.starts_with('*') && name.size() < 3) ||
-        (name.starts_with('*') && name[1] != '.') || name.empty()) {
+    const bool wildcard = name.starts_with("*.");
+    if (name.find('*', wildcard ? 1 : 0) != std::string::npos) {
       return base::failConfig(joinPath(path, "server_names", i),
-                              "must be a name, or a name after \"*.\"");
+                              "partial wildcards are not supported in \"server_names\"");
     }
+    if (name.empty())
+      return base::failConfig(joinPath(path, "server_names", i), "must not be empty");
     out.server_names.push_back(base::toLower(name));
   }
   return {};
@@ -107,7 +107,22 @@ base::ConfigResult<FilterChainMatch> readMatch(const listener::FilterChainMatch&
   return out;
 }
 
-/// The filters of a chain: at most one sni_cluster, then one that ends the chain.
+base::ConfigResult<ConnectionLimitFilter> readConnectionLimit(
+    const filters::network::connection_limit::v3::ConnectionLimit& message,
+    const std::string& path) {
+  POSTERN_TRY_VOID(checkSupported(message, path));
+  ConnectionLimitFilter out;
+  if (message.stat_prefix().empty())
+    return base::failConfig(joinPath(path, "stat_prefix"), "must not be empty");
+  out.stat_scope = "connection_limit." + message.stat_prefix() + ".";
+  out.max = message.max_connections().value();
+  if (out.max == 0)
+    return base::failConfig(joinPath(path, "max_connections"), "must be at least 1");
+  POSTERN_TRY(out.delay, readDuration(message.delay(), joinPath(path, "delay")));
+  return out;
+}
+
+/// The filters of a chain: sni_cluster and connection limits, then one that ends the chain.
 base::ConfigResult<void> readFilters(const listener::FilterChain& message, const std::string& path,
                                      FilterChain& out) {
   bool from_sni = false;
@@ -119,6 +134,12 @@ base::ConfigResult<void> readFilters(const listener::FilterChain& message, const
     if (as<filters::network::sni_cluster::v3::SniCluster>(*config) != nullptr && !last) {
       POSTERN_TRY_VOID(checkSupported(*config, inner));
       from_sni = true;
+      continue;
+    }
+    if (const auto* limit = as<filters::network::connection_limit::v3::ConnectionLimit>(*config);
+        limit != nullptr && !last) {
+      POSTERN_TRY(auto read, readConnectionLimit(*limit, inner));
+      out.limits.push_back(std::move(read));
       continue;
     }
     if (!last) return base::failConfig(at, "ends the chain, it must be its last filter");
@@ -160,27 +181,49 @@ base::ConfigResult<std::shared_ptr<const FilterChain>> readChain(
   return std::shared_ptr<const FilterChain>(std::move(out));
 }
 
+/// No connection may have two chains to choose from.
+base::ConfigResult<void> checkDistinct(const Listener& out, const std::string& path) {
+  const auto fail = [&](std::size_t at, const std::string& why) {
+    return base::failConfig(
+        joinPath(joinPath(path, "filter_chains", static_cast<int>(at)), "filter_chain_match"),
+        "error adding listener '" + out.address.toString() + "': " + why);
+  };
+  std::map<std::string_view, std::size_t> keys;
+  std::multimap<std::optional<std::uint16_t>, std::size_t> by_port;  // fewer pairs to compare
+  for (std::size_t i = 0; i < out.chains.size(); ++i) {
+    const FilterChain& chain = *out.chains[i];
+    const auto [same, added] = keys.try_emplace(chain.match_key, i);
+    if (!added) {
+      return fail(i, "filter chain '" + chain.name + "' has the same matching rules defined as '" +
+                         out.chains[same->second]->name + "'");
+    }
+    const auto [begin, end] = by_port.equal_range(chain.match.destination_port);
+    for (auto it = begin; it != end; ++it) {
+      if (overlap(chain.match, out.chains[it->second]->match))
+        return fail(i, "multiple filter chains with overlapping matching rules are defined");
+    }
+    by_port.emplace(chain.match.destination_port, i);
+  }
+  return {};
+}
+
 base::ConfigResult<void> readChains(const listener::Listener& message, const std::string& path,
                                     Listener& out) {
-  std::map<std::string, int> matches;
   std::set<std::string> names;
   for (int i = 0; i < message.filter_chains_size(); ++i) {
     const std::string at = joinPath(path, "filter_chains", i);
     POSTERN_TRY(auto chain, readChain(message.filter_chains(i), at));
-    const auto [same, added] = matches.try_emplace(chain->match_key, i);
-    if (!added) {
-      return base::failConfig(
-          joinPath(at, "filter_chain_match"),
-          "is the same as that of filter_chains[" + std::to_string(same->second) + "]");
-    }
     out.chains.push_back(std::move(chain));
   }
+  POSTERN_TRY_VOID(checkDistinct(out, path));
   if (message.has_default_filter_chain()) {
     POSTERN_TRY(out.fallback,
                 readChain(message.default_filter_chain(), joinPath(path, "default_filter_chain")));
   }
   if (out.chains.empty() && out.fallback == nullptr)
-    return base::failConfig(joinPath(path, "filter_chains"), "must not be empty");
+    return base::failConfig(
+        joinPath(path, "filter_chains"),
+        "error adding listener '" + out.address.toString() + "': no filter chains specified");
   const auto collect = [&](const FilterChain& chain) {
     const auto* http = std::get_if<HttpManager>(&chain.filter);
     if (http != nullptr && !http->rds_name.empty() && names.insert(http->rds_name).second)
@@ -191,116 +234,14 @@ base::ConfigResult<void> readChains(const listener::Listener& message, const std
   return {};
 }
 
-base::ConfigResult<void> readListenerFilters(const listener::Listener& message,
-                                             const std::string& path, Listener& out) {
-  for (int i = 0; i < message.listener_filters_size(); ++i) {
-    const std::string at = joinPath(joinPath(path, "listener_filters", i), "typed_config");
-    POSTERN_TRY(const auto config, unpackKnown(message.listener_filters(i).typed_config(), at));
-    POSTERN_TRY_VOID(checkSupported(*config, at));
-    if (as<filters::listener::original_dst::v3::OriginalDst>(*config) != nullptr) {
-      out.filters.push_back(ListenerFilter::kOriginalDst);
-    } else if (as<filters::listener::http_inspector::v3::HttpInspector>(*config) != nullptr) {
-      out.filters.push_back(ListenerFilter::kHttpInspector);
-    } else if (const auto* tls = as<filters::listener::tls_inspector::v3::TlsInspector>(*config)) {
-      out.filters.push_back(ListenerFilter::kTlsInspector);
-      if (tls->has_max_client_hello_size()) {
-        const auto size = tls->max_client_hello_size().value();
-        if (size == 0 || size > 16 * 1024) {
-          return base::failConfig(joinPath(at, "max_client_hello_size"),
-                                  "must be between 1 and 16384");
-        }
-        out.client_hello_bytes_max = size;
-      }
-    } else {
-      return base::failConfig(
-          at, config->GetDescriptor()->full_name() + " is not a supported listener filter");
-    }
-  }
-  // use_original_dst means nothing without the filter that finds the original destination.
-  const bool has = !out.filters.empty() && out.filters.front() == ListenerFilter::kOriginalDst;
-  if (out.use_original_dst && !has)
-    out.filters.insert(out.filters.begin(), ListenerFilter::kOriginalDst);
-  return {};
-}
-
-base::ConfigResult<void> readSocket(const listener::Listener& message, const std::string& path,
-                                    Listener& out) {
-  const std::string at = joinPath(path, "address");
-  POSTERN_TRY(out.address, readAddress(message.address(), at));
-  if (message.address().has_pipe()) {
-    out.unix_mode = message.address().pipe().mode();
-    if (out.unix_mode > 0777) return base::failConfig(joinPath(at, "pipe.mode"), "is not a mode");
-  }
-  if (message.has_deprecated_v1() && message.deprecated_v1().has_bind_to_port())
-    out.bind = message.deprecated_v1().bind_to_port().value();
-  if (message.has_bind_to_port()) out.bind = message.bind_to_port().value();
-  if (message.has_enable_reuse_port()) out.reuse_port = message.enable_reuse_port().value();
-  out.transparent = message.transparent().value();
-  out.freebind = message.freebind().value();
-  out.ignore_connection_limit = message.ignore_global_conn_limit();
-  if (message.has_tcp_backlog_size()) {
-    constexpr std::uint32_t kBacklogMax = 1 << 20;
-    out.backlog = static_cast<int>(std::min(message.tcp_backlog_size().value(), kBacklogMax));
-  }
-  out.stat_name =
-      statName(message.stat_prefix().empty() ? out.address.toString() : message.stat_prefix());
-  return {};
-}
-
 }  // namespace
-
-base::ConfigResult<TcpProxy> buildTcpProxy(const filters::network::tcp_proxy::v3::TcpProxy& message,
-                                           std::string_view path) {
-  POSTERN_TRY_VOID(checkSupported(message, path));
-  TcpProxy out;
-  out.stat_prefix = message.stat_prefix();
-  if (out.stat_prefix.empty())
-    return base::failConfig(joinPath(path, "stat_prefix"), "must not be empty");
-  if (message.has_weighted_clusters()) {
-    const std::string at = joinPath(path, "weighted_clusters");
-    for (int i = 0; i < message.weighted_clusters().clusters_size(); ++i) {
-      const auto& each = message.weighted_clusters().clusters(i);
-      const std::string item = joinPath(at, "clusters", i);
-      if (each.name().empty()) return base::failConfig(item + ".name", "must not be empty");
-      if (each.weight() == 0) return base::failConfig(item + ".weight", "must be at least 1");
-      WeightedCluster cluster;
-      cluster.name = each.name();
-      cluster.weight = each.weight();
-      out.clusters.push_back(std::move(cluster));
-    }
-    if (out.clusters.empty())
-      return base::failConfig(joinPath(at, "clusters"), "must not be empty");
-  } else {
-    if (message.cluster().empty())
-      return base::failConfig(joinPath(path, "cluster"), "is required");
-    WeightedCluster cluster;
-    cluster.name = message.cluster();
-    out.clusters.push_back(std::move(cluster));
-  }
-  if (message.has_idle_timeout()) {
-    POSTERN_TRY(out.idle_timeout,
-                readDuration(message.idle_timeout(), joinPath(path, "idle_timeout")));
-  }
-  if (message.has_max_downstream_connection_duration()) {
-    const std::string at = joinPath(path, "max_downstream_connection_duration");
-    POSTERN_TRY(out.duration_max, readDuration(message.max_downstream_connection_duration(), at));
-    if (out.duration_max.count() == 0) return base::failConfig(at, "must be at least 1ms");
-  }
-  if (message.has_max_connect_attempts()) {
-    out.connect_attempts_max = message.max_connect_attempts().value();
-    if (out.connect_attempts_max == 0)
-      return base::failConfig(joinPath(path, "max_connect_attempts"), "must be at least 1");
-  }
-  POSTERN_TRY(out.logs, buildAccessLogs(message.access_log(), joinPath(path, "access_log")));
-  return out;
-}
 
 base::ConfigResult<std::shared_ptr<const Listener>> buildListener(const listener::Listener& message,
                                                                   std::string_view path_view) {
   const std::string path(path_view);
   POSTERN_TRY_VOID(checkSupported(message, path));
   auto out = std::make_shared<Listener>();
-  POSTERN_TRY_VOID(readSocket(message, path, *out));
+  POSTERN_TRY_VOID(readListenerSockets(message, path, *out));
   out->name = message.name().empty() ? out->address.toString() : message.name();
   switch (message.traffic_direction()) {
     case core::UNSPECIFIED:
@@ -313,6 +254,10 @@ base::ConfigResult<std::shared_ptr<const Listener>> buildListener(const listener
       break;
     default:
       return base::failConfig(joinPath(path, "traffic_direction"), "is not a known direction");
+  }
+  if (out->udp) {
+    POSTERN_TRY(out->logs, buildAccessLogs(message.access_log(), joinPath(path, "access_log")));
+    return std::shared_ptr<const Listener>(std::move(out));
   }
   out->use_original_dst = message.use_original_dst().value();
   POSTERN_TRY_VOID(readListenerFilters(message, path, *out));

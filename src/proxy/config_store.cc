@@ -216,20 +216,26 @@ base::ConfigResult<std::shared_ptr<const BoundSockets>> ConfigStore::socketsFor(
     const Listener& listener, const ListenerRecord& record) {
   if (!listener.bind || !options_.bind) return nullptr;
   for (const ListenerEntry* old : {&record.warming, &record.active}) {
-    if (old->config != nullptr && old->sockets != nullptr &&
-        old->sockets->requested() == listener.address &&
-        old->config->reuse_port == listener.reuse_port)
-      return old->sockets;
+    if (old->sockets != nullptr && old->sockets->fit(listener)) return old->sockets;
   }
   for (const auto& [name, other] : listeners_) {
-    if (&other == &record || listener.address.port() == 0) continue;
+    if (&other == &record) continue;
     for (const ListenerEntry* entry : {&other.warming, &other.active}) {
-      if (entry->sockets != nullptr && entry->config->address == listener.address) {
-        return base::failConfig(
-            "address", "error adding listener: '" + listener.name + "' has duplicate address '" +
-                           listener.address.toString() + "' as existing listener '" + name + "'");
+      if (entry->sockets == nullptr || !(entry->sockets->address() == listener.address) ||
+          entry->config->udp.has_value() != listener.udp.has_value()) {
+        continue;
       }
+      return base::failConfig(
+          "address", "error adding listener: '" + listener.name + "' has duplicate address '" +
+                         listener.address.toString() + "' as existing listener '" + name + "'");
     }
+  }
+  if (listener.udp && !listener.reuse_port && options_.workers > 1) {
+    return base::failConfig(
+        "enable_reuse_port",
+        "error adding listener: Listening on UDP when concurrency is > 1 without the SO_REUSEPORT "
+        "socket option results in unstable packet proxying. Configure the reuse_port listener "
+        "option or set concurrency = 1.");
   }
   return BoundSockets::bind(listener, options_.workers);
 }

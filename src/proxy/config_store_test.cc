@@ -247,7 +247,20 @@ TEST_F(ConfigStoreTest, ErrorsNameTheField) {
   EXPECT_EQ(refused("/filter_chains/0/transport_socket_connect_timeout", "1s"),
             "l: filter_chains[0].transport_socket_connect_timeout: is not supported");
   EXPECT_EQ(refused("/filter_chains/1", tcpChain("z", 1, "b")),
-            "l: filter_chains[1].filter_chain_match: is the same as that of filter_chains[0]");
+            "l: filter_chains[1].filter_chain_match: error adding listener '127.0.0.1:0': filter "
+            "chain 'z' has the same matching rules defined as 'x'");
+  json overlapping = tcpChain("z", 1, "b");
+  overlapping["filter_chain_match"]["application_protocols"] = {"h2c"};
+  EXPECT_EQ(refused("/filter_chains/1", overlapping), "");
+  overlapping["filter_chain_match"] = {{"destination_port", 1}, {"source_type", "ANY"}};
+  overlapping["filter_chain_match"]["server_names"] = {"*b.example"};
+  EXPECT_EQ(refused("/filter_chains/1", overlapping),
+            "l: filter_chains[1].filter_chain_match.server_names[0]: partial wildcards are not "
+            "supported in \"server_names\"");
+  overlapping["filter_chain_match"]["server_names"] = json::array();
+  overlapping["filter_chain_match"]["address_suffix"] = "10.0.0.1";
+  EXPECT_EQ(refused("/filter_chains/1", overlapping),
+            "l: filter_chains[1].filter_chain_match.address_suffix: is not supported");
   EXPECT_EQ(
       refused(
           "/listener_filters/0",

@@ -2,6 +2,7 @@
 // it, what its first bytes look like. Also keeps the configuration it was accepted under alive.
 #pragma once
 
+#include "codec/proxy_protocol.h"
 #include "net/address.h"
 
 #include <memory>
@@ -14,12 +15,15 @@ struct Listener;
 struct FilterChain;
 
 struct ConnectionFacts {
-  net::Address destination;  // local address; the original one after a redirect
-  net::Address source;
-  bool restored = false;  // `destination` is not the socket's own local address
+  net::Address destination;    // local address; the original one after a redirect
+  net::Address source;         // who made it, as far as a PROXY header tells
+  net::Address direct_source;  // the peer of the socket
+  bool restored = false;       // `destination` is not the socket's own local address
   std::string server_name;
   std::string transport_protocol = "raw_buffer";
   std::vector<std::string> application_protocols;
+  std::shared_ptr<const std::vector<codec::ProxyTlv>> tlvs;  // to be passed on; null: none
+  std::vector<std::shared_ptr<const void>> counted;  // by connection limits, until this is gone
   std::shared_ptr<const Listener> listener;
   std::shared_ptr<const FilterChain> chain;
 };

@@ -58,7 +58,7 @@ Exchange::Exchange(HttpConnection& connection, http::Stream& down)
   record_.at.request_begin = now();
   record_.downstream_local = conn_.local_text;
   record_.downstream_remote = conn_.peer_text;
-  record_.downstream_direct_remote = conn_.peer_text;
+  record_.downstream_direct_remote = conn_.direct_text;
   record_.server_name = conn_.facts.server_name;
   record_.filter_chain = conn_.chain_name;
   record_.connection_id = conn_.id;

@@ -154,7 +154,8 @@ void Exchange::startTimeouts() {
 
 void Exchange::tryUpstream() {
   PickRequest pick;
-  pick.original = &conn_.facts.destination;
+  // Only a destination that was restored is somewhere else than here.
+  if (conn_.facts.restored) pick.original = &conn_.facts.destination;
   if (!tried_.empty() && retry_.policy() != nullptr && retry_.policy()->avoid_previous_hosts) {
     pick.avoid = &tried_;
     pick.attempts_max = retry_.policy()->host_attempts_max;
@@ -181,7 +182,7 @@ void Exchange::tryUpstream() {
   const bool repeatable = request_ended_ && idempotent(request_.method()) && replayable();
   conn_.worker.pool().acquire(*cluster_, host_, protocolFor(cluster_->config().codec, *down_),
                               static_cast<RoutingPriority>(action_->high_priority),
-                              repeatable ? Idle::kTrusted : Idle::kProbed, *this);
+                              repeatable ? Idle::kTrusted : Idle::kProbed, conn_.facts, *this);
 }
 
 void Exchange::endAttempt() {

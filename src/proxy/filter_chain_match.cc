@@ -68,7 +68,23 @@ void narrow(Chains& chains, F&& rank_of) {
   chains.resize(kept);
 }
 
+/// Equal values of one criterion; a criterion that is not given only meets one that is not given.
+template <class T>
+bool meet(const std::vector<T>& a, const std::vector<T>& b) {
+  if (a.empty() || b.empty()) return a.empty() && b.empty();
+  return std::any_of(a.begin(), a.end(),
+                     [&](const T& each) { return std::find(b.begin(), b.end(), each) != b.end(); });
+}
+
 }  // namespace
+
+bool overlap(const FilterChainMatch& a, const FilterChainMatch& b) {
+  return a.destination_port == b.destination_port && meet(a.prefixes, b.prefixes) &&
+         meet(a.server_names, b.server_names) && a.transport_protocol == b.transport_protocol &&
+         meet(a.application_protocols, b.application_protocols) &&
+         meet(a.direct_sources, b.direct_sources) && a.source_type == b.source_type &&
+         meet(a.sources, b.sources) && meet(a.source_ports, b.source_ports);
+}
 
 std::shared_ptr<const FilterChain> findChain(const Listener& listener,
                                              const ConnectionFacts& facts) {
@@ -88,7 +104,8 @@ std::shared_ptr<const FilterChain> findChain(const Listener& listener,
   narrow(chains, [&](const auto& match) {
     return protocolsRank(match.application_protocols, facts.application_protocols);
   });
-  narrow(chains, [&](const auto& match) { return rangeRank(match.direct_sources, facts.source); });
+  narrow(chains,
+         [&](const auto& match) { return rangeRank(match.direct_sources, facts.direct_source); });
   narrow(chains, [&](const auto& match) { return sourceTypeRank(match.source_type, facts); });
   narrow(chains, [&](const auto& match) { return rangeRank(match.sources, facts.source); });
   narrow(chains, [&](const FilterChainMatch& match) -> Rank {

@@ -15,4 +15,8 @@ namespace postern::proxy {
 std::shared_ptr<const FilterChain> findChain(const Listener& listener,
                                              const ConnectionFacts& facts);
 
+/// True when a connection exists for which both fit equally well at each step: which one takes it
+/// would be chance.
+bool overlap(const FilterChainMatch& a, const FilterChainMatch& b);
+
 }  // namespace postern::proxy

@@ -50,6 +50,7 @@ class HttpConnection final : public http::ServerObserver,
   const ConnectionFacts facts;
   AddressText local_text;
   AddressText peer_text;
+  AddressText direct_text;  // of the socket: differs after a PROXY header
   net::Address peer;
   std::string peer_ip;
   std::string local_ip;

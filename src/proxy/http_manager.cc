@@ -14,12 +14,13 @@ HttpConnection::HttpConnection(Worker& owner, const HttpManager& manager, HttpSt
       config(manager),
       stats(statistics),
       facts(std::move(given)),
-      peer(client->remote()),
+      peer(facts.source),
       client_(std::move(client)),
       timer_(owner.loop(), [this] { onTimer(); }),
       started_(owner.loop().now()) {
   local_text = facts.destination.toString();
   peer_text = peer.toString();
+  direct_text = facts.direct_source.toString();
   peer_ip = peer.ip();
   local_ip = facts.destination.ip();
   if (facts.chain != nullptr) chain_name = facts.chain->name;
@@ -70,6 +71,7 @@ http::StreamObserver* HttpConnection::onStream(http::ServerConnection&, http::St
 void HttpConnection::onClosed(http::ServerConnection&) {
   timer_.cancel();
   worker.forget(*this);
+  worker.pool().downstreamGone(facts);
   stats.cx_active.sub();
   stats.cx_destroy.add();
   stats.cx_length_ms.record(

@@ -2,13 +2,9 @@
 
 #include "proxy/filter_chain_match.h"
 #include "proxy/http_manager.h"
-#include "proxy/protocol_detection.h"
+#include "proxy/listener_filters.h"
 #include "proxy/tcp_proxy.h"
 #include "proxy/worker.h"
-
-#include <algorithm>
-#include <array>
-#include <cerrno>
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -22,8 +18,13 @@ base::ConfigResult<std::shared_ptr<const BoundSockets>> BoundSockets::bind(const
   auto out = std::make_shared<BoundSockets>();
   out->requested_ = listener.address;
   out->address_ = listener.address;
+  out->reuse_port_ = listener.reuse_port;
+  out->datagrams_ = listener.udp.has_value();
+  out->options_ = listener.socket_options;
   net::ListenOptions options;
+  options.socket_options = listener.socket_options;
   options.backlog = listener.backlog;
+  options.datagrams = listener.udp.has_value();
   options.transparent = listener.transparent;
   options.freebind = listener.freebind;
   options.reuse_port = listener.reuse_port && listener.address.isIp();
@@ -42,9 +43,15 @@ base::ConfigResult<std::shared_ptr<const BoundSockets>> BoundSockets::bind(const
   return std::shared_ptr<const BoundSockets>(std::move(out));
 }
 
+bool BoundSockets::fit(const Listener& listener) const {
+  return requested_ == listener.address && datagrams_ == listener.udp.has_value() &&
+         reuse_port_ == listener.reuse_port && options_ == listener.socket_options;
+}
+
 base::Result<void> BoundSockets::listen(int backlog) const {
-  if (stopped_) return {};
+  if (stopped_ || datagrams_) return {};
   net::ListenOptions options;
+  options.socket_options = options_;
   options.backlog = backlog;
   for (const base::Fd& socket : sockets_)
     POSTERN_TRY_VOID(net::startListening(socket.get(), options));
@@ -76,178 +83,6 @@ ListenerStats::ListenerStats(StatsScope& scope)
       downstream_pre_cx_active(scope.gauge("downstream_pre_cx_active")),
       downstream_cx_length_ms(scope.histogram("downstream_cx_length_ms")) {}
 
-// ---- Pending: a connection in the listener filters ----
-
-class ListenerState::Pending final : public event::Deferred {
- public:
-  Pending(ListenerState& owner, base::Fd fd, ConnectionFacts facts, Handed handed)
-      : owner_(owner),
-        fd_(std::move(fd)),
-        facts_(std::move(facts)),
-        handed_(handed),
-        timer_(owner.worker_.loop(), [this] { timedOut(); }) {
-    owner_.pending_.insert(this);
-    owner_.stats_.downstream_pre_cx_active.add();
-  }
-
-  void start() {
-    if (!run()) return;
-    const auto timeout = facts_.listener->filters_timeout;
-    if (timeout.count() != 0) timer_.arm(timeout);
-    watch_ = event::FdWatch(owner_.worker_.loop(), fd_.get(), [this](std::uint32_t ready) {
-      if (run() && (ready & event::kHangup) != 0) {
-        owner_.stats_.downstream_listener_filter_remote_close.add();
-        drop();
-      }
-    });
-  }
-  void drop() {
-    fd_.reset();
-    finish();
-  }
-
- private:
-  enum class Step : unsigned char { kDone, kWait, kDrop };
-
-  /// True while it has to wait for bytes.
-  bool run() {
-    const auto& filters = facts_.listener->filters;
-    for (; next_ < filters.size(); ++next_) {
-      const Step step = apply(filters[next_]);
-      if (step == Step::kWait) return true;
-      if (step == Step::kDone) continue;
-      owner_.stats_.downstream_listener_filter_error.add();
-      drop();
-      return false;
-    }
-    proceed();
-    return false;
-  }
-
-  Step apply(ListenerFilter filter) {
-    switch (filter) {
-      case ListenerFilter::kOriginalDst:
-        if (auto original = net::originalDestination(fd_.get())) {
-          facts_.restored = !(*original == facts_.destination);
-          facts_.destination = *original;
-        }
-        return Step::kDone;
-      case ListenerFilter::kTlsInspector:
-        return inspectTls();
-      case ListenerFilter::kHttpInspector:
-        return inspectHttp();
-    }
-    return Step::kDone;
-  }
-
-  Step inspectTls() {
-    StatsScope& stats = owner_.worker_.stats().scope("tls_inspector.");
-    switch (peek(facts_.listener->client_hello_bytes_max)) {
-      case Detection::kMore:
-        return Step::kWait;
-      case Detection::kNotFound:
-        return Step::kDrop;
-      default:
-        break;
-    }
-    switch (detectTls(bytes_, facts_.listener->client_hello_bytes_max, facts_)) {
-      case Detection::kMore:
-        return Step::kWait;
-      case Detection::kTooLarge:
-        stats.counter("client_hello_too_large").add();
-        return Step::kDrop;
-      case Detection::kNotFound:
-        stats.counter("tls_not_found").add();
-        return Step::kDone;
-      case Detection::kFound:
-        break;
-    }
-    stats.counter("tls_found").add();
-    stats.counter(facts_.server_name.empty() ? "sni_not_found" : "sni_found").add();
-    stats.counter(facts_.application_protocols.empty() ? "alpn_not_found" : "alpn_found").add();
-    return Step::kDone;
-  }
-
-  Step inspectHttp() {
-    if (facts_.transport_protocol == "tls") return Step::kDone;
-    StatsScope& stats = owner_.worker_.stats().scope("http_inspector.");
-    switch (peek(kInspectedBytesMax)) {
-      case Detection::kMore:
-        return Step::kWait;
-      case Detection::kNotFound:
-        stats.counter("read_error").add();
-        return Step::kDrop;
-      default:
-        break;
-    }
-    switch (detectHttp(bytes_, facts_)) {
-      case Detection::kMore:
-        return Step::kWait;
-      case Detection::kFound: {
-        const std::string& found = facts_.application_protocols.front();
-        stats
-            .counter(found == "h2c"        ? "http2_found"
-                     : found == "http/1.1" ? "http11_found"
-                                           : "http10_found")
-            .add();
-        return Step::kDone;
-      }
-      default:
-        stats.counter("http_not_found").add();
-        return Step::kDone;
-    }
-  }
-
-  /// Looks at what has arrived without taking it. kFound: there are bytes; kNotFound: the
-  /// connection broke.
-  Detection peek(std::size_t bytes_max) {
-    std::size_t size = std::max<std::size_t>(bytes_.size() * 2, 512);
-    for (;;) {
-      size = std::min(size, bytes_max);
-      bytes_.resize(size);
-      const ssize_t got = ::recv(fd_.get(), bytes_.data(), bytes_.size(), MSG_PEEK);
-      if (got < 0 && errno == EINTR) continue;
-      bytes_.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-      if (got < 0) return errno == EAGAIN ? Detection::kMore : Detection::kNotFound;
-      if (got == 0) return Detection::kNotFound;
-      if (bytes_.size() < size || size == bytes_max) return Detection::kFound;
-      size *= 2;
-    }
-  }
-
-  void timedOut() {
-    owner_.stats_.downstream_pre_cx_timeout.add();
-    if (!facts_.listener->continue_on_timeout) return drop();
-    proceed();
-  }
-
-  void proceed() {
-    ListenerState& owner = owner_;
-    const Handed handed = handed_;
-    base::Fd fd = std::move(fd_);
-    ConnectionFacts facts = std::move(facts_);
-    finish();
-    owner.proceed(std::move(fd), std::move(facts), handed);
-  }
-
-  void finish() {
-    watch_.reset();
-    timer_.cancel();
-    owner_.pending_.erase(this);
-    owner_.stats_.downstream_pre_cx_active.sub();
-    owner_.worker_.loop().destroyLater(std::unique_ptr<event::Deferred>(this));
-  }
-
-  ListenerState& owner_;
-  base::Fd fd_;
-  ConnectionFacts facts_;
-  const Handed handed_;
-  std::size_t next_ = 0;
-  std::string bytes_;
-  event::Timer timer_;
-  event::FdWatch watch_;
-};
-
 // ---- ListenerState ----
 
 ListenerState::ListenerState(Worker& worker, ListenerEntry entry)
@@ -255,6 +90,20 @@ ListenerState::ListenerState(Worker& worker, ListenerEntry entry)
       entry_(std::move(entry)),
       stats_(worker.stats().scope("listener." + entry_.config->stat_name + ".")) {
   open();
+  showStats();
+}
+
+/// The statistics of its filters are there from the beginning, as zeros.
+void ListenerState::showStats() {
+  const auto show = [this](const FilterChain& chain) {
+    if (const auto* http = std::get_if<HttpManager>(&chain.filter)) {
+      (void)worker_.httpStats(http->stat_prefix);
+    } else {
+      showTcpStats(worker_, std::get<TcpProxy>(chain.filter));
+    }
+  };
+  for (const auto& chain : entry_.config->chains) show(*chain);
+  if (entry_.config->fallback != nullptr) show(*entry_.config->fallback);
 }
 
 ListenerState::~ListenerState() {
@@ -262,26 +111,41 @@ ListenerState::~ListenerState() {
 }
 
 void ListenerState::open() {
-  if (entry_.sockets == nullptr) return acceptor_.reset();
+  acceptor_.reset();
+  datagrams_.reset();
+  if (entry_.sockets == nullptr) return;
   auto socket = entry_.sockets->take(worker_.options().index);
   if (!socket) return;  // out of descriptors: the next version tries again
+  if (entry_.config->udp) {
+    datagrams_ = std::make_unique<UdpListener>(worker_, std::move(*socket), entry_.config);
+    return;
+  }
   acceptor_ = std::make_unique<net::Acceptor>(
-      worker_.loop(), std::move(*socket), [this](base::Fd fd, const net::Address& peer) {
+      worker_.loop(), std::move(*socket),
+      [this](base::Fd fd, const net::Address& peer) {
         ConnectionFacts facts;
         facts.source = peer;
+        facts.direct_source = peer;
         facts.destination = net::localAddress(fd.get());
+        // A Unix client has no name of its own.
+        if (peer.isUnix() && peer.ip().empty()) facts.source = facts.destination;
         accept(std::move(fd), std::move(facts), Handed::kNo);
-      });
+      },
+      entry_.config->accepts_per_turn);
 }
 
 void ListenerState::update(ListenerEntry entry) {
-  const bool same_sockets = entry.sockets == entry_.sockets && accepting();
+  const bool same_sockets = entry.sockets == entry_.sockets && accepting() &&
+                            entry.config->accepts_per_turn == entry_.config->accepts_per_turn &&
+                            !entry.config->udp;
   entry_ = std::move(entry);
   if (!same_sockets) open();
+  showStats();
 }
 
 void ListenerState::accept(base::Fd fd, ConnectionFacts facts, Handed handed) {
-  if (!entry_.config->ignore_connection_limit && !worker_.admits()) {
+  if (fd.get() >= worker_.options().descriptor_max ||
+      (!entry_.config->ignore_connection_limit && !worker_.admits())) {
     stats_.downstream_global_cx_overflow.add();
     return;
   }
@@ -292,7 +156,48 @@ void ListenerState::accept(base::Fd fd, ConnectionFacts facts, Handed handed) {
   }
   facts.listener = entry_.config;
   if (entry_.config->filters.empty()) return proceed(std::move(fd), std::move(facts), handed);
-  (new Pending(*this, std::move(fd), std::move(facts), handed))->start();  // destroys itself
+  (new PendingConnection(worker_, *this, std::move(fd), std::move(facts), handed))
+      ->start();  // destroys itself
+}
+
+/// Counts a connection against a limit until its facts are gone.
+bool ListenerState::admit(const ConnectionLimitFilter& limit, ConnectionFacts& facts) {
+  StatsScope& stats = worker_.stats().scope(limit.stat_scope);
+  if (limit.open->fetch_add(1, std::memory_order_relaxed) >= limit.max) {
+    limit.open->fetch_sub(1, std::memory_order_relaxed);
+    stats.counter("limited_connections").add();
+    return false;
+  }
+  Gauge& active = stats.gauge("active_connections");
+  active.add();
+  facts.counted.emplace_back(static_cast<const void*>(limit.open.get()),
+                             [open = limit.open, &active](const void*) {
+                               open->fetch_sub(1, std::memory_order_relaxed);
+                               active.sub();
+                             });
+  return true;
+}
+
+/// Closes a connection, after a delay where one is set, so that a client that comes back at once
+/// does not do so as often as it can.
+void ListenerState::refuse(const ConnectionLimitFilter& limit, base::Fd fd) {
+  constexpr std::size_t kDelayedMax = 1024;
+  if (limit.delay.count() == 0 || delayed_.size() >= kDelayedMax) return;
+  auto held = std::make_unique<Delayed>();
+  held->fd = std::move(fd);
+  held->timer = std::make_unique<event::Timer>(worker_.loop(), [this] { closeDelayed(); });
+  held->timer->arm(limit.delay);
+  held->until = worker_.loop().now() + limit.delay;
+  delayed_.push_back(std::move(held));
+}
+
+void ListenerState::closeDelayed() {
+  for (auto& held : delayed_) {
+    if (held->until > worker_.loop().now()) continue;
+    held->fd.reset();
+    worker_.loop().destroyLater(std::move(held));
+  }
+  std::erase(delayed_, nullptr);
 }
 
 void ListenerState::proceed(base::Fd fd, ConnectionFacts facts, Handed handed) {
@@ -311,8 +216,12 @@ void ListenerState::proceed(base::Fd fd, ConnectionFacts facts, Handed handed) {
     record.details = "filter_chain_not_found";
     record.downstream_local = facts.destination.toString();
     record.downstream_remote = facts.source.toString();
+    record.downstream_direct_remote = facts.direct_source.toString();
     record.server_name = facts.server_name;
     return worker_.log(facts.listener->logs, record);
+  }
+  for (const ConnectionLimitFilter& limit : facts.chain->limits) {
+    if (!admit(limit, facts)) return refuse(limit, std::move(fd));
   }
   auto transport = net::makeSocketTransport(worker_.loop(), std::move(fd));
   const auto chain = facts.chain;  // the facts move into the connection

@@ -7,6 +7,7 @@
 #include "net/socket.h"
 #include "proxy/config.h"
 #include "proxy/stats.h"
+#include "proxy/udp_proxy.h"
 
 #include <atomic>
 #include <cstdint>
@@ -16,6 +17,7 @@
 
 namespace postern::proxy {
 
+class PendingConnection;
 class Worker;
 
 /// The listening sockets of one address: one per worker where the kernel spreads connections over
@@ -34,11 +36,16 @@ class BoundSockets {
   const net::Address& address() const { return address_; }
   /// As the configuration has it, perhaps with port 0.
   const net::Address& requested() const { return requested_; }
+  /// True when `listener` asks for what these are.
+  bool fit(const Listener& listener) const;
   /// A descriptor of one's own.
   base::Result<base::Fd> take(std::uint32_t worker) const;
 
  private:
   net::Address requested_;
+  bool reuse_port_ = false;
+  bool datagrams_ = false;
+  std::vector<net::SocketOption> options_;
   net::Address address_;
   std::vector<base::Fd> sockets_;
   mutable std::atomic<bool> stopped_{false};
@@ -59,6 +66,9 @@ struct ListenerStats {
   Histogram& downstream_cx_length_ms;
 };
 
+/// Whether another listener passed a connection on.
+enum class Handed : bool { kNo, kYes };
+
 class ListenerState {
  public:
   ListenerState(Worker& worker, ListenerEntry entry);
@@ -70,30 +80,46 @@ class ListenerState {
   /// Also lets go of the sockets: as long as anybody holds them, the kernel takes connections.
   void stopAccepting() {
     acceptor_.reset();
+    datagrams_.reset();
     entry_.sockets.reset();
   }
-  bool accepting() const { return acceptor_ != nullptr; }
+  bool accepting() const { return acceptor_ != nullptr || datagrams_ != nullptr; }
   const std::shared_ptr<const Listener>& config() const { return entry_.config; }
   const ListenerEntry& entry() const { return entry_; }
   ListenerStats& stats() { return stats_; }
   /// The bound address; none when it is not bound.
-  const net::Address* address() const { return acceptor_ ? &acceptor_->local() : nullptr; }
+  const net::Address* address() const {
+    if (datagrams_ != nullptr) return &datagrams_->local();
+    return acceptor_ != nullptr ? &acceptor_->local() : nullptr;
+  }
 
-  enum class Handed : bool { kNo, kYes };
   /// Takes a connection, also one that another listener handed over by its original destination.
   void accept(base::Fd fd, ConnectionFacts facts, Handed handed);
-
- private:
-  class Pending;
-  void open();
   /// After the listener filters: hands over, or starts the first filter.
   void proceed(base::Fd fd, ConnectionFacts facts, Handed handed);
+  /// Those in the listener filters tell of themselves.
+  void remember(PendingConnection& pending) { pending_.insert(&pending); }
+  void forget(PendingConnection& pending) { pending_.erase(&pending); }
+
+ private:
+  struct Delayed : event::Deferred {
+    base::Fd fd;
+    std::unique_ptr<event::Timer> timer;
+    base::MonotonicTime until{};
+  };
+  void open();
+  void showStats();
+  bool admit(const ConnectionLimitFilter& limit, ConnectionFacts& facts);
+  void refuse(const ConnectionLimitFilter& limit, base::Fd fd);
+  void closeDelayed();
 
   Worker& worker_;
   ListenerEntry entry_;
   ListenerStats stats_;
   std::unique_ptr<net::Acceptor> acceptor_;
-  std::set<Pending*> pending_;
+  std::unique_ptr<UdpListener> datagrams_;  // instead, of a UDP listener
+  std::set<PendingConnection*> pending_;
+  std::vector<std::unique_ptr<Delayed>> delayed_;  // above a connection limit
 };
 
 }  // namespace postern::proxy

@@ -20,6 +20,7 @@ struct Fixture {
   Fixture() {
     facts.destination = *net::Address::parse("10.0.0.1:80");
     facts.source = *net::Address::parse("10.0.0.9:5000");
+    facts.direct_source = facts.source;
   }
   void add(std::string name, FilterChainMatch match) {
     listener.chains.push_back(chain(std::move(name), std::move(match)));
@@ -89,6 +90,18 @@ TEST(FilterChainMatch, Protocols) {
   EXPECT_EQ(f.found(), "any");
 }
 
+TEST(FilterChainMatch, TellsWhenTwoChainsCouldTakeTheSameConnection) {
+  FilterChainMatch a{.server_names = {"a", "b"}};
+  EXPECT_FALSE(overlap(a, {}));  // a name is more specific than none
+  EXPECT_FALSE(overlap(a, {.server_names = {"c"}}));
+  EXPECT_TRUE(overlap(a, {.server_names = {"b", "c"}}));
+  EXPECT_FALSE(overlap(a, {.server_names = {"b"}, .transport_protocol = "tls"}));
+  FilterChainMatch range{.prefixes = {*net::Cidr::parse("10.1.0.0/8")}};
+  EXPECT_TRUE(overlap(range, {.prefixes = {*net::Cidr::parse("10.0.0.0/8")}}));
+  EXPECT_FALSE(overlap(range, {.prefixes = {*net::Cidr::parse("10.0.0.0/9")}}));
+  EXPECT_FALSE(overlap({.destination_port = 1}, {.destination_port = 2}));
+}
+
 TEST(FilterChainMatch, Sources) {
   Fixture f;
   f.add("direct", {.direct_sources = {*net::Cidr::parse("10.0.9.0/24")}});
@@ -104,6 +117,8 @@ TEST(FilterChainMatch, Sources) {
   f.facts.source = *net::Address::parse("127.0.0.1:1");
   EXPECT_EQ(f.found(), "local");
   f.facts.source = *net::Address::parse("10.0.9.1:1");
+  EXPECT_EQ(f.found(), "");  // told by a PROXY header: it is not who connected
+  f.facts.direct_source = *net::Address::parse("10.0.9.1:1");
   EXPECT_EQ(f.found(), "direct");
 }
 

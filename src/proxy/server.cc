@@ -5,7 +5,11 @@
 #include "proxy/admin.h"
 #include "proxy/listener_state.h"
 
+#include <climits>
+
 #include <algorithm>
+
+#include <sys/resource.h>
 
 namespace postern::proxy {
 
@@ -20,6 +24,16 @@ base::LogComponent& log() {
 /// first.
 constexpr auto kShutdownDrainMax = std::chrono::seconds(5);
 constexpr auto kShutdownPoll = std::chrono::milliseconds(20);
+
+/// An eighth of the descriptors the process may have stays free of accepted connections.
+int acceptedDescriptorMax() {
+  constexpr rlim_t kReserveMin = 32;
+  constexpr rlim_t kReserveMax = 4096;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
+  const rlim_t reserve = std::clamp(limit.rlim_cur / 8, kReserveMin, kReserveMax);
+  return static_cast<int>(std::max(limit.rlim_cur, reserve + 1) - reserve);
+}
 
 }  // namespace
 
@@ -123,6 +137,7 @@ base::ConfigResult<void> Server::start(
     worker.index = i;
     worker.drain_time = options_.drain_time;
     worker.limit = connections_;
+    worker.descriptor_max = acceptedDescriptorMax();
     workers_.push_back(std::make_unique<WorkerThread>(stats_->makeStore(), std::move(worker)));
   }
   main_stats_.scope("listener_manager.").gauge("workers_started").set(1);

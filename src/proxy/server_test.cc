@@ -241,12 +241,11 @@ TEST_P(ServerTest, RefusesWithThePathAndKeepsTheOld) {
   bad["filter_chains"][0]["filters"][0]["typed_config"]["stat_prefix"] = "other";
   bad["udp_listener_config"] = json::object();
   bad.erase("udp_listener_config");
-  bad["max_connections_to_accept_per_socket_event"] = 3;
+  bad["enable_mptcp"] = true;
   source_.put<envoy::config::listener::v3::Listener>(api::kListenerType, "web", bad);
   control_.changed(1);
   ASSERT_TRUE(until([&] { return !source_.last_error.empty(); }));
-  EXPECT_EQ(source_.last_error,
-            "web: max_connections_to_accept_per_socket_event: is not supported");
+  EXPECT_EQ(source_.last_error, "web: enable_mptcp: is not supported");
   EXPECT_EQ(ask(web(), "/direct").body, "one");
   EXPECT_EQ(server_->stats().value("listener_manager.lds.update_rejected"), 1);
 }

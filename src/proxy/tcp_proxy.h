@@ -9,4 +9,7 @@ namespace postern::proxy {
 void startTcpProxy(Worker& worker, const TcpProxy& config, std::unique_ptr<net::Transport> client,
                    ConnectionFacts facts);
 
+/// Makes the statistics of the filter.
+void showTcpStats(Worker& worker, const TcpProxy& config);
+
 }  // namespace postern::proxy

@@ -15,13 +15,15 @@ namespace postern::proxy {
 class UpstreamPool::HostPool {
  public:
   HostPool(UpstreamPool& owner, ClusterState& cluster, HostPtr host, http::Protocol protocol,
-           RoutingPriority priority)
+           RoutingPriority priority, std::string greeting, const ConnectionFacts* downstream)
       : owner_(owner),
         cluster_(cluster),
         host_(std::move(host)),
         protocol_(protocol),
         priority_(priority),
-        multiplexes_(protocol != http::Protocol::kHttp1) {}
+        multiplexes_(protocol != http::Protocol::kHttp1),
+        greeting_(std::move(greeting)),
+        downstream_(downstream) {}
   ~HostPool();
 
   void acquire(Waiter& waiter, Idle idle);
@@ -29,6 +31,16 @@ class UpstreamPool::HostPool {
   void drain();
   bool empty() const { return all_.empty() && waiting_.empty(); }
   const HostPtr& host() const { return host_; }
+  /// Whom it serves alone; null: anybody.
+  const ConnectionFacts* downstream() const { return downstream_; }
+  /// What is there may finish; nothing is kept for later.
+  void retire() {
+    downstream_ = nullptr;
+    retired_ = true;
+    drain();
+  }
+  bool retired() const { return retired_; }
+  const std::string& greeting() const { return greeting_; }
 
   // ---- from its connections ----
   void connected(Connection& connection);
@@ -51,6 +63,9 @@ class UpstreamPool::HostPool {
   const RoutingPriority priority_;
   bool multiplexes_;  // by ALPN: as the last connection did
   std::uint32_t peer_streams_ = std::numeric_limits<std::uint32_t>::max();  // as it said last
+  const std::string greeting_;
+  const ConnectionFacts* downstream_;
+  bool retired_ = false;
   std::vector<Connection*> ready_;  // back: became free last
   std::vector<Connection*> all_;
   base::IntrusiveList<Waiter> waiting_;
@@ -73,8 +88,8 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     limits.header_count_max = config.response_header_count_max;
     limits.streams_before_settings = std::min(limits.streams_before_settings, pool.peer_streams_);
     limits.h2 = config.h2;
-    client_ = http::ClientConnection::start(loop(), cluster.connect(*pool.host_), pool.protocol_,
-                                            limits, *this);
+    client_ = http::ClientConnection::start(loop(), cluster.connect(*pool.host_, pool.greeting()),
+                                            pool.protocol_, limits, *this);
   }
 
   void onConnected(http::ClientConnection& connection) override {
@@ -282,7 +297,7 @@ void UpstreamPool::HostPool::connected(Connection& connection) {
 }
 
 void UpstreamPool::HostPool::available(Connection& connection) {
-  if (host_->removed && waiting_.empty()) {
+  if ((host_->removed || retired_) && waiting_.empty()) {
     unready(connection);
     return connection.client().drain();
   }
@@ -335,15 +350,37 @@ void UpstreamPool::HostPool::drain() {
 
 UpstreamPool::UpstreamPool(event::Loop& loop) : loop_(loop) {}
 
-UpstreamPool::~UpstreamPool() { pools_.clear(); }
+UpstreamPool::~UpstreamPool() {
+  pools_.clear();
+  retired_.clear();
+}
 
 void UpstreamPool::acquire(ClusterState& cluster, const HostPtr& host, http::Protocol protocol,
-                           RoutingPriority priority, Idle idle, Waiter& waiter) {
-  const Key key{host.get(), static_cast<unsigned char>(static_cast<unsigned>(protocol) * 2 +
-                                                       static_cast<unsigned>(priority))};
+                           RoutingPriority priority, Idle idle, const ConnectionFacts& downstream,
+                           Waiter& waiter) {
+  Key key{host.get(),
+          static_cast<unsigned char>(static_cast<unsigned>(protocol) * 2 +
+                                     static_cast<unsigned>(priority)),
+          cluster.greeting(downstream)};
   std::unique_ptr<HostPool>& pool = pools_[key];
-  if (pool == nullptr) pool = std::make_unique<HostPool>(*this, cluster, host, protocol, priority);
+  if (pool == nullptr || pool->retired()) {
+    const bool is_private = !key.greeting.empty();
+    if (is_private) has_private_ = true;
+    if (pool != nullptr) retired_.push_back(std::move(pool));
+    pool = std::make_unique<HostPool>(*this, cluster, host, protocol, priority,
+                                      std::move(key.greeting), is_private ? &downstream : nullptr);
+  }
   pool->acquire(waiter, idle);
+}
+
+void UpstreamPool::downstreamGone(const ConnectionFacts& downstream) {
+  if (!has_private_) return;
+  for (auto& [key, pool] : pools_) {
+    if (pool->downstream() == &downstream) pool->retire();
+  }
+  std::erase_if(pools_,
+                [](const auto& each) { return each.second->retired() && each.second->empty(); });
+  std::erase_if(retired_, [](const auto& each) { return each->empty(); });
 }
 
 void UpstreamPool::cancel(Waiter& waiter) {

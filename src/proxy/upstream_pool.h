@@ -1,5 +1,6 @@
 // HTTP connections to the hosts of clusters, of one worker. A request takes the connection that
 // became free last, so that unused ones grow old and end; with HTTP/2 many requests share one.
+// Where connections begin with a PROXY header, only requests of that header share them.
 // Limits of the cluster hold: connections, waiting requests. Loop thread.
 #pragma once
 
@@ -8,9 +9,12 @@
 #include "proxy/cluster.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 namespace postern::proxy {
 
@@ -58,7 +62,10 @@ class UpstreamPool {
   enum class Idle : bool { kTrusted, kProbed };
   /// kAuto: by ALPN.
   void acquire(ClusterState& cluster, const HostPtr& host, http::Protocol protocol,
-               RoutingPriority priority, Idle idle, Waiter& waiter);
+               RoutingPriority priority, Idle idle, const ConnectionFacts& downstream,
+               Waiter& waiter);
+  /// Connections that only served this downstream connection end.
+  void downstreamGone(const ConnectionFacts& downstream);
   /// The waiter is told nothing any more; harmless when it was told.
   void cancel(Waiter& waiter);
   /// Ends idle connections to a host now, the others when their requests are over.
@@ -68,17 +75,20 @@ class UpstreamPool {
   struct Key {
     const Host* host;
     unsigned char variant;  // protocol and priority
+    std::string greeting;   // what its connections begin with
     bool operator==(const Key&) const = default;
   };
   struct KeyHash {
     std::size_t operator()(const Key& key) const {
       return (reinterpret_cast<std::uintptr_t>(key.host) >> 4) * 0x9e3779b97f4a7c15ULL +
-             key.variant;
+             key.variant + std::hash<std::string>()(key.greeting);
     }
   };
   event::Loop& loop_;
   std::unordered_map<Key, std::unique_ptr<HostPool>, KeyHash> pools_;
+  std::vector<std::unique_ptr<HostPool>> retired_;  // until their last connection ends
   std::uint64_t last_id_ = 0;
+  bool has_private_ = false;
 };
 
 }  // namespace postern::proxy

@@ -155,6 +155,16 @@ std::shared_ptr<const RouteTable> Worker::routes(std::string_view name) const {
   return it == snapshot_->routes.end() ? nullptr : it->second;
 }
 
+void Worker::countOpen(const std::shared_ptr<ConnectionLimit>& listener) {
+  if (listener != nullptr) listener->open.fetch_add(1, std::memory_order_relaxed);
+  if (options_.limit != nullptr) options_.limit->open.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Worker::uncountOpen(const std::shared_ptr<ConnectionLimit>& listener) {
+  if (listener != nullptr) listener->open.fetch_sub(1, std::memory_order_relaxed);
+  if (options_.limit != nullptr) options_.limit->open.fetch_sub(1, std::memory_order_relaxed);
+}
+
 void Worker::remember(DownstreamConnection& connection, const ConnectionFacts& facts) {
   Known known;
   known.chain = facts.chain;
@@ -168,8 +178,7 @@ void Worker::remember(DownstreamConnection& connection, const ConnectionFacts& f
     known.listener->stats().downstream_cx_active.add();
     known.limit = known.listener->entry().limit;
   }
-  if (known.limit != nullptr) known.limit->open.fetch_add(1, std::memory_order_relaxed);
-  if (options_.limit != nullptr) options_.limit->open.fetch_add(1, std::memory_order_relaxed);
+  countOpen(known.limit);
   connections_.emplace(&connection, std::move(known));
 }
 
@@ -178,8 +187,7 @@ void Worker::forget(DownstreamConnection& connection) {
   if (it == connections_.end()) return;
   ListenerState* listener = it->second.listener;
   const base::Duration length = loop_.now() - it->second.since;
-  if (it->second.limit != nullptr) it->second.limit->open.fetch_sub(1, std::memory_order_relaxed);
-  if (options_.limit != nullptr) options_.limit->open.fetch_sub(1, std::memory_order_relaxed);
+  uncountOpen(it->second.limit);
   connections_.erase(it);
   if (listener == nullptr) return;
   listener->stats().downstream_cx_active.sub();

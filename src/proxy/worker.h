@@ -3,6 +3,7 @@
 #pragma once
 
 #include "event/loop.h"
+#include "net/splice_way.h"
 #include "proxy/access_log.h"
 #include "proxy/cluster.h"
 #include "proxy/config.h"
@@ -11,6 +12,7 @@
 #include "proxy/stats.h"
 #include "proxy/upstream_pool.h"
 
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -36,6 +38,9 @@ struct WorkerOptions {
   /// What a connection may live on after its listener or filter chain went.
   std::chrono::milliseconds drain_time{std::chrono::seconds(600)};
   std::shared_ptr<ConnectionLimit> limit;  // of the process; null: none
+  /// Accepted descriptors from here on are refused: what is left of the process's descriptors
+  /// serves origins, logs and the admin port.
+  int descriptor_max = std::numeric_limits<int>::max();
 };
 
 class Worker {
@@ -72,6 +77,7 @@ class Worker {
     held_header_bytes_ += static_cast<std::size_t>(change);
     return held_header_bytes_ <= kHeldHeaderBytesMax;
   }
+  net::PipePool& pipes() { return pipes_; }
   const WorkerOptions& options() const { return options_; }
   /// The route table of an RDS name; null: not there yet.
   std::shared_ptr<const RouteTable> routes(std::string_view name) const;
@@ -87,7 +93,10 @@ class Worker {
 
   /// The listener a restored destination belongs to; null: none.
   ListenerState* listenerFor(const net::Address& destination);
-  /// Counts against the limit of connections.
+  /// Counts an accepted connection, also against its listener's limit (null: none).
+  void countOpen(const std::shared_ptr<ConnectionLimit>& listener);
+  void uncountOpen(const std::shared_ptr<ConnectionLimit>& listener);
+  /// False when as many connections are open as may be.
   bool admits() const {
     return options_.limit == nullptr || options_.limit->max == 0 ||
            options_.limit->open.load(std::memory_order_relaxed) < options_.limit->max;
@@ -113,6 +122,7 @@ class Worker {
   ClusterManager clusters_;
   UpstreamPool pool_;
   H2Counters http2_;
+  net::PipePool pipes_;
   AccessLogWriter log_writer_;
   std::map<std::string, HttpStats> http_stats_;
   std::map<std::string, std::unique_ptr<ListenerState>, std::less<>> listeners_;

@@ -1,0 +1,153 @@
+// The TCP proxy: bodies in the kernel and by copy, back-pressure, ends, attempts.
+#include "proxy/accept_fixture_test.h"
+
+#include <chrono>
+
+namespace postern::proxy {
+namespace {
+
+class TcpProxyTest : public AcceptTest {
+ protected:
+  /// Sends `bytes` from one socket while the other is read; what arrived.
+  std::string pass(int from, int to, std::string_view bytes) {
+    std::string out;
+    std::size_t sent = 0;
+    for (int i = 0; i < 20000 && out.size() < bytes.size(); ++i) {
+      const ssize_t put =
+          ::send(from, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (put > 0) sent += static_cast<std::size_t>(put);
+      loop_.runOnce(std::chrono::milliseconds(put > 0 ? 0 : 1));
+      char room[65536];
+      const ssize_t got = ::recv(to, room, sizeof room, MSG_DONTWAIT);
+      if (got > 0) out.append(room, static_cast<std::size_t>(got));
+    }
+    return out;
+  }
+  static std::string pattern(std::size_t size) {
+    std::string out(size, '\0');
+    for (std::size_t i = 0; i < size; ++i) out[i] = static_cast<char>(i * 131 >> 7);
+    return out;
+  }
+  int origin() const { return kept_.back().get(); }
+};
+
+TEST_F(TcpProxyTest, MuchGoesThroughUnchangedBothWays) {
+  start({listener({tcpChain("a")})}, {echo("a")});
+  SocketPeer peer(loop_, address());
+  ASSERT_EQ(peer.receive(1), "a");
+  const std::string much = pattern(3 << 20);
+  EXPECT_TRUE(pass(peer.fd(), origin(), much) == much);
+  EXPECT_TRUE(pass(origin(), peer.fd(), much) == much);
+  // Little again, which is copied again, then much once more.
+  for (int i = 0; i < 40; ++i) ASSERT_EQ(pass(peer.fd(), origin(), "little"), "little");
+  EXPECT_TRUE(pass(peer.fd(), origin(), much) == much);
+  peer.endSending();
+  EXPECT_EQ(atOrigin(), "(end)");
+  ::shutdown(origin(), SHUT_WR);
+  EXPECT_EQ(peer.receive(), "(end)");
+  EXPECT_EQ(stats_.value("tcp.a.downstream_cx_rx_bytes_total"), (6 << 20) + 40 * 6);
+  EXPECT_EQ(stats_.value("tcp.a.downstream_cx_tx_bytes_total"), (3 << 20) + 1);
+  EXPECT_EQ(stats_.value("cluster.a.upstream_cx_tx_bytes_total"), (6 << 20) + 40 * 6);
+}
+
+TEST_F(TcpProxyTest, SmallBufferLimitStillPassesMuch) {
+  json in = listener({tcpChain("a")});
+  in["per_connection_buffer_limit_bytes"] = 1000;
+  start({in}, {echo("a")});
+  SocketPeer peer(loop_, address());
+  ASSERT_EQ(peer.receive(1), "a");
+  const std::string much = pattern(300000);
+  EXPECT_TRUE(pass(peer.fd(), origin(), much) == much);
+}
+
+// Nobody reads: what the proxy takes is bounded by the kernel's buffers and one piece.
+TEST_F(TcpProxyTest, ReaderThatStopsStopsTheWriter) {
+  start({listener({tcpChain("a")})}, {echo("a")});
+  SocketPeer peer(loop_, address());
+  ASSERT_EQ(peer.receive(1), "a");
+  const std::string piece(65536, 'x');
+  std::size_t sent = 0;
+  int idle = 0;
+  while (idle < 50 && sent < (256U << 20)) {
+    const ssize_t put = ::send(peer.fd(), piece.data(), piece.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    idle = put > 0 ? 0 : idle + 1;
+    if (put > 0) sent += static_cast<std::size_t>(put);
+    loop_.runOnce(std::chrono::milliseconds(1));
+  }
+  EXPECT_LT(sent, 64U << 20);
+  std::size_t received = 0;
+  for (int i = 0; i < 20000 && received < sent; ++i) {
+    char room[65536];
+    const ssize_t got = ::recv(origin(), room, sizeof room, MSG_DONTWAIT);
+    if (got > 0) received += static_cast<std::size_t>(got);
+    loop_.runOnce(std::chrono::milliseconds(got > 0 ? 0 : 1));
+  }
+  EXPECT_EQ(received, sent);
+}
+
+TEST_F(TcpProxyTest, ResetIsPassedOn) {
+  start({listener({tcpChain("a")})}, {echo("a")});
+  SocketPeer peer(loop_, address());
+  ASSERT_EQ(peer.receive(1), "a");
+  const linger now{1, 0};
+  ASSERT_EQ(::setsockopt(origin(), SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
+  ASSERT_EQ(::send(origin(), "last", 4, MSG_NOSIGNAL), 4);  // arrives together with the reset
+  kept_.clear();
+  EXPECT_EQ(peer.receive(), "last(end)");
+  EXPECT_TRUE(peer.wasReset());
+  EXPECT_EQ(stats_.value("cluster.a.upstream_cx_active"), 0);
+}
+
+TEST_F(TcpProxyTest, AttemptsEndWithTheirNumber) {
+  json cluster = echo("a");
+  echoes_.clear();  // nobody listens
+  start({listener({tcpChain(
+            "a", json::object(),
+            {{"max_connect_attempts", 3},
+             {"backoff_options", {{"base_interval", "0.001s"}, {"max_interval", "0.002s"}}}})})},
+        {cluster});
+  EXPECT_EQ(SocketPeer(loop_, address()).receive(), "(end)");
+  EXPECT_EQ(stats_.value("cluster.a.upstream_cx_connect_fail"), 3);
+  EXPECT_EQ(stats_.value("cluster.a.upstream_cx_connect_attempts_exceeded"), 1);
+}
+
+TEST_F(TcpProxyTest, ConnectsWhenTheClientSpeaks) {
+  json mode = {{"upstream_connect_mode", "ON_DOWNSTREAM_DATA"}, {"max_early_data_bytes", 4}};
+  start({listener({tcpChain("a", json::object(), mode)})}, {echo("a")});
+  SocketPeer peer(loop_, address());
+  for (int i = 0; i < 20; ++i) loop_.runOnce(std::chrono::milliseconds(1));
+  EXPECT_EQ(stats_.value("cluster.a.upstream_cx_total"), 0);
+  peer.send("more than four bytes");
+  EXPECT_EQ(peer.receive(1), "a");
+  EXPECT_EQ(atOrigin(20), "more than four bytes");
+  EXPECT_EQ(stats_.value("tcp.a.early_data_received_count_total"), 1);
+  EXPECT_EQ(stats_.value("cluster.a.upstream_cx_tx_bytes_total"), 20);
+  {
+    SocketPeer silent(loop_, address());
+    silent.endSending();
+    EXPECT_EQ(silent.receive(), "(end)");
+  }
+  EXPECT_EQ(stats_.value("cluster.a.upstream_cx_total"), 1);
+}
+
+TEST_F(TcpProxyTest, UnixOrigins) {
+  const std::string path = "/tmp/postern_tcp_test_" + std::to_string(::getpid());
+  auto socket = net::listenSocket(net::Address::unixPath(path));
+  ASSERT_TRUE(socket);
+  echoes_.push_back(std::make_unique<net::Acceptor>(
+      loop_, std::move(*socket),
+      [this](base::Fd fd, const net::Address&) { kept_.push_back(std::move(fd)); }));
+  json cluster = echo("a");
+  cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = {
+      {"pipe", {{"path", path}}}};
+  start({listener({tcpChain("a")})}, {cluster});
+  SocketPeer peer(loop_, address());
+  peer.send("by path");
+  EXPECT_EQ(atOrigin(7), "by path");
+  const std::string much = pattern(1 << 20);
+  EXPECT_TRUE(pass(peer.fd(), origin(), much) == much);
+  ::unlink(path.c_str());
+}
+
+}  // namespace
+}  // namespace postern::proxy
