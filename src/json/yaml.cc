@@ -3,11 +3,14 @@
 #include "json/json.h"
 
 #include <nlohmann/json.hpp>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <map>
+#include <sstream>
 
 namespace postern::json {
 namespace {
@@ -37,39 +40,128 @@ Json scalar(const std::string& text) {
   return text;
 }
 
-bool convert(const YAML::Node& node, Json& out, int depth) {
-  if (depth > kDepthMax) return false;
-  switch (node.Type()) {
-    case YAML::NodeType::Undefined:
-    case YAML::NodeType::Null:
-      out = nullptr;
-      return true;
-    case YAML::NodeType::Scalar:
-      // Tag "!" marks a quoted scalar: text as written.
-      if (node.Tag() == "!" || node.Tag() == "tag:yaml.org,2002:str")
-        out = node.Scalar();
-      else
-        out = scalar(node.Scalar());
-      return true;
-    case YAML::NodeType::Sequence:
-      out = Json::array();
-      for (const auto& item : node) {
-        Json value;
-        if (!convert(item, value, depth + 1)) return false;
-        out.push_back(std::move(value));
-      }
-      return true;
-    case YAML::NodeType::Map:
-      out = Json::object();
-      for (const auto& item : node) {
-        Json value;
-        if (!convert(item.second, value, depth + 1)) return false;
-        out[item.first.Scalar()] = std::move(value);
-      }
-      return true;
+/// Builds one document's value from the parser's events. The parser may loop: what does not begin
+/// after the document before it is an error. Aliases copy, so their number of values is bounded.
+class Builder final : public YAML::EventHandler {
+ public:
+  static constexpr std::size_t kValuesMax = 1'000'000;
+
+  /// False: no document is left.
+  bool next(YAML::Parser& parser) {
+    stack_.clear();
+    anchors_.clear();
+    root_ = nullptr;
+    return parser.HandleNextDocument(*this);
   }
-  return false;
-}
+  Json take() { return std::move(root_); }
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (begun_ && mark.pos == last_start_) fail(mark, "did not find expected <document start>");
+    begun_ = true;
+    last_start_ = mark.pos;
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    if (wantsKey()) return setKey("");
+    put(mark, anchor, nullptr);
+  }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    const auto found = anchors_.find(anchor);
+    if (found == anchors_.end()) return fail(mark, "an alias inside its own value");
+    if (wantsKey()) {
+      if (!found->second.is_string()) return fail(mark, "a key must be a scalar");
+      return setKey(found->second.get<std::string>());
+    }
+    values_ += countValues(found->second);
+    if (values_ > kValuesMax) return fail(mark, "too many values");
+    put(mark, YAML::NullAnchor, found->second);
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
+    if (wantsKey()) {
+      if (anchor != YAML::NullAnchor) anchors_[anchor] = value;
+      return setKey(value);
+    }
+    // Tag "!" marks a quoted scalar: text as written.
+    const bool text = tag == "!" || tag == "tag:yaml.org,2002:str";
+    put(mark, anchor, text ? Json(value) : scalar(value));
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    open(mark, anchor, Json::array());
+  }
+  void OnSequenceEnd() override { close(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    open(mark, anchor, Json::object());
+  }
+  void OnMapEnd() override { close(); }
+
+ private:
+  struct Level {
+    Json value;
+    YAML::anchor_t anchor = YAML::NullAnchor;
+    YAML::Mark mark;
+    std::string key;
+    bool has_key = false;
+  };
+
+  static std::size_t countValues(const Json& value) {
+    std::size_t count = 1;
+    if (value.is_structured()) {
+      for (const Json& each : value) count += countValues(each);
+    }
+    return count;
+  }
+  bool wantsKey() const {
+    return !stack_.empty() && stack_.back().value.is_object() && !stack_.back().has_key;
+  }
+  void setKey(std::string key) {
+    stack_.back().key = std::move(key);
+    stack_.back().has_key = true;
+  }
+  void open(const YAML::Mark& mark, YAML::anchor_t anchor, Json value) {
+    if (wantsKey()) return fail(mark, "a key must be a scalar");
+    if (stack_.size() >= static_cast<std::size_t>(kDepthMax))
+      return fail(mark, "exceeded max depth");
+    Level level;
+    level.value = std::move(value);
+    level.anchor = anchor;
+    level.mark = mark;
+    stack_.push_back(std::move(level));
+  }
+  void close() {
+    Level level = std::move(stack_.back());
+    stack_.pop_back();
+    put(level.mark, level.anchor, std::move(level.value));
+  }
+  void put(const YAML::Mark& mark, YAML::anchor_t anchor, Json value) {
+    if (++values_ > kValuesMax) return fail(mark, "too many values");
+    if (anchor != YAML::NullAnchor) anchors_[anchor] = value;
+    if (stack_.empty()) {
+      root_ = std::move(value);
+      return;
+    }
+    Level& level = stack_.back();
+    if (level.value.is_array()) {
+      level.value.push_back(std::move(value));
+    } else {
+      level.value[level.key] = std::move(value);
+      level.has_key = false;
+    }
+  }
+  /// Ends the parsing by the parser's own way out.
+  [[noreturn]] static void fail(const YAML::Mark& mark, const char* what) {
+    throw YAML::ParserException(mark, what);
+  }
+
+  std::vector<Level> stack_;
+  std::map<YAML::anchor_t, Json> anchors_;
+  Json root_;
+  std::size_t values_ = 0;
+  bool begun_ = false;
+  int last_start_ = 0;
+};
 
 void emit(YAML::Emitter& emitter, const Json& value) {
   switch (value.type()) {
@@ -121,11 +213,12 @@ void emit(YAML::Emitter& emitter, const Json& value) {
 base::ConfigResult<std::vector<Json>> parseYamlStream(std::string_view text) {
   try {
     std::vector<Json> out;
-    for (const YAML::Node& node : YAML::LoadAll(std::string(text))) {
-      if (!node.IsDefined() || node.IsNull()) continue;
-      Json value;
-      if (!convert(node, value, 0)) return base::failConfig("", "exceeded max depth");
-      out.push_back(std::move(value));
+    std::istringstream in{std::string(text)};
+    YAML::Parser parser(in);
+    Builder builder;
+    while (builder.next(parser)) {
+      Json value = builder.take();
+      if (!value.is_null()) out.push_back(std::move(value));
     }
     return out;
   } catch (const YAML::Exception& e) {
