@@ -37,8 +37,10 @@ base::ConfigResult<void> loadIdentity(SSL_CTX* ctx, const std::string& chain_pem
   if (!leaf) return base::failConfig("certificate_chain", "not a PEM certificate: " + lastError());
   if (SSL_CTX_use_certificate(ctx, leaf.get()) != 1)
     return base::failConfig("certificate_chain", lastError());
-  while (X509* next = PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr))
-    SSL_CTX_add0_chain_cert(ctx, next);
+  while (CertPtr next{PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)}) {
+    if (SSL_CTX_add1_chain_cert(ctx, next.get()) != 1)
+      return base::failConfig("certificate_chain", lastError());
+  }
   ERR_clear_error();  // the end of the chain
   KeyPtr key = readKey(key_pem);
   if (!key) return base::failConfig("private_key", "not a PEM private key: " + lastError());
