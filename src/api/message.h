@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace google::protobuf {
 class Any;
@@ -41,6 +42,8 @@ json::Json toJson(const google::protobuf::Message& message);
 
 /// An empty message of a type URL; null when the type is not compiled in.
 std::unique_ptr<google::protobuf::Message> makeMessage(std::string_view type_url);
+/// The full names of the types that makeMessage knows, sorted.
+std::vector<std::string_view> knownTypes();
 
 /// Wraps with "type.googleapis.com/<full name>"; the bytes are deterministic.
 void pack(const google::protobuf::Message& message, google::protobuf::Any& out);

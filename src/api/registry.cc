@@ -33,6 +33,7 @@
 #include "google/protobuf/wrappers.pb.h"
 
 #include <map>
+#include <vector>
 
 namespace postern::api {
 namespace {
@@ -90,6 +91,12 @@ std::unique_ptr<Message> makeMessage(std::string_view type_url) {
   const auto found = registry().find(type_url);
   if (found == registry().end()) return nullptr;
   return std::unique_ptr<Message>(found->second->New());
+}
+
+std::vector<std::string_view> knownTypes() {
+  std::vector<std::string_view> out;
+  for (const auto& [name, instance] : registry()) out.emplace_back(name);
+  return out;
 }
 
 }  // namespace postern::api
