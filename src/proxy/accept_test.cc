@@ -166,6 +166,40 @@ TEST_F(AcceptTest, UnixSocketHasItsModeAndNeverReplacesAnotherFile) {
             "sockets");
 }
 
+TEST_F(AcceptTest, AdditionalAddressesAreTheSameListener) {
+  const std::string path = "@postern_additional_" + std::to_string(::getpid());
+  json in = listener({tcpChain("a")});
+  in["additional_addresses"] = {{{"address", socketAddress("127.0.0.1", 0)}},
+                                {{"address", {{"pipe", {{"path", path}}}}}}};
+  ConfigStore::Options options;
+  options.connection_limits["in"] = 3;
+  start(json::array(), {echo("a")}, std::move(options));
+  ASSERT_EQ(update(in), "");
+  const std::vector<net::Address> all = worker_->addresses();
+  ASSERT_EQ(all.size(), 3U);
+  std::vector<std::unique_ptr<SocketPeer>> peers;
+  for (const net::Address& each : all) {
+    peers.push_back(std::make_unique<SocketPeer>(loop_, each));
+    EXPECT_EQ(peers.back()->receive(1), "a");
+  }
+  EXPECT_EQ(stats_.value("listener.127.0.0.1_0.downstream_cx_total"), 3);
+  EXPECT_EQ(stats_.value("listener_manager.total_listeners_active"), 1);
+  EXPECT_EQ(SocketPeer(loop_, all[1]).receive(), "(end)");  // they share the listener's limit
+  // Another version keeps the ports, and the connections of chains that did not change.
+  in["filter_chains"].push_back(tcpChain("b", {{"destination_port", 1}}));
+  ASSERT_EQ(update(in), "");
+  EXPECT_EQ(worker_->addresses(), all);
+  peers[1]->send("still there");
+  SocketPeer server(loop_, base::Fd(::dup(kept_[1].get())));
+  EXPECT_EQ(server.receive(11), "still there");
+  in["additional_addresses"].push_back(in["additional_addresses"][1]);
+  EXPECT_NE(update(in).find("additional_addresses[2].address: is there twice"), std::string::npos);
+  json other = listener({tcpChain("a")});
+  other["name"] = "other";
+  other["address"] = socketAddress("127.0.0.1", all[1].port());
+  EXPECT_NE(update(other).find("has duplicate address"), std::string::npos);
+}
+
 TEST_F(AcceptTest, SocketOptionsReachTheSockets) {
   json in = listener({tcpChain("a")});
   in["socket_options"] = {{{"level", SOL_SOCKET},

@@ -136,12 +136,20 @@ struct ProxyProtocolFilter {
 
 enum class TrafficDirection : unsigned char { kUnspecified, kInbound, kOutbound };
 
+/// One more address of a listener.
+struct AdditionalAddress {
+  net::Address address;
+  std::uint32_t unix_mode = 0;
+  std::vector<net::SocketOption> socket_options;  // instead of the listener's
+};
+
 struct Listener {
   std::string name;
   std::string stat_name;  // the address with ':' → '_', or stat_prefix
   net::Address address;
   std::uint32_t unix_mode = 0;
   std::vector<net::SocketOption> socket_options;
+  std::vector<AdditionalAddress> additional;
   std::uint32_t accepts_per_turn = net::Acceptor::kAcceptsPerTurn;
   std::optional<UdpProxy> udp;  // datagrams, else connections
   bool bind = true;

@@ -110,6 +110,45 @@ base::ConfigResult<std::uint32_t> readMode(const core::Address& message, const s
   return mode;
 }
 
+/// An address of the listener's kind, UDP or not.
+base::ConfigResult<net::Address> readOneMore(core::Address message, const std::string& path,
+                                             bool datagrams) {
+  const bool udp = message.socket_address().protocol() == core::SocketAddress::UDP;
+  if (udp != datagrams)
+    return base::failConfig(path, "must be of the same protocol as the listener's address");
+  if (udp) message.mutable_socket_address()->set_protocol(core::SocketAddress::TCP);
+  return readAddress(message, path);
+}
+
+base::ConfigResult<void> readAdditional(const listener::Listener& message, const std::string& path,
+                                        Listener& out) {
+  for (int i = 0; i < message.additional_addresses_size(); ++i) {
+    const auto& each = message.additional_addresses(i);
+    const std::string at = joinPath(path, "additional_addresses", i);
+    AdditionalAddress read;
+    POSTERN_TRY(read.address,
+                readOneMore(each.address(), joinPath(at, "address"), out.udp.has_value()));
+    POSTERN_TRY(read.unix_mode, readMode(each.address(), joinPath(at, "address")));
+    const bool own = each.has_socket_options();
+    POSTERN_TRY_VOID(
+        readOptions(own ? each.socket_options().socket_options() : message.socket_options(),
+                    joinPath(own ? joinPath(at, "socket_options") : path, "socket_options"),
+                    read.address, out.udp.has_value(), read.socket_options));
+    if (each.has_tcp_keepalive() || message.has_tcp_keepalive()) {
+      POSTERN_TRY_VOID(
+          readKeepalive(each.has_tcp_keepalive() ? each.tcp_keepalive() : message.tcp_keepalive(),
+                        joinPath(at, "tcp_keepalive"), read.socket_options));
+    }
+    const bool with_port = !read.address.isIp() || read.address.port() != 0;
+    bool twice = read.address == out.address;
+    for (const AdditionalAddress& other : out.additional)
+      twice = twice || read.address == other.address;
+    if (twice && with_port) return base::failConfig(joinPath(at, "address"), "is there twice");
+    out.additional.push_back(std::move(read));
+  }
+  return {};
+}
+
 }  // namespace
 
 base::ConfigResult<void> readListenerSockets(const listener::Listener& message,
@@ -135,6 +174,7 @@ base::ConfigResult<void> readListenerSockets(const listener::Listener& message,
     out.socket_options.push_back(
         net::SocketOption::ofInt(IPPROTO_TCP, TCP_FASTOPEN, length, When::kListening));
   }
+  POSTERN_TRY_VOID(readAdditional(message, path, out));
   if (message.has_max_connections_to_accept_per_socket_event()) {
     out.accepts_per_turn = message.max_connections_to_accept_per_socket_event().value();
     if (out.accepts_per_turn == 0) {

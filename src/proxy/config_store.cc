@@ -44,6 +44,15 @@ std::string statPrefix(std::string_view type_url) {
   return "cluster.eds.";
 }
 
+/// All that a listener has bound, whichever version.
+std::vector<const ListenerEntry*> entriesOf(const ConfigStore::ListenerRecord& record) {
+  std::vector<const ListenerEntry*> out{&record.warming, &record.active};
+  for (const auto* more : {&record.warming_more, &record.active_more}) {
+    for (const ListenerEntry& each : *more) out.push_back(&each);
+  }
+  return out;
+}
+
 }  // namespace
 
 ConfigStore::ConfigStore(event::Loop& loop, StatsStore& stats, Options options, Publish publish,
@@ -213,14 +222,17 @@ base::ConfigResult<void> ConfigStore::takeCluster(const Message& message, const 
 }
 
 base::ConfigResult<std::shared_ptr<const BoundSockets>> ConfigStore::socketsFor(
-    const Listener& listener, const ListenerRecord& record) {
+    const Listener& listener, const ListenerRecord& record,
+    const std::vector<const ListenerEntry*>& before) {
   if (!listener.bind || !options_.bind) return nullptr;
-  for (const ListenerEntry* old : {&record.warming, &record.active}) {
+  // A port that the kernel chose belongs to its place; any other address may have moved.
+  const bool chosen = listener.address.isIp() && listener.address.port() == 0;
+  for (const ListenerEntry* old : chosen ? before : entriesOf(record)) {
     if (old->sockets != nullptr && old->sockets->fit(listener)) return old->sockets;
   }
   for (const auto& [name, other] : listeners_) {
     if (&other == &record) continue;
-    for (const ListenerEntry* entry : {&other.warming, &other.active}) {
+    for (const ListenerEntry* entry : entriesOf(other)) {
       if (entry->sockets == nullptr || !(entry->sockets->address() == listener.address) ||
           entry->config->udp.has_value() != listener.udp.has_value()) {
         continue;
@@ -238,6 +250,26 @@ base::ConfigResult<std::shared_ptr<const BoundSockets>> ConfigStore::socketsFor(
         "option or set concurrency = 1.");
   }
   return BoundSockets::bind(listener, options_.workers);
+}
+
+base::ConfigResult<std::vector<ListenerEntry>> ConfigStore::moreOf(const Listener& listener,
+                                                                   const ListenerRecord& record) {
+  std::vector<ListenerEntry> out;
+  for (const AdditionalAddress& each : listener.additional) {
+    auto copy = std::make_shared<Listener>(listener);
+    copy->name += " additional " + std::to_string(out.size());
+    copy->address = each.address;
+    copy->unix_mode = each.unix_mode;
+    copy->socket_options = each.socket_options;
+    std::vector<const ListenerEntry*> before;
+    for (const auto* more : {&record.warming_more, &record.active_more}) {
+      if (out.size() < more->size()) before.push_back(&(*more)[out.size()]);
+    }
+    POSTERN_TRY(auto sockets, socketsFor(*copy, record, before));
+    if (sockets != nullptr) copy->address = sockets->address();
+    out.push_back({std::move(copy), std::move(sockets), nullptr});
+  }
+  return out;
 }
 
 /// An equal chain of the version before stays the same object, so that its connections go on.
@@ -269,11 +301,12 @@ base::ConfigResult<void> ConfigStore::takeListener(const Message& message, const
     record.error.reset();
     return {};
   }
-  POSTERN_TRY(auto sockets, socketsFor(*listener, record));
+  POSTERN_TRY(auto sockets, socketsFor(*listener, record, {&record.warming, &record.active}));
   record.error.reset();
   if (sockets != nullptr) listener->address = sockets->address();
   for (auto& chain : listener->chains) chain = known(record, chain);
   listener->fallback = known(record, listener->fallback);
+  POSTERN_TRY(auto more, moreOf(*listener, record));
   stats_.scope("listener_manager.")
       .counter(record.active.config == nullptr ? "listener_added" : "listener_modified")
       .add();
@@ -283,6 +316,8 @@ base::ConfigResult<void> ConfigStore::takeListener(const Message& message, const
     limit = std::make_shared<ConnectionLimit>();
     limit->max = limited->second;
   }
+  for (ListenerEntry& each : more) each.limit = limit;
+  record.warming_more = std::move(more);
   record.warming = {std::move(listener), std::move(sockets), std::move(limit)};
   record.warming_text = std::move(text);
   return {};

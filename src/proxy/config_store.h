@@ -98,6 +98,9 @@ class ConfigStore {
     ResourceText active_text;
     ListenerEntry warming;
     ResourceText warming_text;
+    /// One per additional address: the same listener once more.
+    std::vector<ListenerEntry> active_more;
+    std::vector<ListenerEntry> warming_more;
     std::optional<ResourceError> error;
   };
   struct RouteRecord {
@@ -131,8 +134,12 @@ class ConfigStore {
   base::ConfigResult<void> take(std::string_view type_url, const xds::Update& update);
   void remove(std::string_view type_url, const std::string& name);
   void fail(std::string_view type_url, const xds::Update& update, const std::string& details);
-  base::ConfigResult<std::shared_ptr<const BoundSockets>> socketsFor(const Listener& listener,
-                                                                     const ListenerRecord& record);
+  /// `before`: what versions before had in this place.
+  base::ConfigResult<std::shared_ptr<const BoundSockets>> socketsFor(
+      const Listener& listener, const ListenerRecord& record,
+      const std::vector<const ListenerEntry*>& before);
+  base::ConfigResult<std::vector<ListenerEntry>> moreOf(const Listener& listener,
+                                                        const ListenerRecord& record);
   std::shared_ptr<const FilterChain> known(const ListenerRecord& record,
                                            const std::shared_ptr<const FilterChain>& chain) const;
   bool isWarm(const ClusterRecord& record) const;

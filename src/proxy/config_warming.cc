@@ -62,10 +62,14 @@ void ConfigStore::activateListeners() {
     }
     record.active = std::exchange(record.warming, {});
     record.active_text = std::exchange(record.warming_text, {});
-    if (record.active.sockets != nullptr) {
-      if (auto listening = record.active.sockets->listen(record.active.config->backlog); !listening)
+    record.active_more = std::exchange(record.warming_more, {});
+    const auto listen = [&name](const ListenerEntry& entry) {
+      if (entry.sockets == nullptr) return;
+      if (auto listening = entry.sockets->listen(entry.config->backlog); !listening)
         log().error("listener {}: {}", name, listening.error().message());
-    }
+    };
+    listen(record.active);
+    for (const ListenerEntry& each : record.active_more) listen(each);
     changed_ = true;
   }
   const bool waiting = listeners_expected_ && listeners_deadline_ > loop_.now();
@@ -139,6 +143,7 @@ void ConfigStore::publish() {
   auto snapshot = std::make_shared<Snapshot>();
   std::int64_t warming_clusters = 0;
   std::int64_t warming_listeners = 0;
+  std::int64_t active_listeners = 0;
   for (const auto& [name, record] : clusters_) {
     if (record.warming != nullptr) ++warming_clusters;
     if (record.active == nullptr) continue;
@@ -152,7 +157,11 @@ void ConfigStore::publish() {
   }
   for (const auto& [name, record] : listeners_) {
     if (record.warming.config != nullptr) ++warming_listeners;
-    if (record.active.config != nullptr) snapshot->listeners.emplace(name, record.active);
+    if (record.active.config == nullptr) continue;
+    ++active_listeners;
+    snapshot->listeners.emplace(name, record.active);
+    for (const ListenerEntry& each : record.active_more)
+      snapshot->listeners.emplace(each.config->name, each);
   }
   for (const auto& [name, record] : routes_) {
     if (record.table != nullptr) snapshot->routes.emplace(name, record.table);
@@ -161,8 +170,7 @@ void ConfigStore::publish() {
   clusters.gauge("active_clusters").set(static_cast<std::int64_t>(snapshot->clusters.size()));
   clusters.gauge("warming_clusters").set(warming_clusters);
   StatsScope& listeners = stats_.scope("listener_manager.");
-  listeners.gauge("total_listeners_active")
-      .set(static_cast<std::int64_t>(snapshot->listeners.size()));
+  listeners.gauge("total_listeners_active").set(active_listeners);
   listeners.gauge("total_listeners_warming").set(warming_listeners);
   published_ = snapshot;
   if (publish_) publish_(std::move(snapshot));

@@ -328,6 +328,22 @@ case("unix_listener", at_unix_listener, listener=lambda each: {
     "address": {"socket_address": None, "pipe": {"path": "@$case"}}})
 
 
+def at_addresses(*addresses):
+    def run(client):
+        for address in addresses:
+            connection = client.connect(address=address)
+            if connection is not None:
+                connection.send(get("/"))
+                connection.response()
+                connection.close()
+    return run
+
+
+case("listener_additional_address", at_addresses("127.0.0.1", "127.0.0.3", "127.0.0.4"), listener={"additional_addresses": [
+    {"address": {"socket_address": {"address": "127.0.0.3", "port_value": "$port"}}}]},
+     counters=["listener.$case.downstream_cx_total"])
+
+
 # ---- UDP
 
 def udp_listener(**fields):
