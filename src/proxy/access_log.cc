@@ -66,7 +66,8 @@ bool LogFilter::passes(const AccessRecord& record) const {
     case Kind::kFlags:
       return flags == 0 ? record.flags.any() : (record.flags.bits() & flags) != 0;
     case Kind::kGrpcStatus: {
-      const int status = grpcStatus(record);
+      int status = grpcStatus(record);
+      if (status < 0) status = grpcStatusOf(record.response_code);
       const bool listed =
           std::find(grpc_statuses.begin(), grpc_statuses.end(), status) != grpc_statuses.end();
       return listed != exclude;

@@ -71,14 +71,12 @@ bool ResponseFlags::parse(std::string_view name, Flag& out) {
 }
 
 void ResponseFlags::append(std::string& out, bool names) const {
-  bool first = true;
-  for (std::size_t i = 0; i < kFlagNames.size() && (bits_ >> i) != 0; ++i) {
-    if ((bits_ & (1u << i)) == 0) continue;
-    if (!first) out += ',';
-    out += names ? kFlagNames[i].name : kFlagNames[i].text;
-    first = false;
+  for (std::size_t i = 0; i < count_; ++i) {
+    const FlagName& flag = kFlagNames[static_cast<std::size_t>(order_[i])];
+    if (i != 0) out += ',';
+    out += names ? flag.name : flag.text;
   }
-  if (first) out += '-';
+  if (count_ == 0) out += '-';
 }
 
 }  // namespace postern::proxy

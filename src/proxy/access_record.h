@@ -44,7 +44,7 @@ class AddressText {
   char bytes_[110];
 };
 
-/// Envoy's response flags, in the order in which they are printed.
+/// Envoy's response flags.
 enum class Flag : unsigned char {
   kFailedLocalHealthCheck,
   kNoHealthyUpstream,
@@ -81,19 +81,26 @@ enum class Flag : unsigned char {
 
 class ResponseFlags {
  public:
-  void set(Flag flag) { bits_ |= 1u << static_cast<unsigned>(flag); }
+  void set(Flag flag) {
+    if (has(flag)) return;
+    bits_ |= 1u << static_cast<unsigned>(flag);
+    if (count_ < kPrintedMax) order_[count_++] = flag;
+  }
   bool has(Flag flag) const { return (bits_ & (1u << static_cast<unsigned>(flag))) != 0; }
   bool any() const { return bits_ != 0; }
   std::uint32_t bits() const { return bits_; }
-  /// "UF,URX", or "-" when there are none.
+  /// "UF,URX" in the order in which they were set, as Envoy prints them; "-" when there are none.
   void appendShort(std::string& out) const { append(out, false); }
   void appendLong(std::string& out) const { append(out, true); }
   /// Of "UF"; false when there is no such flag.
   static bool parse(std::string_view name, Flag& out);
 
  private:
+  static constexpr std::size_t kPrintedMax = 8;  // nothing sets more
   void append(std::string& out, bool names) const;
   std::uint32_t bits_ = 0;
+  std::array<Flag, kPrintedMax> order_{};
+  unsigned char count_ = 0;
 };
 
 /// Points in time of one exchange; unset ones are zero.

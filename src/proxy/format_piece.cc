@@ -2,7 +2,9 @@
 
 #include "base/strings.h"
 #include "proxy/matcher.h"
+#include "proxy/route_select.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdio>
@@ -40,6 +42,14 @@ bool addressPart(std::string& out, const AddressText& address, AddressPart part)
       return text(out, address.port());
   }
   return false;
+}
+
+/// With underscores for spaces, so that it stays one word of a log line.
+bool underscored(std::string& out, std::string_view value) {
+  const std::size_t begin = out.size();
+  out += value;
+  std::replace(out.begin() + static_cast<std::ptrdiff_t>(begin), out.end(), ' ', '_');
+  return !value.empty();
 }
 
 bool number(std::string& out, std::uint64_t value) {
@@ -135,6 +145,26 @@ void appendIso8601(std::string& out, base::WallTime at) {
   out += 'Z';
 }
 
+int grpcStatusOf(int http_status) {
+  switch (http_status) {
+    case 400:
+      return 13;
+    case 401:
+      return 16;
+    case 403:
+      return 7;
+    case 404:
+      return 12;
+    case 429:
+    case 502:
+    case 503:
+    case 504:
+      return 14;
+    default:
+      return 2;
+  }
+}
+
 int grpcStatus(const AccessRecord& record) {
   for (const http::HeaderMap* each : {record.trailers, record.response}) {
     if (each == nullptr) continue;
@@ -173,8 +203,9 @@ bool FormatPiece::appendTime(std::string& out, const AccessRecord& record) const
 }
 
 bool FormatPiece::appendGrpcStatus(std::string& out, const AccessRecord& record) const {
-  const int status = grpcStatus(record);
-  if (status < 0) return false;
+  if (record.request == nullptr || !isGrpc(*record.request)) return false;
+  int status = grpcStatus(record);
+  if (status < 0) status = grpcStatusOf(record.response_code);
   const auto& names = flag ? kGrpcSnake : kGrpcCamel;
   const auto index = static_cast<std::size_t>(status);
   if (op == Operator::kGrpcStatusNumber || index >= names.size()) {
@@ -211,9 +242,9 @@ bool FormatPiece::appendUpstream(std::string& out, const AccessRecord& record) c
     case Operator::kUpstreamLocal:
       return addressPart(out, record.upstream_local, part);
     case Operator::kUpstreamFailure:
-      return text(out, record.failure);
+      return underscored(out, record.failure);
     case Operator::kAttempts:
-      return record.attempts > 0 && number(out, record.attempts);
+      return number(out, record.attempts);
     case Operator::kUpstreamConnectionId:
       return record.upstream_connection_id > 0 && number(out, record.upstream_connection_id);
     case Operator::kUpstreamProtocol:
@@ -289,14 +320,8 @@ bool FormatPiece::appendValue(std::string& out, const AccessRecord& record) cons
       return text(out, record.server_name);
     case Operator::kResponseCode:
       return number(out, static_cast<std::uint64_t>(record.response_code));
-    case Operator::kDetails: {
-      const std::size_t begin = out.size();
-      out += record.details;
-      for (std::size_t i = begin; i < out.size() && !flag; ++i) {
-        if (out[i] == ' ') out[i] = '_';
-      }
-      return !record.details.empty();
-    }
+    case Operator::kDetails:
+      return flag ? text(out, record.details) : underscored(out, record.details);
     case Operator::kTermination:
       return text(out, record.termination);
     case Operator::kGrpcStatus:
@@ -309,7 +334,8 @@ bool FormatPiece::appendValue(std::string& out, const AccessRecord& record) cons
       record.flags.appendLong(out);
       return true;
     case Operator::kLocalReplyBody:
-      return text(out, record.local_reply);
+      out += record.local_reply;  // a text also when it is empty
+      return true;
     case Operator::kRouteName:
       return text(out, record.route_name);
     case Operator::kStartTime:

@@ -101,6 +101,8 @@ bool compileOperator(std::string_view command, std::string_view arguments, bool 
 /// The gRPC status of a response: in its trailers, or in headers without a body; -1 when there is
 /// none.
 int grpcStatus(const AccessRecord& record);
+/// gRPC's status for an HTTP one, as its specification maps them.
+int grpcStatusOf(int http_status);
 
 void appendNumber(std::string& out, std::uint64_t value);
 /// "2026-01-31T10:20:30.123Z".

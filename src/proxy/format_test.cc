@@ -52,7 +52,8 @@ std::string line(std::string_view format, const AccessRecord& record) {
 }
 
 TEST(Format, Operators) {
-  const Sample sample;
+  Sample sample;
+  sample.request.add("content-type", "application/grpc");
   const std::pair<const char*, const char*> cases[] = {
       {"plain 100%%", "plain 100%"},
       {"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%", "GET /headers?a=1&b=2"},
@@ -88,13 +89,13 @@ TEST(Format, RefusesWhatItDoesNotKnow) {
   }
 }
 
-TEST(Format, FlagsInOrder) {
+TEST(Format, FlagsInTheOrderOfTheirSetting) {
   Sample sample;
   sample.record.flags.set(Flag::kUpstreamRetryLimitExceeded);
   sample.record.flags.set(Flag::kUpstreamConnectionFailure);
-  EXPECT_EQ(line("%RESPONSE_FLAGS%", sample.record), "UF,URX");
+  EXPECT_EQ(line("%RESPONSE_FLAGS%", sample.record), "URX,UF");
   EXPECT_EQ(line("%RESPONSE_FLAGS_LONG%", sample.record),
-            "UpstreamConnectionFailure,UpstreamRetryLimitExceeded");
+            "UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
 }
 
 TEST(Format, Json) {
