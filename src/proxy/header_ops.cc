@@ -20,11 +20,13 @@ void HeaderOps::apply(http::HeaderMap& headers, const AccessRecord& record) cons
       case HeaderOp::Action::kAddIfAbsent:
         if (!headers.has(op.name)) headers.add(op.name, value);
         break;
-      case HeaderOp::Action::kOverwriteOrAdd:
-        headers.set(op.name, value);
-        break;
       case HeaderOp::Action::kOverwrite:
-        if (headers.has(op.name)) headers.set(op.name, value);
+        if (!headers.has(op.name)) break;
+        [[fallthrough]];
+      case HeaderOp::Action::kOverwriteOrAdd:
+        // It moves to the end, as in Envoy.
+        headers.remove(op.name);
+        headers.add(op.name, value);
         break;
     }
   }

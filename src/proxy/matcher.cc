@@ -64,31 +64,28 @@ bool StringMatcher::matches(std::string_view value) const {
 }
 
 bool HeaderMatcher::matches(const http::HeaderMap& headers) const {
-  std::string_view value;
-  std::string joined;
+  // Each value by itself, as Envoy has it since joining them let a client hide one behind another.
   bool found = false;
-  for (std::size_t i = 0; i < headers.size(); ++i) {
+  bool hit = false;
+  for (std::size_t i = 0; i < headers.size() && !hit; ++i) {
     const http::HeaderMap::Field field = headers.at(i);
     if (field.name != name) continue;
-    if (!found) {
-      value = field.value;
-    } else {
-      if (joined.empty()) joined = value;
-      joined += ',';
-      joined += field.value;
-    }
     found = true;
+    hit = matchesValue(field.value);
   }
-  if (!joined.empty()) value = joined;
   if (kind == Kind::kPresent) return ((found || missing_is_empty) == present) != invert;
-  if (!found && !missing_is_empty) return false;
-  bool hit = false;
-  if (kind == Kind::kString) {
-    hit = string.matches(value);
-  } else if (auto number = base::parseInteger<std::int64_t>(value)) {
-    hit = *number >= begin && *number < end;
+  if (!found) {
+    if (!missing_is_empty) return false;
+    hit = matchesValue({});
   }
   return hit != invert;
+}
+
+bool HeaderMatcher::matchesValue(std::string_view value) const {
+  if (kind == Kind::kString) return string.matches(value);
+  if (kind == Kind::kPresent) return true;
+  const auto number = base::parseInteger<std::int64_t>(value);
+  return number && *number >= begin && *number < end;
 }
 
 bool queryParameter(std::string_view query, std::string_view name, std::string_view& value) {

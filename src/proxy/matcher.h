@@ -45,9 +45,12 @@ struct HeaderMatcher {
   std::int64_t begin = 0;  // kRange: [begin, end)
   std::int64_t end = 0;
 
-  /// A header that occurs several times is matched as its values joined by ",". A missing one
-  /// matches no value, inverted or not, unless missing_is_empty.
+  /// A header that occurs several times matches by any of its values. A missing one matches no
+  /// value, inverted or not, unless missing_is_empty.
   bool matches(const http::HeaderMap& headers) const;
+
+ private:
+  bool matchesValue(std::string_view value) const;
 };
 
 struct QueryMatcher {
