@@ -105,7 +105,8 @@ class H1Client final : public ClientConnection,
     shut(ResetReason::kProtocol, {base::Errc::kProtocol, text});
   }
   ResetReason lostReason() const {
-    if (exchanges_ <= 1 || any_byte_) return ResetReason::kConnectionLost;
+    if (any_byte_) return ResetReason::kProtocol;  // an answer that breaks off
+    if (exchanges_ <= 1) return ResetReason::kConnectionLost;
     return any_sent_ ? ResetReason::kLostBeforeReply : ResetReason::kNotSent;
   }
   Flow flow() {
@@ -163,8 +164,9 @@ Flow H1Client::sendHeaders(const HeaderMap& headers, End end) {
     framing_ = H1Framing::kLength;
   } else if (end == End::kYes) {
     framing_ = H1Framing::kNone;
-    if (method == "POST" || method == "PUT" || method == "PATCH")
-      out_.append("content-length: 0\r\n");
+    const bool bodiless = method == "GET" || method == "HEAD" || method == "DELETE" ||
+                          method == "TRACE" || method == "CONNECT";
+    if (!bodiless) out_.append("content-length: 0\r\n");
   } else if (connect_request_ || headers.has("upgrade")) {
     framing_ = H1Framing::kUntilClose;
   } else {

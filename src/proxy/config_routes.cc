@@ -151,6 +151,7 @@ void readTimeouts(const route::RouteAction& message, const Place& place, Forward
     out.idle_timeout = place.duration("idle_timeout", message.idle_timeout());
   if (!message.has_max_stream_duration()) return;
   const auto& limit = message.max_stream_duration();
+  out.timeout = {};  // as in Envoy: whoever limits the stream does not limit the answer
   const Place at = place.field("max_stream_duration");
   if (limit.has_max_stream_duration())
     out.stream_duration_max = at.duration("max_stream_duration", limit.max_stream_duration());
@@ -196,7 +197,7 @@ ForwardAction readAction(const route::RouteAction& message, const Place& place) 
 
 Redirect readRedirect(const route::RedirectAction& message, const Place& place) {
   Redirect out;
-  out.scheme = message.https_redirect() ? "https" : base::toLower(message.scheme_redirect());
+  out.scheme = message.https_redirect() ? "https" : message.scheme_redirect();
   out.host = message.host_redirect();
   if (message.port_redirect() > 65535) place.fail("port_redirect", "must be at most 65535");
   out.port = static_cast<std::uint16_t>(message.port_redirect());

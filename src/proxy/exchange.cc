@@ -12,6 +12,7 @@ namespace postern::proxy {
 namespace {
 
 constexpr base::Duration kTunnelEndAfter = std::chrono::seconds(1);
+constexpr int kGrpcDeadlineExceeded = 4;
 constexpr std::size_t kKeptExchanges = 256;  // free ones of a thread
 
 std::vector<void*>& freeExchanges() {
@@ -298,9 +299,9 @@ void Exchange::onDeadline(base::MonotonicTime at) {
       case Deadline::kResponse:
         return responseTimeout();
       case Deadline::kPerTry:
-        return perTryTimeout("upstream_per_try_timeout");
+        return perTryTimeout(PerTry::kWhole);
       case Deadline::kPerTryIdle:
-        return perTryTimeout("upstream_per_try_idle_timeout");
+        return perTryTimeout(PerTry::kIdle);
       case Deadline::kAttempt:
         return attemptTooLong();
       case Deadline::kBackOff:
@@ -334,7 +335,8 @@ void Exchange::requestTimeout(const char* details) {
   reply({.status = duration && request_ended_ ? 504 : 408,
          .body = duration ? "downstream duration timeout" : "request timeout",
          .flag = std::nullopt,
-         .details = details});
+         .details = details,
+         .grpc_status = duration ? kGrpcDeadlineExceeded : -1});
 }
 
 // ---- the end ----

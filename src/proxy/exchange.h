@@ -100,6 +100,7 @@ class Exchange final : public http::StreamObserver,
   // exchange_route.cc
   void chooseRoute();
   const FaultPolicy* faultPolicy() const;
+  void limitStream();
   bool injectFault();
   void abortByFault();
   bool answerCors();
@@ -118,6 +119,7 @@ class Exchange final : public http::StreamObserver,
   std::string prefixReplaced(std::string_view target, std::string_view with) const;
 
   // exchange_upstream.cc
+  void announceTimeout();
   void startTimeouts();
   void tryUpstream();
   void sendRequest(const PooledConnection& connection);
@@ -134,7 +136,10 @@ class Exchange final : public http::StreamObserver,
   void endAttempt();
   void resetUpstream();
   void responseTimeout();
-  void perTryTimeout(const char* details);
+  enum class PerTry : bool { kWhole, kIdle };
+  void perTryTimeout(PerTry which);
+  void replyTimeout(const char* details);
+  void touchAttempt();
   void attemptTooLong();
   std::size_t keptBodyMax() const;
   bool replayable() const;
@@ -207,6 +212,7 @@ class Exchange final : public http::StreamObserver,
   bool tunnel_ = false;
   bool fault_active_ = false;
   bool timed_out_retry_ = false;
+  bool timeout_is_no_content_ = false;
   bool done_ = false;
 };
 

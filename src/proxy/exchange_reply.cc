@@ -8,27 +8,6 @@ namespace postern::proxy {
 
 namespace {
 
-/// gRPC's status for an HTTP one, as its specification maps them.
-int grpcStatusOf(int status) {
-  switch (status) {
-    case 400:
-      return 13;
-    case 401:
-      return 16;
-    case 403:
-      return 7;
-    case 404:
-      return 12;
-    case 429:
-    case 502:
-    case 503:
-    case 504:
-      return 14;
-    default:
-      return 2;
-  }
-}
-
 /// grpc-message: printable ASCII but '%', the rest escaped.
 std::string grpcMessage(std::string_view text) {
   constexpr char kDigits[] = "0123456789ABCDEF";
@@ -177,35 +156,42 @@ void Exchange::reply(const Reply& reply) {
   int status = reply.status;
   std::string body(reply.body);
   std::string content_type(reply.content_type);
-  HeaderMap headers;
-  if (!config_.local_replies.empty() || config_.local_format)
-    mapLocalReply(status, body, content_type, headers);
   response_ = HeaderMap();
   response_trailers_.clear();
   record_.trailers = nullptr;
+  record_.response = &response_;
+  record_.response_code = status;
   char room[24];
-  const bool grpc = grpc_ || isGrpc(request_);
-  response_.add(":status", digits(static_cast<std::uint64_t>(grpc ? 200 : status), room));
+  response_.add(":status", digits(static_cast<std::uint64_t>(status), room));
+  if (reply.overloaded) response_.add("x-envoy-overloaded", "true");
   if (!reply.location.empty()) response_.add("location", reply.location);
+  if (reply.route_headers) {
+    if (record_.attempts > 0 && vhost_->attempt_count_in_response)
+      response_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
+    applyResponseOps(response_);
+  }
+  if (!config_.local_replies.empty() || config_.local_format)
+    mapLocalReply(status, body, content_type, response_);
+  const bool grpc = grpc_ || isGrpc(request_);
+  response_.set(":status", digits(static_cast<std::uint64_t>(grpc ? 200 : status), room));
   if (grpc) {
     const int code = reply.grpc_status >= 0 ? reply.grpc_status : grpcStatusOf(status);
-    response_.add("content-type", "application/grpc");
-    response_.add("grpc-status", digits(static_cast<std::uint64_t>(code), room));
+    response_.set("content-type", "application/grpc");
+    response_.remove("content-length");
+    if (!response_.has("grpc-status"))
+      response_.add("grpc-status", digits(static_cast<std::uint64_t>(code), room));
     if (!body.empty()) response_.add("grpc-message", grpcMessage(body));
     body.clear();
   } else if (!body.empty()) {
-    response_.add("content-length", digits(body.size(), room));
-    response_.add("content-type", content_type);
+    response_.set("content-length", digits(body.size(), room));
+    // A route may say what its direct response is; a mapped body says it itself.
+    if (body != reply.body || !response_.has("content-type"))
+      response_.set("content-type", content_type);
+  } else {
+    response_.remove("content-length");
+    response_.remove("content-type");
   }
-  headers.each([&](std::string_view name, std::string_view value) { response_.add(name, value); });
-  if (reply.overloaded) response_.add("x-envoy-overloaded", "true");
   record_.response_code = grpc ? 200 : status;
-  record_.response = &response_;
-  if (reply.route_headers) {
-    applyResponseOps(response_);
-    if (record_.attempts > 0 && vhost_->attempt_count_in_response)
-      response_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
-  }
   addCors(response_);
   if (reply.close) conn_.closeSoon();
   const bool empty = body.empty() || head_;

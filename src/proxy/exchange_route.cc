@@ -19,6 +19,29 @@ std::string_view withoutPort(std::string_view host) {
   return host.substr(0, colon);
 }
 
+/// "100m" and the like (gRPC over HTTP/2); nothing when malformed.
+std::optional<std::chrono::milliseconds> grpcTimeout(std::string_view text) {
+  if (text.size() < 2 || text.size() > 9) return std::nullopt;
+  const auto number = base::parseInteger<std::int64_t>(text.substr(0, text.size() - 1));
+  if (!number || *number < 0) return std::nullopt;
+  switch (text.back()) {
+    case 'H':
+      return std::chrono::hours(*number);
+    case 'M':
+      return std::chrono::minutes(*number);
+    case 'S':
+      return std::chrono::seconds(*number);
+    case 'm':
+      return std::chrono::milliseconds(*number);
+    case 'u':
+      return std::chrono::milliseconds((*number + 999) / 1000);
+    case 'n':
+      return std::chrono::milliseconds((*number + 999'999) / 1'000'000);
+    default:
+      return std::nullopt;
+  }
+}
+
 /// The share of a policy, lowered by a percentage header of the request.
 bool hits(const std::optional<Fraction>& share, std::string_view header) {
   if (!share) return false;
@@ -46,16 +69,16 @@ void Exchange::chooseRoute() {
     action_ = std::get_if<ForwardAction>(&route_->action);
     if (action_ != nullptr) {
       target_ = &chooseCluster(*action_, random_);
+      std::string_view name = target_->name;
+      if (!target_->name_header.empty()) name = request_.value(target_->name_header);
+      cluster_ = conn_.worker.clusters().find(name);
+      if (cluster_ != nullptr) record_.upstream_cluster = cluster_->config().name;
       if (action_->idle_timeout) {
         idle_timeout_ = *action_->idle_timeout;
         clear(Deadline::kIdle);
         touch();
       }
-      if (action_->stream_duration_max) {
-        clear(Deadline::kStream);
-        if (action_->stream_duration_max->count() > 0)
-          setDeadline(Deadline::kStream, *action_->stream_duration_max);
-      }
+      limitStream();
     }
   }
   if (!upgrade_.empty()) {
@@ -78,6 +101,25 @@ void Exchange::chooseRoute() {
     clear(Deadline::kRequest);
   }
   if (!injectFault() && !answerCors()) act();
+}
+
+/// The route's limits of a whole exchange. What a caller says in grpc-timeout holds up to the
+/// route's maximum, and the upstream is told what is left of it.
+void Exchange::limitStream() {
+  const auto wanted = action_->grpc_timeout_max ? grpcTimeout(request_.value("grpc-timeout"))
+                                                : std::optional<std::chrono::milliseconds>();
+  if (wanted) {
+    std::chrono::milliseconds limit = *wanted;
+    const auto most = *action_->grpc_timeout_max;
+    if (most.count() > 0) limit = std::min(limit, most);
+    limit = std::max(limit - action_->grpc_timeout_offset, std::chrono::milliseconds(0));
+    request_.set("grpc-timeout", std::to_string(limit.count()) + 'm');
+    setDeadline(Deadline::kStream, limit);
+  } else if (action_->stream_duration_max) {
+    clear(Deadline::kStream);
+    if (action_->stream_duration_max->count() > 0)
+      setDeadline(Deadline::kStream, *action_->stream_duration_max);
+  }
 }
 
 // ---- fault ----
@@ -192,8 +234,9 @@ bool Exchange::answerCors() {
     if (!policy->methods.empty()) response_.add("access-control-allow-methods", policy->methods);
     if (!policy->headers.empty()) response_.add("access-control-allow-headers", policy->headers);
     if (!policy->max_age.empty()) response_.add("access-control-max-age", policy->max_age);
+    if (!policy->exposed.empty()) response_.add("access-control-expose-headers", policy->exposed);
   }
-  record_.details = "cors_preflight";
+  record_.details = "cors_response";
   record_.response_code = 200;
   sendResponseHeaders(End::kYes);
   responseComplete();
@@ -233,7 +276,7 @@ void Exchange::act() {
 void Exchange::redirectToTls() {
   conn_.stats.rq_redirect.add();
   std::string location = "https://";
-  location.append(withoutPort(request_.authority())).append(request_.path());
+  location.append(request_.authority()).append(request_.path());
   reply({.status = 301,
          .body = "",
          .flag = std::nullopt,
@@ -307,9 +350,6 @@ void Exchange::respondDirectly(const DirectResponse& direct) {
 }
 
 void Exchange::forward() {
-  std::string_view name = target_->name;
-  if (!target_->name_header.empty()) name = request_.value(target_->name_header);
-  cluster_ = conn_.worker.clusters().find(name);
   if (cluster_ == nullptr) {
     conn_.stats.no_cluster.add();
     return reply({.status = action_->cluster_not_found_status,
@@ -317,7 +357,6 @@ void Exchange::forward() {
                   .flag = Flag::kNoClusterFound,
                   .details = "cluster_not_found"});
   }
-  record_.upstream_cluster = cluster_->config().name;
   conn_.stats.router_rq_total.add();
   retry_.start(action_->retry ? &*action_->retry : nullptr, request_, envoy_headers_);
   timeout_ = routeTimeout();
@@ -327,13 +366,17 @@ void Exchange::forward() {
             request_.value("x-envoy-upstream-rq-per-try-timeout-ms"))) {
       per_try_timeout_ = std::chrono::milliseconds(*per_try);
     }
-    for (const char* used : {"x-envoy-retry-on", "x-envoy-retry-grpc-on", "x-envoy-max-retries",
-                             "x-envoy-retriable-status-codes", "x-envoy-upstream-rq-timeout-ms",
-                             "x-envoy-upstream-rq-per-try-timeout-ms"}) {
+    timeout_is_no_content_ = request_.has("x-envoy-upstream-rq-timeout-alt-response");
+    for (const char* used :
+         {"x-envoy-upstream-rq-timeout-alt-response", "x-envoy-retry-on", "x-envoy-retry-grpc-on",
+          "x-envoy-max-retries", "x-envoy-retriable-status-codes", "x-envoy-upstream-rq-timeout-ms",
+          "x-envoy-upstream-rq-per-try-timeout-ms"}) {
       request_.remove(used);
     }
   }
   if (timeout_.count() > 0 && per_try_timeout_ >= timeout_) per_try_timeout_ = {};
+  announceTimeout();
+  if (vhost_->attempt_count_in_request) request_.set("x-envoy-attempt-count", "1");
   finalizeRequest();
   record_.at.connect_begin = now();
   tryUpstream();

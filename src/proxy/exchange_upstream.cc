@@ -91,42 +91,10 @@ http::Protocol protocolFor(UpstreamCodec codec, const http::Stream& down) {
   return http::Protocol::kAuto;
 }
 
-/// "100m" and the like (gRPC over HTTP/2); nothing when malformed.
-std::optional<std::chrono::milliseconds> grpcTimeout(std::string_view text) {
-  if (text.size() < 2 || text.size() > 9) return std::nullopt;
-  const auto number = base::parseInteger<std::int64_t>(text.substr(0, text.size() - 1));
-  if (!number || *number < 0) return std::nullopt;
-  switch (text.back()) {
-    case 'H':
-      return std::chrono::hours(*number);
-    case 'M':
-      return std::chrono::minutes(*number);
-    case 'S':
-      return std::chrono::seconds(*number);
-    case 'm':
-      return std::chrono::milliseconds(*number);
-    case 'u':
-      return std::chrono::milliseconds((*number + 999) / 1000);
-    case 'n':
-      return std::chrono::milliseconds((*number + 999'999) / 1'000'000);
-    default:
-      return std::nullopt;
-  }
-}
-
 }  // namespace
 
 std::chrono::milliseconds Exchange::routeTimeout() const {
-  std::chrono::milliseconds timeout = action_->timeout;
-  if (grpc_ && action_->grpc_timeout_max) {
-    timeout = std::chrono::milliseconds(0);
-    if (const auto wanted = grpcTimeout(request_.value("grpc-timeout"))) {
-      timeout = *wanted;
-      const auto most = *action_->grpc_timeout_max;
-      if (most.count() > 0) timeout = std::min(timeout, most);
-      if (timeout > action_->grpc_timeout_offset) timeout -= action_->grpc_timeout_offset;
-    }
-  }
+  const std::chrono::milliseconds timeout = action_->timeout;
   if (!upgrade_.empty()) return std::chrono::milliseconds(0);
   if (!envoy_headers_) return timeout;
   auto number = [&](const char* name) {
@@ -139,6 +107,20 @@ std::chrono::milliseconds Exchange::routeTimeout() const {
   if (auto wanted = number("x-envoy-upstream-rq-timeout-ms"))
     return std::chrono::milliseconds(*wanted);
   return timeout;
+}
+
+/// Tells the upstream how long an answer is waited for: what is left, at least 1 ms (0 would mean
+/// that there is no limit).
+void Exchange::announceTimeout() {
+  if (config_.suppress_envoy_headers) return;
+  std::chrono::milliseconds expected = per_try_timeout_.count() > 0 ? per_try_timeout_ : timeout_;
+  if (expected.count() == 0) return;
+  if (timeout_.count() > 0 && record_.at.request_end != base::MonotonicTime{}) {
+    const auto left = timeout_ - std::chrono::duration_cast<std::chrono::milliseconds>(
+                                     now() - record_.at.request_end);
+    expected = std::clamp(left, std::chrono::milliseconds(1), expected);
+  }
+  request_.set("x-envoy-expected-rq-timeout-ms", std::to_string(expected.count()));
 }
 
 /// The limits that run from the end of the request.
@@ -160,6 +142,7 @@ void Exchange::tryUpstream() {
     pick.avoid = &tried_;
     pick.attempts_max = retry_.policy()->host_attempts_max;
   }
+  ++record_.attempts;
   host_ = cluster_->pick(pick);
   if (host_ == nullptr) {
     return reply({.status = 503,
@@ -168,7 +151,6 @@ void Exchange::tryUpstream() {
                   .details = "no_healthy_upstream",
                   .route_headers = true});
   }
-  ++record_.attempts;
   if (host_->text.empty()) host_->text = host_->address.toString();
   record_.upstream_host = host_->text;
   record_.upstream_host_name = host_->hostname;
@@ -220,12 +202,22 @@ void Exchange::onReady(const PooledConnection& connection) {
   if (cluster_->config().stream_duration_max.count() > 0)
     setDeadline(Deadline::kAttempt, cluster_->config().stream_duration_max);
   up_ = &connection.client.open(up_side_);
+  touchAttempt();
   sendRequest(connection);
+}
+
+/// The upstream was heard of: its idle time begins anew.
+void Exchange::touchAttempt() {
+  if (action_->retry && action_->retry->per_try_idle_timeout.count() > 0)
+    setDeadline(Deadline::kPerTryIdle, action_->retry->per_try_idle_timeout);
 }
 
 void Exchange::onFailed(PoolFailure failure, base::Error error) {
   waiting_ = false;
-  if (failure == PoolFailure::kOverflow) return attemptFailed(UpstreamFailure::kOverflow, "");
+  if (failure == PoolFailure::kOverflow) {
+    record_.upstream_host = std::string_view();  // no connection to it was wanted
+    return attemptFailed(UpstreamFailure::kOverflow, "");
+  }
   if (failure == PoolFailure::kConnectTimeout)
     return attemptFailed(UpstreamFailure::kConnectTimeout, "");
   std::string text = "delayed connect error: ";
@@ -236,12 +228,9 @@ void Exchange::onFailed(PoolFailure failure, base::Error error) {
 void Exchange::sendRequest(const PooledConnection& connection) {
   if (vhost_->attempt_count_in_request)
     request_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
+  if (record_.attempts > 1) announceTimeout();
   if (vhost_->timeout_retry_header && timed_out_retry_)
     request_.set("x-envoy-is-timeout-retry", "true");
-  if (timeout_.count() > 0 && !config_.suppress_envoy_headers) {
-    const auto expected = per_try_timeout_.count() > 0 ? per_try_timeout_ : timeout_;
-    request_.set("x-envoy-expected-rq-timeout-ms", std::to_string(expected.count()));
-  }
   if (record_.at.upstream_tx_begin == base::MonotonicTime{}) record_.at.upstream_tx_begin = now();
   http::Flow flow = http::Flow::kOpen;
   if (upgrade_.empty()) {
@@ -330,7 +319,7 @@ bool Exchange::replayable() const { return body_kept_ && upgrade_.empty(); }
 
 void Exchange::upInformational(HeaderMap& headers) {
   if (done_ || down_ == nullptr || down_->httpVersion() == 0) return;
-  if (headers.status() == 100 && !config_.proxy_100_continue) return;
+  if (!config_.proxy_100_continue) return;  // of the others too, as in Envoy
   down_->sendHeaders(headers, End::kNo);
 }
 
@@ -339,6 +328,7 @@ void Exchange::upHeaders(HeaderMap headers, End end) {
   record_.at.upstream_rx_begin = now();
   clear(Deadline::kPerTry);
   touch();
+  touchAttempt();
   if (end == End::kYes) {
     up_ = nullptr;
     record_.at.upstream_rx_end = now();
@@ -357,6 +347,7 @@ void Exchange::upHeaders(HeaderMap headers, End end) {
 void Exchange::upData(base::Buffer& data, End end) {
   record_.bytes_sent += data.size();
   touch();
+  touchAttempt();
   if (end == End::kYes) {
     up_ = nullptr;
     record_.at.upstream_rx_end = now();
@@ -413,15 +404,14 @@ bool Exchange::retryLater(bool silent) {
     ++silent_retries_;
   } else {
     if (retry_.exhausted()) {
-      if (retry_.enabled()) {
-        record_.flags.set(Flag::kUpstreamRetryLimitExceeded);
-        stats.scope.counter("upstream_rq_retry_limit_exceeded").add();
-      }
+      record_.flags.set(Flag::kUpstreamRetryLimitExceeded);
+      stats.scope.counter("upstream_rq_retry_limit_exceeded").add();
       return false;
     }
     if (!retry_slot_ && !cluster_->available(Resource::kRetries, static_cast<RoutingPriority>(
                                                                      action_->high_priority))) {
       stats.upstream_rq_retry_overflow.add();
+      record_.flags.set(Flag::kUpstreamOverflow);
       return false;
     }
   }
@@ -452,10 +442,8 @@ void Exchange::attemptFailed(UpstreamFailure failure, std::string_view transport
   body.append("reset reason: ").append(text.text);
   std::string details = "upstream_reset_before_response_started{";
   details += text.text;
-  if (!transport_error.empty()) {
-    body.append(", transport failure reason: ").append(transport_error);
-    details.append("|").append(transport_error);
-  }
+  // Why is for the log: the client must not learn how the inside is built.
+  if (!transport_error.empty()) details.append("|").append(transport_error);
   details += '}';
   const int status = failure == UpstreamFailure::kProtocolError ? 502 : 503;
   if (failure != UpstreamFailure::kOverflow) cluster_->stats().response_codes.count(status);
@@ -473,12 +461,7 @@ void Exchange::responseTimeout() {
   record_.flags.set(Flag::kUpstreamRequestTimeout);
   record_.details = "response_timeout";
   if (response_started_) return finish();
-  cluster_->stats().response_codes.count(504);
-  reply({.status = 504,
-         .body = "upstream request timeout",
-         .flag = std::nullopt,
-         .details = "response_timeout",
-         .route_headers = true});
+  replyTimeout("response_timeout");
 }
 
 /// max_stream_duration of the cluster.
@@ -499,18 +482,36 @@ void Exchange::attemptTooLong() {
          .route_headers = true});
 }
 
-void Exchange::perTryTimeout(const char* details) {
-  if (response_started_) return;
-  cluster_->stats().scope.counter("upstream_rq_per_try_timeout").add();
-  if (host_ != nullptr) ++host_->rq_timeout;
-  timed_out_retry_ = true;
-  if (retry_.wantsRetry(UpstreamFailure::kPerTryTimeout, true) && retryLater(false)) return;
-  cluster_->stats().response_codes.count(504);
-  reply({.status = 504,
-         .body = "upstream request timeout",
+/// 504, or what the caller asked for instead.
+void Exchange::replyTimeout(const char* details) {
+  const int status = timeout_is_no_content_ ? 204 : 504;
+  cluster_->stats().response_codes.count(status);
+  reply({.status = status,
+         .body = timeout_is_no_content_ ? "" : "upstream request timeout",
          .flag = Flag::kUpstreamRequestTimeout,
          .details = details,
          .route_headers = true});
+}
+
+void Exchange::perTryTimeout(PerTry which) {
+  const char* details =
+      which == PerTry::kIdle ? "upstream_per_try_idle_timeout" : "upstream_per_try_timeout";
+  if (response_started_ && which == PerTry::kWhole) return;
+  cluster_->stats()
+      .scope
+      .counter(which == PerTry::kIdle ? "upstream_rq_per_try_idle_timeout"
+                                      : "upstream_rq_per_try_timeout")
+      .add();
+  if (response_started_) {
+    record_.flags.set(Flag::kUpstreamRequestTimeout);
+    record_.details = details;
+    conn_.stats.rq_reset_after_response_started.add();
+    return finish();
+  }
+  if (host_ != nullptr) ++host_->rq_timeout;
+  timed_out_retry_ = true;
+  if (retry_.wantsRetry(UpstreamFailure::kPerTryTimeout, true) && retryLater(false)) return;
+  replyTimeout(details);
 }
 
 }  // namespace postern::proxy

@@ -41,7 +41,7 @@ TEST_F(HttpManagerTest, AnswersByItself) {
   EXPECT_EQ(withoutDate(exchange("GET /block HTTP/1.1\r\nHost: a\r\n\r\n")),
             "HTTP/1.1 502 Bad Gateway\r\ndate: D\r\nserver: envoy\r\ncontent-length: 0\r\n\r\n");
   EXPECT_EQ(withoutDate(exchange("GET /text HTTP/1.1\r\nHost: a\r\n\r\n")),
-            "HTTP/1.1 418 Unknown\r\ncontent-length: 3\r\ncontent-type: text/plain\r\nx-r: 418\r\n"
+            "HTTP/1.1 418 Unknown\r\nx-r: 418\r\ncontent-length: 3\r\ncontent-type: text/plain\r\n"
             "date: D\r\nserver: envoy\r\n\r\ntea");
   EXPECT_EQ(withoutDate(exchange("GET /none HTTP/1.1\r\nHost: a\r\n\r\n")),
             "HTTP/1.1 404 Not Found\r\ndate: D\r\nserver: envoy\r\ncontent-length: 0\r\n\r\n");
@@ -190,11 +190,9 @@ TEST_F(HttpManagerTest, ConnectionRefused) {
                 {"retry_back_off", {{"base_interval", "0.001s"}}}}}})});
   const std::string answer = exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
   EXPECT_EQ(statusOf(answer), 503);
-  EXPECT_NE(answer.find("retried and the latest reset reason: remote connection failure, transport "
-                        "failure reason: delayed connect error: Connection refused"),
-            std::string::npos)
+  EXPECT_TRUE(answer.ends_with("retried and the latest reset reason: remote connection failure"))
       << answer;
-  EXPECT_TRUE(log().starts_with("503 UF,URX upstream_reset_before_response_started{")) << log();
+  EXPECT_TRUE(log().starts_with("503 URX,UF upstream_reset_before_response_started{")) << log();
 }
 
 TEST_F(HttpManagerTest, TimesOut) {

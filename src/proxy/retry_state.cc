@@ -89,9 +89,9 @@ bool RetryState::wantsRetry(const http::HeaderMap& response) const {
 bool RetryState::wantsRetry(UpstreamFailure failure, bool request_sent) const {
   if (on_ == 0 || failure == UpstreamFailure::kOverflow) return false;
   if ((on_ & (RetryPolicy::k5xx | RetryPolicy::kGatewayError)) != 0) return true;
-  const bool timeout = failure == UpstreamFailure::kPerTryTimeout;
-  if ((on_ & RetryPolicy::kReset) != 0 && !timeout) return true;
-  if ((on_ & RetryPolicy::kResetBeforeRequest) != 0 && !timeout && !request_sent) return true;
+  // A try that took too long was reset by us: a reset like another.
+  if ((on_ & RetryPolicy::kReset) != 0) return true;
+  if ((on_ & RetryPolicy::kResetBeforeRequest) != 0 && !request_sent) return true;
   if ((on_ & RetryPolicy::kConnectFailure) != 0 && (failure == UpstreamFailure::kConnectFailure ||
                                                     failure == UpstreamFailure::kConnectTimeout)) {
     return true;
