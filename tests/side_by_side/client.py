@@ -24,7 +24,9 @@ class Connection(wires.Wire):
         try:
             message = wires.read_response(self, head, connect)
         except wires.Ended as end:
-            self.record.append({"no response": end.how, "bytes": wires.show(self.buffer)})
+            # Whether RST or FIN comes depends on what was unread, and so on time.
+            how = "closed" if end.how == "reset" else end.how
+            self.record.append({"no response": how, "bytes": wires.show(self.buffer)})
             self.buffer = b""
             return None
         self.record.append(message.seen())

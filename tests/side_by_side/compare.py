@@ -7,6 +7,8 @@ UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{1
 DATE = re.compile(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT")
 EPHEMERAL = re.compile(r"(127\.0\.0\.\d+|\[::1\]):(3[2-9]\d{3}|[45]\d{4}|6[0-5]\d{3})\b")
 TIMED = {"x-envoy-upstream-service-time"}
+LEFT = "x-envoy-expected-rq-timeout-ms"
+LEFT_STEP = 250  # milliseconds: what is left of a timeout at a retry differs a little
 
 
 def plain(value):
@@ -16,6 +18,8 @@ def plain(value):
     if isinstance(value, list):
         if len(value) == 2 and isinstance(value[0], str) and value[0].lower() in TIMED:
             return [value[0], "<milliseconds>" if str(value[1]).isdigit() else value[1]]
+        if len(value) == 2 and value[0] == LEFT and str(value[1]).isdigit():
+            return [value[0], str(-(-int(value[1]) // LEFT_STEP) * LEFT_STEP)]
         return [plain(v) for v in value]
     if isinstance(value, str):
         value = DATE.sub("<date>", UUID.sub("<uuid>", value))
@@ -43,6 +47,15 @@ def differences(ours, envoy, path=""):
 def compare(case, ours, envoy, allowed):
     """(differences not allowed, names of allowed ones that were met)."""
     bad, met = [], set()
+    allows = lambda path: next((n for n in allowed if covers(n, case.name, path)), None)
+    for side, seen in (("ours", ours), ("envoy", envoy)):
+        for way in ("refused", "proxy"):
+            if seen.get(way):
+                name = allows(f"{side} {way}")
+                met |= {name} if name else set()
+                bad += [] if name else [(f"{side} {way}", seen[way].strip())]
+    if bad or met:
+        return bad, met
     for side, seen in (("ours", ours), ("envoy", envoy)):
         for each in seen.get("client", []):
             if each and isinstance(each[0], str) and each[0].startswith("FAULT"):
@@ -51,7 +64,7 @@ def compare(case, ours, envoy, allowed):
     for path, text in differences(plain(drop(ours)), plain(drop(envoy))):
         if any(fnmatch.fnmatchcase(path, pattern) for pattern in case.ignore):
             continue
-        name = next((n for n in allowed if covers(n, case.name, path)), None)
+        name = allows(path)
         if name:
             met.add(name)
         else:

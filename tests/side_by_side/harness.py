@@ -26,7 +26,7 @@ import tempfile
 from . import case as cases
 from . import certificates
 from .compare import compare
-from .differences import DIFFERENCES
+from .differences import DIFFERENCES, FAULTS
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ENTRY = os.path.join(ROOT, "tests", "side_by_side_test.py")
@@ -111,39 +111,43 @@ def run(only, shard, show, counters):
 
 def judge(names, ours, envoy, invalid, show, counters):
     """Prints the verdicts; returns (passed, failed)."""
-    passed, failed, met = 0, 0, set()
+    passed, failed, met, faults = 0, 0, set(), []
     for text in invalid:
         failed += 1
         print("FAILED envoy --mode validate:", text)
     for name in names:
         mine, theirs = ours.get(name, {"proxy": "no result"}), envoy.get(name, {"proxy": "no result"})
-        bad, seen = compare(cases.ALL[name], mine, theirs, DIFFERENCES)
+        bad, seen = compare(cases.ALL[name], mine, theirs, {**DIFFERENCES, **FAULTS})
         met |= seen
+        faults += [f"fault {name}: {FAULTS[each]}" for each in seen if each in FAULTS]
         if show:
             print(json.dumps({name: {"ours": mine, "envoy": theirs}}, indent=1))
         if counters:
             more = {k: (mine.get("all counters", {}).get(k, 0), theirs.get("all counters", {}).get(k, 0)) for k in
                     {*mine.get("all counters", {}), *theirs.get("all counters", {})}}
             print(name, {k: v for k, v in sorted(more.items()) if v[0] != v[1]})
-        if theirs.get("refused") or theirs.get("proxy"):
-            bad.append(("envoy", theirs.get("refused") or theirs.get("proxy")))
         if bad:
             failed += 1
             print(f"FAILED {name}")
             for path, text in bad:
                 print(f"    {path}\n      {text}")
-        else:
+        elif not seen & set(FAULTS):
             passed += 1
     for name in unmet(names, met):
+        if name in FAULTS:
+            print(f"mended, take it out of differences.py: {name}")
+            continue
         failed += 1
         print(f"FAILED differences.py: nothing differs any more at \"{name}\"")
+    print("\n".join(sorted(faults)))
+    print(f"{len(faults)} known faults met, {len(met - set(FAULTS))} meant differences")
     return passed, failed
 
 
 def unmet(names, met):
     """Allowed differences of cases that ran and that no difference met."""
     out = []
-    for name in set(DIFFERENCES) - met:
+    for name in (set(DIFFERENCES) | set(FAULTS)) - met:
         pattern = name.partition(": ")[0]
         concerned = [each for each in cases.ALL if fnmatch.fnmatchcase(each, pattern)]
         if concerned and set(concerned) <= set(names):

@@ -130,4 +130,6 @@ class Origin:
 
     def close(self):
         if self.listener:
+            # A thread that waits in accept() would keep the port.
+            self.listener.shutdown(socket.SHUT_RDWR)
             self.listener.close()

@@ -18,6 +18,7 @@ import urllib.request
 from . import case as cases
 from . import client as clients
 from . import origin as origins
+from . import wire as wires
 
 AT_ONCE = 48
 START_SECONDS = 30
@@ -215,6 +216,6 @@ def main(program, folder, names, result):
             found.update({name: {"refused": text} for name, text in bad.items()})
         out.update(found)
     with open(result, "w", encoding="utf-8") as file:
-        json.dump(out, file)
+        json.dump(out, file, default=wires.show)  # cases note bytes too
     sys.stdout.flush()
     os._exit(0)  # origins may still have threads that wait
