@@ -4,9 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace postern::codec {
 
@@ -31,13 +31,16 @@ class HpackTable {
   void setCapacity(std::size_t capacity);
   std::size_t capacity() const { return capacity_; }
   std::size_t size() const { return size_; }
-  std::size_t count() const { return entries_.size(); }
-  const Entry& at(std::size_t index) const { return entries_[index]; }
+  std::size_t count() const { return entries_.size() - gone_; }
+  const Entry& at(std::size_t index) const { return entries_[entries_.size() - 1 - index]; }
   void add(std::string_view name, std::string_view value);
 
  private:
   void evict(std::size_t room);
-  std::deque<Entry> entries_;
+  // Newest at the back; the first `gone_` are evicted and wait to be dropped together. An empty
+  // table takes no memory: a connection has two.
+  std::vector<Entry> entries_;
+  std::size_t gone_ = 0;
   std::size_t capacity_ = 4096;
   std::size_t size_ = 0;
 };
@@ -107,5 +110,8 @@ struct HpackStaticField {
   std::string_view value;
 };
 const HpackStaticField& hpackStatic(std::size_t index);
+/// Walks the static fields whose names have this length: the first (`after` 0) or the next; 0 at
+/// the end.
+std::size_t hpackStaticName(std::size_t name_size, std::size_t after);
 
 }  // namespace postern::codec

@@ -2,6 +2,7 @@
 // The code is canonical, so the lengths are enough to make it.
 #include "codec/hpack.h"
 
+#include <algorithm>
 #include <array>
 
 namespace postern::codec {
@@ -114,6 +115,40 @@ struct Huffman {
 };
 constexpr Huffman kHuffman;
 
+/// Symbols of codes of at most 8 bits (all letters and digits) by the next 8 bits.
+struct ShortCodes {
+  struct Entry {
+    std::uint8_t symbol = 0;
+    std::uint8_t length = 0;  // 0: longer than 8 bits
+  };
+  std::array<Entry, 256> entries{};
+  constexpr ShortCodes() {
+    for (std::size_t symbol = 0; symbol < 256; ++symbol) {
+      const unsigned length = kLengths[symbol];
+      if (length > 8) continue;
+      const std::size_t first = std::size_t{kHuffman.code[symbol]} << (8 - length);
+      for (std::size_t i = 0; i < (std::size_t{1} << (8 - length)); ++i) {
+        entries[first + i] = {static_cast<std::uint8_t>(symbol), static_cast<std::uint8_t>(length)};
+      }
+    }
+  }
+};
+constexpr ShortCodes kShortCodes;
+
+/// Static fields by the length of their name, in ascending order.
+struct StaticBySize {
+  std::array<std::uint8_t, 32> first{};  // 0: none
+  std::array<std::uint8_t, kHpackStaticCount + 1> next{};
+  constexpr StaticBySize() {
+    for (std::size_t i = kHpackStaticCount; i > 0; --i) {
+      const std::size_t size = kStatic[i - 1].name.size();
+      next[i] = first[size];
+      first[size] = static_cast<std::uint8_t>(i);
+    }
+  }
+};
+constexpr StaticBySize kStaticBySize;
+
 }  // namespace
 
 const HpackStaticField& hpackStatic(std::size_t index) { return kStatic[index - 1]; }
@@ -125,6 +160,8 @@ std::size_t huffmanSize(std::string_view in) {
 }
 
 void huffmanEncode(std::string_view in, std::string& out) {
+  std::size_t at = out.size();
+  out.resize(at + huffmanSize(in));
   std::uint64_t bits = 0;
   unsigned count = 0;
   for (char c : in) {
@@ -133,39 +170,64 @@ void huffmanEncode(std::string_view in, std::string& out) {
     count += kLengths[symbol];
     while (count >= 8) {
       count -= 8;
-      out += static_cast<char>(bits >> count & 0xff);
+      out[at++] = static_cast<char>(bits >> count & 0xff);
     }
   }
-  if (count > 0) out += static_cast<char>((bits << (8 - count) | (0xffU >> count)) & 0xff);
+  if (count > 0) out[at] = static_cast<char>((bits << (8 - count) | (0xffU >> count)) & 0xff);
 }
 
 bool huffmanDecode(std::string_view in, std::string& out, std::size_t max) {
+  constexpr std::size_t kShortest = 5;  // bits
+  const std::size_t begin = out.size();
+  if (begin > max) return false;
+  const std::size_t room = std::min(max - begin, in.size() * 8 / kShortest);
+  out.resize(begin + room);
+  char* to = out.data() + begin;
+  char* const end = to + room;
   std::uint64_t bits = 0;
   unsigned count = 0;
   std::size_t at = 0;
+  bool good = true;
   while (true) {
     while (count <= 32 && at < in.size()) {
       bits = bits << 8 | static_cast<unsigned char>(in[at++]);
       count += 8;
     }
-    if (count == 0) return true;
+    if (count == 0) break;
     // The next 32 bits, filled with ones behind the end, as the padding is.
     const std::uint64_t window = count >= 32 ? bits >> (count - 32) & 0xffffffffU
                                              : (bits << (32 - count) & 0xffffffffU) |
                                                    ((std::uint64_t{1} << (32 - count)) - 1);
-    unsigned length = 5;
+    const ShortCodes::Entry quick = kShortCodes.entries[window >> 24];
+    if (quick.length != 0 && quick.length <= count && to != end) {
+      *to++ = static_cast<char>(quick.symbol);
+      count -= quick.length;
+      continue;
+    }
+    unsigned length = kShortest;
     while (length < kLongest && window >= kHuffman.limit[length]) ++length;
     if (length > count) {
       // Not a whole code: must be less than a byte of ones.
-      return count < 8 && (bits & ((1U << count) - 1)) == (1U << count) - 1;
+      good = count < 8 && (bits & ((1U << count) - 1)) == (1U << count) - 1;
+      break;
     }
     const auto code = static_cast<std::uint32_t>(window >> (32 - length));
     const std::uint16_t symbol =
         kHuffman.sorted[kHuffman.first_at[length] + (code - kHuffman.first[length])];
-    if (symbol == 256 || out.size() >= max) return false;
-    out += static_cast<char>(symbol);
+    if (symbol == 256 || to == end) {
+      good = false;
+      break;
+    }
+    *to++ = static_cast<char>(symbol);
     count -= length;
   }
+  out.resize(static_cast<std::size_t>(to - out.data()));
+  return good;
+}
+
+std::size_t hpackStaticName(std::size_t name_size, std::size_t after) {
+  if (name_size >= kStaticBySize.first.size()) return 0;
+  return after == 0 ? kStaticBySize.first[name_size] : kStaticBySize.next[after];
 }
 
 }  // namespace postern::codec
