@@ -105,7 +105,7 @@ class Proxy:
 
         def limit():
             if descriptors:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors // 2, descriptors))
         self.process = subprocess.Popen((PROGRAM, "-c", path, "--concurrency", "1", "--disable-hot-restart", "-l", "error"),
                                         stdin=subprocess.DEVNULL, preexec_fn=limit)
         deadline = time.monotonic() + 20

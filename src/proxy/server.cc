@@ -25,12 +25,16 @@ base::LogComponent& log() {
 constexpr auto kShutdownDrainMax = std::chrono::seconds(5);
 constexpr auto kShutdownPoll = std::chrono::milliseconds(20);
 
-/// An eighth of the descriptors the process may have stays free of accepted connections.
+/// An eighth of the descriptors the process may have stays free of accepted connections. It may
+/// have as many as the hard limit says: the soft one is for programs that use select().
 int acceptedDescriptorMax() {
   constexpr rlim_t kReserveMin = 32;
   constexpr rlim_t kReserveMax = 4096;
   rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return INT_MAX;
+  rlimit raised{limit.rlim_max, limit.rlim_max};
+  if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+  if (limit.rlim_cur > INT_MAX) return INT_MAX;
   const rlim_t reserve = std::clamp(limit.rlim_cur / 8, kReserveMin, kReserveMax);
   return static_cast<int>(std::max(limit.rlim_cur, reserve + 1) - reserve);
 }
