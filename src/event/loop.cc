@@ -39,8 +39,10 @@ struct Loop::Impl {
   bool wake_pending = false;                   // guarded by mutex
   std::vector<Timer*> heap;                    // min-heap by deadline; Timer knows its index
   base::IntrusiveList<TurnEnd> turn_end;
+  base::IntrusiveList<TurnEnd> event_end;
   base::IntrusiveList<Soon> soon;
   std::vector<std::unique_ptr<Deferred>> deferred;
+  std::vector<std::unique_ptr<Deferred>> destroying;  // empty but for its memory
   std::vector<FdWatch::Entry*> dead;  // freed at the end of the turn: epoll may still name them
   std::size_t watches = 0;
 };
@@ -132,7 +134,8 @@ void Timer::cancel() {
 }
 
 void TurnEnd::schedule() {
-  if (!linked()) loop_.impl_->turn_end.pushBack(*this);
+  if (linked()) return;
+  (when_ == When::kEvent ? loop_.impl_->event_end : loop_.impl_->turn_end).pushBack(*this);
 }
 
 void Soon::schedule() {
@@ -198,7 +201,9 @@ void Loop::runOnce(base::Duration wait) {
   now_ = clock_.monotonic();
   if (!impl_->heap.empty())
     wait = std::min<base::Duration>(wait, impl_->heap.front()->deadline_ - now_);
-  if (!impl_->turn_end.empty() || !impl_->deferred.empty() || !impl_->soon.empty()) wait = {};
+  if (!impl_->turn_end.empty() || !impl_->event_end.empty() || !impl_->deferred.empty() ||
+      !impl_->soon.empty())
+    wait = {};
   auto milliseconds =
       std::chrono::ceil<std::chrono::milliseconds>(std::max<base::Duration>(wait, {})).count();
   epoll_event events[kEventsPerTurn];
@@ -213,6 +218,7 @@ void Loop::runOnce(base::Duration wait) {
     if (events[i].events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) ready |= kWritable;
     if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) ready |= kHangup;
     entry->callback(ready);
+    endEvent();
   }
   fireTimers();
   runPosted();
@@ -254,17 +260,27 @@ void Loop::runSoon() {
   }
 }
 
+void Loop::endEvent() {
+  if (!impl_->soon.empty()) runSoon();
+  while (TurnEnd* hook = impl_->event_end.popFront()) hook->callback_();
+  if (!impl_->deferred.empty()) destroyDeferred();
+}
+
+void Loop::destroyDeferred() {
+  while (!impl_->deferred.empty()) {
+    impl_->destroying.swap(impl_->deferred);
+    impl_->destroying.clear();
+  }
+}
+
 void Loop::endTurn() {
+  while (TurnEnd* hook = impl_->event_end.popFront()) hook->callback_();
   // A flush may schedule another one (closing a connection inside it): run what is there now, leave
   // the rest.
   for (int round = 0; round < 16 && !impl_->turn_end.empty(); ++round) {
     while (TurnEnd* hook = impl_->turn_end.popFront()) hook->callback_();
   }
-  while (!impl_->deferred.empty()) {
-    auto deferred = std::move(impl_->deferred);
-    impl_->deferred.clear();
-    deferred.clear();
-  }
+  destroyDeferred();
   for (FdWatch::Entry* entry : impl_->dead) delete entry;
   impl_->dead.clear();
 }

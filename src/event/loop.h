@@ -4,7 +4,9 @@
 // destruction: no callback runs after its handle is gone.
 //
 // A turn: wait → fd events → timers → posted work → what is due soon → turn-end hooks (flush) →
-// destroy what was deferred.
+// destroy what was deferred. After each fd event, too, comes what is due soon, the event-end hooks
+// and what was deferred: so a connection is done with, its memory warm, before the next is looked
+// at.
 #pragma once
 
 #include "base/clock.h"
@@ -68,17 +70,20 @@ class Timer {
 };
 
 /// Runs once at the end of the current turn after schedule(); scheduling twice in one turn runs it
-/// once. Connections flush here, so that what one turn produced leaves in one write.
+/// once. Connections flush here, so that what one turn produced leaves in one write. kEvent: at the
+/// end of the current descriptor's event, for connections that only one event of a turn writes to.
 class TurnEnd : public base::ListHook<> {
  public:
-  TurnEnd(Loop& loop, base::Function<void()> callback)
-      : loop_(loop), callback_(std::move(callback)) {}
+  enum class When : bool { kTurn, kEvent };
+  TurnEnd(Loop& loop, base::Function<void()> callback, When when = When::kTurn)
+      : loop_(loop), callback_(std::move(callback)), when_(when) {}
   void schedule();
 
  private:
   friend class Loop;
   Loop& loop_;
   base::Function<void()> callback_;
+  const When when_;
 };
 
 /// Runs once later in the same turn after schedule(), when no frame of this turn's events is on the
@@ -149,6 +154,8 @@ class Loop {
   void fireTimers();
   void runPosted();
   void runSoon();
+  void endEvent();
+  void destroyDeferred();
   void endTurn();
 
   const base::Clock& clock_;

@@ -32,7 +32,8 @@ class H1Server final : public ServerConnection,
         owner_(observer),
         parser_(codec::H1HeadParser::Role::kRequest, codecLimits(limits)),
         body_(codecLimits(limits)),
-        flush_(loop, [this] { flush(); }),
+        flush_(
+            loop, [this] { flush(); }, event::TurnEnd::When::kEvent),
         timer_(loop, [this] { onTimer(); }),
         resume_(loop, [this] { advance(); }) {
     transport_->setObserver(this);
