@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 
 namespace postern::http {
 
@@ -48,7 +49,31 @@ H1BodyReader::Status H1BodyReader::end() {
   return Status::kEnd;
 }
 
+namespace {
+
+char* put(char* to, std::string_view bytes) {
+  std::memcpy(to, bytes.data(), bytes.size());
+  return to + bytes.size();
+}
+
+/// Belongs to this connection; told by its length from nearly all others.
+bool ofConnection(std::string_view name) {
+  switch (name.size()) {
+    case 10:
+      return name == "connection" || name == "keep-alive";
+    case 16:
+      return name == "proxy-connection";
+    case 17:
+      return name == "transfer-encoding";
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
 void writeStatusLine(base::Buffer& out, int status) {
+  if (status == 200) return out.append("HTTP/1.1 200 OK\r\n");
   char digits[16];
   auto [end, error] = std::to_chars(digits, digits + sizeof digits, status);
   out.append("HTTP/1.1 ");
@@ -59,11 +84,19 @@ void writeStatusLine(base::Buffer& out, int status) {
 }
 
 void writeFields(base::Buffer& out, const HeaderMap& headers) {
+  constexpr std::size_t kAroundField = 4;  // ": " and CRLF
+  char* room = nullptr;
+  if (out.reserve(room) >= headers.bytes() + kAroundField * headers.size()) {
+    char* at = room;
+    headers.each([&at](std::string_view name, std::string_view value) {
+      if (name.starts_with(':') || ofConnection(name)) return;
+      at = put(put(put(put(at, name), ": "), value), "\r\n");
+    });
+    return out.commit(static_cast<std::size_t>(at - room));
+  }
+  out.commit(0);
   headers.each([&out](std::string_view name, std::string_view value) {
-    if (name.starts_with(':') || name == "connection" || name == "keep-alive" ||
-        name == "proxy-connection" || name == "transfer-encoding") {
-      return;
-    }
+    if (name.starts_with(':') || ofConnection(name)) return;
     out.append(name);
     out.append(": ");
     out.append(value);

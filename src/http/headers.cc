@@ -2,6 +2,8 @@
 
 #include "base/strings.h"
 
+#include <array>
+
 namespace postern::http {
 
 namespace {
@@ -12,160 +14,186 @@ constexpr std::size_t kKeptArenaBytes = 8192;  // larger ones are given back
 constexpr std::size_t kFirstArenaBytes = 1024;
 constexpr std::size_t kFirstFields = 24;
 
-// A map may outlive the thread's store (a static one, at exit): this tells.
-thread_local bool store_gone = false;
-
-template <class T>
-std::vector<T>& kept() {
-  struct Store {
-    std::vector<T> all;
-    ~Store() { store_gone = true; }
-  };
-  thread_local Store store;
-  return store.all;
+constexpr std::array<char, 256> makeLowerTable() {
+  std::array<char, 256> table{};
+  for (std::size_t i = 0; i < table.size(); ++i)
+    table[i] = base::toLowerAscii(static_cast<char>(static_cast<unsigned char>(i)));
+  return table;
 }
+constexpr auto kLower = makeLowerTable();
+
+// A map may outlive the thread's store (a static one, at exit): this tells.
+thread_local bool kept_gone = false;
 
 template <class T>
-void keep(T&& value) {
-  auto& all = kept<std::remove_cvref_t<T>>();
-  if (all.size() < kKeptMaps) all.push_back(std::forward<T>(value));
+struct Kept {
+  std::vector<T*> all;
+  Kept() { all.reserve(kKeptMaps); }
+  ~Kept() {
+    for (T* each : all) delete each;
+    kept_gone = true;
+  }
+};
+
+template <class T>
+std::vector<T*>& kept() {
+  thread_local Kept<T> store;
+  return store.all;
 }
 
 }  // namespace
 
-HeaderMap::~HeaderMap() {
-  if (arena_.capacity() < kFirstArenaBytes || arena_.capacity() > kKeptArenaBytes || store_gone)
-    return;
-  arena_.clear();
-  entries_.clear();
-  keep(std::move(arena_));
-  keep(std::move(entries_));
+HeaderMap::Store* HeaderMap::borrow() {
+  if (!kept_gone) {
+    auto& free = kept<Store>();
+    if (!free.empty()) {
+      Store* store = free.back();
+      free.pop_back();
+      return store;
+    }
+  }
+  auto* store = new Store;
+  store->arena.reserve(kFirstArenaBytes);
+  store->entries.reserve(kFirstFields);
+  return store;
 }
 
-void HeaderMap::borrow() {
-  if (store_gone) return;
-  auto& arenas = kept<std::string>();
-  auto& entries = kept<std::vector<Entry>>();
-  if (arenas.empty() || entries.empty() || !arena_.empty() || !entries_.empty())
-    return reserve(kFirstFields, kFirstArenaBytes);
-  arena_ = std::move(arenas.back());
-  arenas.pop_back();
-  entries_ = std::move(entries.back());
-  entries.pop_back();
+void HeaderMap::giveBack(Store* store) {
+  if (!kept_gone && store->arena.capacity() <= kKeptArenaBytes) {
+    auto& free = kept<Store>();
+    if (free.size() < kKeptMaps) {
+      store->arena.clear();
+      store->entries.clear();
+      store->bytes = 0;
+      free.push_back(store);
+      return;
+    }
+  }
+  delete store;
+}
+
+HeaderMap::Store& HeaderMap::store() {
+  if (store_ == nullptr) store_ = borrow();
+  return *store_;
 }
 
 HeaderMap::HeaderMap(std::initializer_list<std::pair<std::string_view, std::string_view>> fields) {
   for (const auto& [name, value] : fields) add(name, value);
 }
 
-HeaderMap::Field HeaderMap::at(std::size_t index) const {
-  const Entry& entry = entries_[index];
-  return {std::string_view(arena_).substr(entry.name_at, entry.name_size),
-          std::string_view(arena_).substr(entry.value_at, entry.value_size)};
+HeaderMap::HeaderMap(const HeaderMap& other) { *this = other; }
+
+HeaderMap& HeaderMap::operator=(const HeaderMap& other) {
+  if (this == &other) return *this;
+  if (other.store_ == nullptr) {
+    clear();
+  } else {
+    Store& mine = store();
+    mine.arena = other.store_->arena;
+    mine.entries = other.store_->entries;
+    mine.bytes = other.store_->bytes;
+  }
+  return *this;
 }
 
-std::optional<std::string_view> HeaderMap::get(std::string_view name) const {
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    if (entries_[i].name_size != name.size()) continue;
-    Field field = at(i);
-    if (field.name == name) return field.value;
-  }
-  return std::nullopt;
+void HeaderMap::reserve(std::size_t fields, std::size_t bytes) {
+  store().entries.reserve(fields);
+  store().arena.reserve(bytes);
 }
 
 std::optional<std::string> HeaderMap::joined(std::string_view name) const {
   std::optional<std::string> out;
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    Field field = at(i);
-    if (field.name != name) continue;
+  each([&](std::string_view each_name, std::string_view value) {
+    if (each_name != name) return;
     if (out) {
       *out += ',';
-      *out += field.value;
+      *out += value;
     } else {
-      out = std::string(field.value);
+      out = std::string(value);
     }
-  }
+  });
   return out;
 }
 
-std::uint32_t HeaderMap::store(std::string_view bytes) {
-  auto offset = static_cast<std::uint32_t>(arena_.size());
-  // The argument may be a view of this arena, which append() can move.
-  if (bytes.data() >= arena_.data() && bytes.data() < arena_.data() + arena_.size()) {
-    arena_.append(std::string(bytes));
-  } else {
-    arena_.append(bytes);
-  }
-  return offset;
+bool HeaderMap::owns(std::string_view bytes) const {
+  const std::string& arena = store_->arena;
+  return bytes.data() >= arena.data() && bytes.data() < arena.data() + arena.size();
 }
 
 void HeaderMap::add(std::string_view name, std::string_view value) {
-  if (entries_.capacity() == 0) borrow();
-  Entry entry{};
-  // Both may point into the arena, which the first store() can move.
-  std::string kept;
-  if (value.data() >= arena_.data() && value.data() <= arena_.data() + arena_.size()) {
-    kept = value;
-    value = kept;
+  Store& to = store();
+  // Either may point into the arena, which growing can move.
+  if (owns(name)) return add(std::string(name), value);
+  if (owns(value)) return add(name, std::string(value));
+  const std::size_t at = to.arena.size();
+  const std::size_t more = name.size() + value.size();
+  if (to.arena.capacity() - at < more) to.arena.reserve(2 * (at + more));
+  to.arena.append(name);
+  to.arena.append(value);
+  char* lower = to.arena.data() + at;
+  for (std::size_t i = 0; i < name.size(); ++i)
+    lower[i] = kLower[static_cast<unsigned char>(lower[i])];
+  const Entry entry{tagOf(lower, name.size()), static_cast<std::uint32_t>(at),
+                    static_cast<std::uint32_t>(name.size()),
+                    static_cast<std::uint32_t>(at + name.size()),
+                    static_cast<std::uint32_t>(value.size())};
+  to.bytes += more;
+  if (name.empty() || *lower != ':') {
+    to.entries.push_back(entry);
+    return;
   }
-  entry.name_at = store(name);
-  entry.name_size = static_cast<std::uint32_t>(name.size());
-  for (std::size_t i = 0; i < entry.name_size; ++i) {
-    char& c = arena_[entry.name_at + i];
-    c = base::toLowerAscii(c);
-  }
-  entry.value_at = store(value);
-  entry.value_size = static_cast<std::uint32_t>(value.size());
-  bytes_ += entry.name_size + entry.value_size;
-  auto where = entries_.end();
-  if (entry.name_size > 0 && arena_[entry.name_at] == ':') {
-    where = entries_.begin();
-    while (where != entries_.end() && where->name_size > 0 && arena_[where->name_at] == ':')
-      ++where;
-  }
-  entries_.insert(where, entry);
+  auto where = to.entries.begin();
+  while (where != to.entries.end() && where->name_size > 0 && to.arena[where->name_at] == ':')
+    ++where;
+  to.entries.insert(where, entry);
 }
 
 void HeaderMap::set(std::string_view name, std::string_view value) {
-  bool found = false;
-  for (std::size_t i = 0; i < entries_.size();) {
-    if (at(i).name != name) {
-      ++i;
-    } else if (!found) {
-      found = true;
-      std::uint32_t offset = store(value);
-      bytes_ = bytes_ - entries_[i].value_size + value.size();
-      entries_[i].value_at = offset;
-      entries_[i].value_size = static_cast<std::uint32_t>(value.size());
-      ++i;
-    } else {
-      bytes_ -= entries_[i].name_size + entries_[i].value_size;
-      entries_.erase(entries_.begin() + static_cast<std::ptrdiff_t>(i));
-    }
+  const Entry* found = find(name);
+  if (found == nullptr) return add(name, value);
+  if (owns(name)) return set(std::string(name), value);
+  if (owns(value)) return set(name, std::string(value));
+  Store& to = *store_;
+  const auto first = static_cast<std::size_t>(found - to.entries.data());
+  Entry& entry = to.entries[first];
+  to.bytes = to.bytes - entry.value_size + value.size();
+  entry.value_at = static_cast<std::uint32_t>(to.arena.size());
+  to.arena.append(value);
+  entry.value_size = static_cast<std::uint32_t>(value.size());
+  for (std::size_t i = to.entries.size() - 1; i > first; --i) {
+    if (to.entries[i].tag != entry.tag || !same(to.entries[i], name)) continue;
+    to.bytes -= to.entries[i].name_size + to.entries[i].value_size;
+    to.entries.erase(to.entries.begin() + static_cast<std::ptrdiff_t>(i));
   }
-  if (!found) add(name, value);
 }
 
 std::size_t HeaderMap::remove(std::string_view name) {
-  std::size_t removed = 0;
-  for (std::size_t i = 0; i < entries_.size();) {
-    if (at(i).name != name) {
-      ++i;
-      continue;
-    }
-    bytes_ -= entries_[i].name_size + entries_[i].value_size;
-    entries_.erase(entries_.begin() + static_cast<std::ptrdiff_t>(i));
-    ++removed;
-  }
-  return removed;
+  if (find(name) == nullptr) return 0;
+  if (owns(name)) return remove(std::string(name));
+  Store& from = *store_;
+  return std::erase_if(from.entries, [&](const Entry& entry) {
+    if (!same(entry, name) || entry.tag != tagOf(name.data(), name.size())) return false;
+    from.bytes -= entry.name_size + entry.value_size;
+    return true;
+  });
 }
 
 void HeaderMap::clear() {
-  arena_.clear();
-  entries_.clear();
-  bytes_ = 0;
+  if (store_ == nullptr) return;
+  store_->arena.clear();
+  store_->entries.clear();
+  store_->bytes = 0;
 }
 
-int HeaderMap::status() const { return base::parseInteger<int>(value(":status")).value_or(0); }
+int HeaderMap::status() const {
+  const std::string_view text = value(":status");
+  if (text.size() != 3) return base::parseInteger<int>(text).value_or(0);
+  int out = 0;
+  for (const char c : text) {
+    if (c < '0' || c > '9') return 0;
+    out = out * 10 + (c - '0');
+  }
+  return out;
+}
 
 }  // namespace postern::http

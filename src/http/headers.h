@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -23,26 +24,43 @@ class HeaderMap {
   };
 
   HeaderMap() = default;
-  ~HeaderMap();
+  ~HeaderMap() {
+    if (store_ != nullptr) giveBack(store_);
+  }
   HeaderMap(std::initializer_list<std::pair<std::string_view, std::string_view>> fields);
-  HeaderMap(HeaderMap&&) noexcept = default;
-  HeaderMap& operator=(HeaderMap&&) noexcept = default;
-  HeaderMap(const HeaderMap&) = default;
-  HeaderMap& operator=(const HeaderMap&) = default;
+  HeaderMap(HeaderMap&& other) noexcept : store_(std::exchange(other.store_, nullptr)) {}
+  HeaderMap& operator=(HeaderMap&& other) noexcept {
+    if (this == &other) return *this;
+    if (store_ != nullptr) giveBack(store_);
+    store_ = std::exchange(other.store_, nullptr);
+    return *this;
+  }
+  HeaderMap(const HeaderMap& other);
+  HeaderMap& operator=(const HeaderMap& other);
 
-  std::size_t size() const { return entries_.size(); }
-  bool empty() const { return entries_.empty(); }
-  Field at(std::size_t index) const;
+  std::size_t size() const { return store_ == nullptr ? 0 : store_->entries.size(); }
+  bool empty() const { return size() == 0; }
+  Field at(std::size_t index) const {
+    const Entry& entry = store_->entries[index];
+    const char* bytes = store_->arena.data();
+    return {{bytes + entry.name_at, entry.name_size}, {bytes + entry.value_at, entry.value_size}};
+  }
   /// Sum of name and value lengths.
-  std::size_t bytes() const { return bytes_; }
+  std::size_t bytes() const { return store_ == nullptr ? 0 : store_->bytes; }
 
   /// First value of a name (lower case), or nothing.
-  std::optional<std::string_view> get(std::string_view name) const;
+  std::optional<std::string_view> get(std::string_view name) const {
+    const Entry* found = find(name);
+    if (found == nullptr) return std::nullopt;
+    return std::string_view(store_->arena.data() + found->value_at, found->value_size);
+  }
   /// First value or "".
   std::string_view value(std::string_view name) const {
-    return get(name).value_or(std::string_view());
+    const Entry* found = find(name);
+    if (found == nullptr) return {};
+    return {store_->arena.data() + found->value_at, found->value_size};
   }
-  bool has(std::string_view name) const { return get(name).has_value(); }
+  bool has(std::string_view name) const { return find(name) != nullptr; }
   /// All values of a name joined by ",", as RFC 9110 5.3 allows; nothing if absent.
   std::optional<std::string> joined(std::string_view name) const;
 
@@ -55,10 +73,7 @@ class HeaderMap {
   std::size_t remove(std::string_view name);
   void clear();
   /// Room for a message of this size without growing step by step.
-  void reserve(std::size_t fields, std::size_t bytes) {
-    entries_.reserve(fields);
-    arena_.reserve(bytes);
-  }
+  void reserve(std::size_t fields, std::size_t bytes);
 
   std::string_view method() const { return value(":method"); }
   std::string_view path() const { return value(":path"); }
@@ -70,7 +85,7 @@ class HeaderMap {
   /// Visits fields in order; stops when the function returns false.
   template <class F>
   void each(F&& visit) const {
-    for (std::size_t i = 0; i < entries_.size(); ++i) {
+    for (std::size_t i = 0; i < size(); ++i) {
       Field field = at(i);
       visit(field.name, field.value);
     }
@@ -78,16 +93,58 @@ class HeaderMap {
 
  private:
   struct Entry {
+    std::uint64_t tag;  // of the name: see tagOf
     std::uint32_t name_at;
     std::uint32_t name_size;
     std::uint32_t value_at;
     std::uint32_t value_size;
   };
-  std::uint32_t store(std::string_view bytes);
-  void borrow();
-  std::string arena_;
-  std::vector<Entry> entries_;
-  std::size_t bytes_ = 0;
+  struct Store {
+    std::string arena;
+    std::vector<Entry> entries;
+    std::size_t bytes = 0;
+  };
+
+  /// The last eight bytes of a name and its length: tells nearly all names apart by one comparison.
+  /// For a literal the compiler computes it.
+  static std::uint64_t tagOf(const char* name, std::size_t size) {
+    std::uint64_t tag = 0;
+    if (size >= 8) {
+      std::memcpy(&tag, name + size - 8, 8);
+    } else if (size >= 4) {
+      std::uint32_t first = 0;
+      std::uint32_t last = 0;
+      std::memcpy(&first, name, 4);
+      std::memcpy(&last, name + size - 4, 4);
+      tag = std::uint64_t{first} << 32 | last;
+    } else if (size > 0) {
+      const auto byte = [name](std::size_t at) {
+        return std::uint32_t{static_cast<unsigned char>(name[at])};
+      };
+      tag = byte(0) << 16 | byte(size / 2) << 8 | byte(size - 1);
+    }
+    return tag ^ std::uint64_t{size} * 0x9e3779b97f4a7c15ULL;
+  }
+  bool same(const Entry& entry, std::string_view name) const {
+    return entry.name_size == name.size() &&
+           (name.size() <= 8 ||
+            std::memcmp(store_->arena.data() + entry.name_at, name.data(), name.size()) == 0);
+  }
+  const Entry* find(std::string_view name) const {
+    if (store_ == nullptr) return nullptr;
+    const std::uint64_t tag = tagOf(name.data(), name.size());
+    for (const Entry& entry : store_->entries) {
+      if (entry.tag == tag && same(entry, name)) return &entry;
+    }
+    return nullptr;
+  }
+  static Store* borrow();
+  static void giveBack(Store* store);
+  Store& store();
+  /// True for a view into the arena, which growing can move.
+  bool owns(std::string_view bytes) const;
+
+  Store* store_ = nullptr;  // owned; null: no field was ever added
 };
 
 }  // namespace postern::http
