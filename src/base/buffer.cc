@@ -114,6 +114,12 @@ void Buffer::commit(std::size_t count) {
 }
 
 void Buffer::append(std::string_view bytes) {
+  if (tail_ != nullptr && kBlockBytes - tail_->end >= bytes.size()) {
+    std::memcpy(tail_->bytes + tail_->end, bytes.data(), bytes.size());
+    tail_->end += static_cast<std::uint32_t>(bytes.size());
+    size_ += bytes.size();
+    return;
+  }
   while (!bytes.empty()) {
     char* out = nullptr;
     std::size_t room = std::min(reserve(out), bytes.size());

@@ -67,7 +67,10 @@ class SocketTransport final : public Transport {
       msghdr message{};
       message.msg_iov = pieces;
       message.msg_iovlen = static_cast<std::size_t>(from.peek(pieces, kIovecsPerWrite));
-      ssize_t n = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+      // The kernel takes one piece faster without the list.
+      const ssize_t n = message.msg_iovlen == 1
+                            ? ::send(fd_.get(), pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL)
+                            : ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
       if (n >= 0) {
         from.drain(static_cast<std::size_t>(n));
         total += static_cast<std::size_t>(n);
@@ -101,7 +104,10 @@ class SocketTransport final : public Transport {
   base::Error error() const override { return error_; }
   const Address& local() const override { return local_; }
   const Address& remote() const override { return remote_; }
-  const PeerInfo& peer() const override { return peer_; }
+  const PeerInfo& peer() const override {
+    static const PeerInfo kPlain;
+    return kPlain;
+  }
   int fd() const override { return fd_.get(); }
 
  private:
@@ -212,7 +218,6 @@ class SocketTransport final : public Transport {
   event::Timer again_;
   Address local_;
   Address remote_;
-  PeerInfo peer_;
   TransportObserver* observer_ = nullptr;
   base::Error error_;
   std::unique_ptr<base::Buffer> greeting_;  // what a connection begins with
