@@ -228,6 +228,11 @@ base::ConfigResult<std::vector<Json>> parseYamlStream(std::string_view text) {
 }
 
 base::ConfigResult<Json> parseYaml(std::string_view text) {
+  // JSON is YAML too, and its own parser takes a tenth of the time: large configurations are JSON.
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first != std::string_view::npos && text[first] == '{') {
+    if (auto value = parse(text)) return value;
+  }
   POSTERN_TRY(auto documents, parseYamlStream(text));
   if (documents.size() > 1) return base::failConfig("", "more than one YAML document");
   if (documents.empty()) return Json(nullptr);
