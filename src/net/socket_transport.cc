@@ -15,6 +15,7 @@ namespace postern::net {
 namespace {
 
 constexpr int kIovecsPerWrite = 64;
+constexpr int kBlocksPerRead = 3;  // of 16 KiB, after one that was filled
 
 class SocketTransport final : public Transport {
  public:
@@ -36,18 +37,17 @@ class SocketTransport final : public Transport {
     if (read_failed_) return {IoStatus::kError, 0};
     std::size_t total = 0;
     while (total < max) {
-      char* out = nullptr;
-      std::size_t room = std::min(into.reserve(out), max - total);
-      ssize_t n = ::recv(fd_.get(), out, room, 0);
+      // Most messages fit one block. After a full one more will follow: several in one call.
+      const bool bulk = total > 0;
+      std::size_t room = max - total;
+      const ssize_t n = bulk ? readBlocks(into, room) : readBlock(into, room);
       if (n > 0) {
-        into.commit(static_cast<std::size_t>(n));
         total += static_cast<std::size_t>(n);
         // A short read empties the socket: the next report comes with new bytes. Not so at the
         // peer's end, whose report may already have come: then one more read is due.
         if (static_cast<std::size_t>(n) < room && !hangup_) return {IoStatus::kOk, total};
         continue;
       }
-      into.commit(0);
       if (n == 0) return total > 0 ? endAfter(total) : IoResult{IoStatus::kEof, 0};
       if (errno == EINTR) continue;
       if (errno == EAGAIN) return {total > 0 ? IoStatus::kOk : IoStatus::kAgain, total};
@@ -139,6 +139,40 @@ class SocketTransport final : public Transport {
     error_ = error;
     again_failed_ = true;
     again_.arm({});
+  }
+
+  /// One read of at most `room` bytes; `room` becomes what was offered to the kernel.
+  ssize_t readBlock(base::Buffer& into, std::size_t& room) {
+    char* out = nullptr;
+    room = std::min(into.reserve(out), room);
+    const ssize_t n = ::recv(fd_.get(), out, room, 0);
+    into.commit(n > 0 ? static_cast<std::size_t>(n) : 0);
+    return n;
+  }
+
+  ssize_t readBlocks(base::Buffer& into, std::size_t& room) {
+    base::Buffer blocks[kBlocksPerRead];
+    iovec pieces[kBlocksPerRead];
+    std::size_t offered = 0;
+    int count = 0;
+    for (; count < kBlocksPerRead && offered < room; ++count) {
+      char* out = nullptr;
+      const std::size_t here = std::min(blocks[count].reserve(out), room - offered);
+      pieces[count] = {.iov_base = out, .iov_len = here};
+      offered += here;
+    }
+    room = offered;
+    const ssize_t n = ::readv(fd_.get(), pieces, count);
+    const int error = errno;
+    std::size_t left = n > 0 ? static_cast<std::size_t>(n) : 0;
+    for (int i = 0; i < count; ++i) {
+      const std::size_t here = std::min(left, pieces[i].iov_len);
+      blocks[i].commit(here);
+      left -= here;
+      into.append(blocks[i]);
+    }
+    errno = error;
+    return n;
   }
 
   /// Bytes came before the end or error: give them first and report the end in a later turn.

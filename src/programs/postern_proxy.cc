@@ -15,6 +15,7 @@
 #include <csignal>
 #include <cstdio>
 #include <fstream>
+#include <malloc.h>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -95,6 +96,8 @@ int run(const proxy::Options& options) {
   event::Loop::SignalWatch signals(loop, {SIGTERM, SIGINT, SIGUSR1}, [&](int signal) {
     signal == SIGUSR1 ? (*server)->reopenLogs() : (*server)->shutDown();
   });
+  // Reading the configuration took memory that serving does not need: 2.5 MB for 1,000 routes.
+  loop.post([] { ::malloc_trim(0); });
   loop.run();
   return 0;
 }
