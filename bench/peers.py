@@ -75,8 +75,9 @@ def envoy_bootstrap(work, port, origin_port, large_port, log, admin_port):
 class Work:
     """What a figure asks of the proxies."""
 
-    def __init__(self, front="h1", back="h1", workers=1, certificate=None, key=None):
+    def __init__(self, front="h1", back="h1", workers=1, certificate=None, key=None, cores="0"):
         self.front, self.back, self.workers, self.certificate, self.key = front, back, workers, certificate, key
+        self.cores = cores
 
 
 class Peer:
@@ -179,9 +180,9 @@ backend origin
 """)
         return [shutil.which("haproxy") or "/usr/sbin/haproxy", "-f", config], self.log
 
-    def start(self, core):
+    def start(self):
         output = open(self.stdout, "ab") if self.stdout else subprocess.DEVNULL
-        return subprocess.Popen(["taskset", "-c", str(core)] + self.command, stdin=subprocess.DEVNULL, stdout=output,
+        return subprocess.Popen(["taskset", "-c", self.work.cores] + self.command, stdin=subprocess.DEVNULL, stdout=output,
                                 stderr=subprocess.DEVNULL)
 
     def lines(self):

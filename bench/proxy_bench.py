@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The cost of postern-proxy beside nginx, HAProxy, Envoy and a relay that parses nothing: the figures of bench/figures.py.
 
-The proxy runs alone on core 0, origin and load share core 1. CPU is that of all processes of the proxy, user and system, per
+The proxy runs alone on core 0 (two workers against one: on both), origin and load share core 1. CPU is that of all processes of the proxy, user and system, per
 request that reached the origin. The peers take turns; the least of the rounds counts (latencies: the median of ten rounds). A round
 counts only if the load's requests, the origin's and the access-log lines agree and all answers were 2xx. Core 1 limits the
 throughput: compare CPU.
@@ -23,7 +23,7 @@ from peers import Peer
 def one_round(figure, peer, origin, options):
     if os.path.exists(peer.log):
         os.unlink(peer.log)
-    process = peer.start(0)
+    process = peer.start()
     r = Round(peer, process, origin, options)
     try:
         r.started = load.Client(peer.port, LAST, figure.work.front).first()
