@@ -72,6 +72,7 @@ class H1Client final : public ClientConnection,
   }
   std::unique_ptr<net::Transport> takeTransport(base::Buffer& unread) override;
   const net::Transport& transport() const override { return *transport_; }
+  std::size_t bytesHeld() const override { return in_.size() + out_.size(); }
   int httpVersion() const override { return parser_.head().minor_version; }
 
   // ---- net::TransportObserver ----

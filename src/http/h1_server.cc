@@ -12,6 +12,7 @@ namespace {
 constexpr std::size_t kOutHighBytes = 128 * 1024;      // above: Flow::kFull
 constexpr std::size_t kOutLowBytes = 32 * 1024;        // below: onWritable
 constexpr std::size_t kInHighBytes = 64 * 1024;        // pipelined or unread input kept
+constexpr std::chrono::seconds kDrainSilence{1};       // of a connection that is to end
 constexpr std::size_t kDiscardBytesMax = 1024 * 1024;  // rest of a request nobody reads
 
 codec::H1Limits codecLimits(const ServerLimits& limits) {
@@ -44,8 +45,8 @@ class H1Server final : public ServerConnection,
   // ---- ServerConnection ----
   net::Transport& transport() override { return *transport_; }
   void drain() override {
-    draining_ = true;
-    if (state_ == State::kHead && !parser_.started() && in_.empty()) close();
+    if (std::exchange(draining_, true)) return;
+    if (state_ == State::kHead && !parser_.started() && in_.empty()) awaitLastRequest();
   }
   void close() override { shut(ResetReason::kLocal); }
 
@@ -64,6 +65,7 @@ class H1Server final : public ServerConnection,
   }
   std::unique_ptr<net::Transport> takeTransport(base::Buffer& unread) override;
   const net::Transport& transport() const override { return *transport_; }
+  std::size_t bytesHeld() const override { return in_.size() + out_.size(); }
   int httpVersion() const override { return minor_version_; }
 
   // ---- net::TransportObserver ----
@@ -91,6 +93,7 @@ class H1Server final : public ServerConnection,
   void shut(ResetReason reason);
   void onTimer();
   void setDeadline(base::Duration after);
+  void awaitLastRequest();
   Flow flow() {
     flush_.schedule();
     full_ = full_ || out_.size() > kOutHighBytes;
@@ -134,6 +137,13 @@ class H1Server final : public ServerConnection,
 void H1Server::setDeadline(base::Duration after) {
   deadline_ = loop_.now() + std::chrono::duration_cast<base::MonotonicTime::duration>(after);
   if (!timer_.armed()) timer_.arm(after);
+}
+
+/// A request may be on its way while nothing told its sender that the connection ends: the answer
+/// to it will. Only after a while of silence the connection is closed without one.
+void H1Server::awaitLastRequest() {
+  deadline_ = loop_.now() + kDrainSilence;
+  timer_.arm(kDrainSilence);
 }
 
 void H1Server::onTimer() {
@@ -318,10 +328,7 @@ void H1Server::discardBody() {
   state_ = State::kHead;
   stream_ = nullptr;
   setDeadline(limits_.idle_timeout);
-  if (draining_ && in_.empty()) {
-    close_after_flush_ = true;
-    flush_.schedule();
-  }
+  if (draining_ && in_.empty()) awaitLastRequest();
 }
 
 Flow H1Server::sendHeaders(const HeaderMap& headers, End end) {

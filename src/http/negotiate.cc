@@ -14,6 +14,7 @@ namespace postern::http {
 namespace {
 
 constexpr std::size_t kReadChunkBytes = 16 * 1024;
+constexpr std::chrono::seconds kDrainSilence{1};  // of a connection that is to end
 
 class NegotiatedServer final : public ServerConnection,
                                public ServerObserver,
@@ -35,7 +36,11 @@ class NegotiatedServer final : public ServerConnection,
   net::Transport& transport() override {
     return inner_ != nullptr ? inner_->transport() : *transport_;
   }
-  void drain() override { inner_ != nullptr ? inner_->drain() : shut(); }
+  void drain() override {
+    if (inner_ != nullptr) return inner_->drain();
+    // A first request may be on its way: its answer will say that the connection ends.
+    if (!std::exchange(draining_, true)) timer_.arm(kDrainSilence);
+  }
   void close() override { inner_ != nullptr ? inner_->close() : shut(); }
 
   // ---- ServerObserver ----
@@ -74,6 +79,7 @@ class NegotiatedServer final : public ServerConnection,
                  : startH1Server(loop_, std::move(transport_), std::move(in_), limits_, *this);
     // What came meanwhile has used up its edge of the poller.
     transport.resumeRead();
+    if (draining_) inner_->drain();
   }
   void shut() {
     if (closed_) return;
@@ -94,6 +100,7 @@ class NegotiatedServer final : public ServerConnection,
   ServerObserver& owner_;
   event::Timer timer_;
   ServerConnection* inner_ = nullptr;
+  bool draining_ = false;
   bool closed_ = false;
 };
 

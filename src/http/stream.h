@@ -66,6 +66,8 @@ class Stream {
   /// is over. Null for HTTP/2 (use sendData/onData there).
   virtual std::unique_ptr<net::Transport> takeTransport(base::Buffer& unread) = 0;
   virtual const net::Transport& transport() const = 0;
+  /// Bytes of bodies that wait here: for the peer, or to be asked for.
+  virtual std::size_t bytesHeld() const = 0;
   /// 1, 2 → "HTTP/1.1", "HTTP/2"; 0 → "HTTP/1.0".
   virtual int httpVersion() const = 0;
 };
