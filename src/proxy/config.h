@@ -158,6 +158,7 @@ struct Listener {
   bool transparent = false;
   bool freebind = false;
   bool ignore_connection_limit = false;
+  bool bypass_overload = false;  // no action against overload concerns it
   int backlog = 1024;
   TrafficDirection direction = TrafficDirection::kUnspecified;
   std::vector<ListenerFilterEntry> filters;

@@ -41,6 +41,7 @@ const config::SupportedFields& honoured() {
        {"name",
         "address",
         "additional_addresses",
+        "bypass_overload_manager",
         "stat_prefix",
         "filter_chains",
         "use_original_dst",

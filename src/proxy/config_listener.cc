@@ -255,6 +255,7 @@ base::ConfigResult<std::shared_ptr<const Listener>> buildListener(const listener
     default:
       return base::failConfig(joinPath(path, "traffic_direction"), "is not a known direction");
   }
+  out->bypass_overload = message.bypass_overload_manager();
   if (out->udp) {
     POSTERN_TRY(out->logs, buildAccessLogs(message.access_log(), joinPath(path, "access_log")));
     return std::shared_ptr<const Listener>(std::move(out));

@@ -22,10 +22,7 @@ namespace conf = envoy::config;
 using config::joinPath;
 using google::protobuf::Message;
 
-base::LogComponent& log() {
-  static base::LogComponent component("config");
-  return component;
-}
+base::LogComponent kLog("config");
 
 template <class T>
 const T& as(const Message& message) {
@@ -60,6 +57,8 @@ ConfigStore::ConfigStore(event::Loop& loop, StatsStore& stats, Options options, 
     : loop_(loop),
       stats_(stats),
       options_(std::move(options)),
+      binds_(options_.bind),
+      inherited_(options_.inherited),
       publish_(std::move(publish)),
       subscribe_(std::move(subscribe)),
       resolver_(net::makeResolver(loop)),
@@ -118,6 +117,7 @@ base::ConfigResult<void> ConfigStore::update(std::string_view type_url,
                                              const std::vector<std::string>& removed) {
   // Removals first: an address that one listener leaves may be taken by another.
   for (const std::string& name : removed) remove(type_url, name);
+  dropRestored(type_url, updated);
   std::string errors;
   std::set<std::string_view> seen;
   for (const xds::Update& each : updated) {
@@ -137,7 +137,7 @@ base::ConfigResult<void> ConfigStore::update(std::string_view type_url,
   countUpdate(type_url, errors.empty());
   settle();
   if (errors.empty()) return {};
-  log().warning("refused {}: {}", type_url, errors);
+  kLog.warning("refused {}: {}", type_url, errors);
   return base::failConfig("", errors);
 }
 
@@ -146,7 +146,8 @@ base::ConfigResult<void> ConfigStore::take(std::string_view type_url, const xds:
     return base::failConfig("", "is not of type " + std::string(type_url));
   POSTERN_TRY(const auto message, api::unpack(*update.resource));
   if (const std::size_t unknown = config::countUnknownFields(*message)) {
-    stats_.scope("server.").counter("dynamic_unknown_fields").add(unknown);
+    if (!options_.ignore_unknown_fields)
+      stats_.scope("server.").counter("dynamic_unknown_fields").add(unknown);
     if (options_.reject_unknown_fields)
       return base::failConfig("", "has " + std::to_string(unknown) + " unknown fields");
   }
@@ -224,7 +225,7 @@ base::ConfigResult<void> ConfigStore::takeCluster(const Message& message, const 
 base::ConfigResult<std::shared_ptr<const BoundSockets>> ConfigStore::socketsFor(
     const Listener& listener, const ListenerRecord& record,
     const std::vector<const ListenerEntry*>& before) {
-  if (!listener.bind || !options_.bind) return nullptr;
+  if (!listener.bind || !binds_) return nullptr;
   // A port that the kernel chose belongs to its place; any other address may have moved.
   const bool chosen = listener.address.isIp() && listener.address.port() == 0;
   for (const ListenerEntry* old : chosen ? before : entriesOf(record)) {
@@ -249,7 +250,7 @@ base::ConfigResult<std::shared_ptr<const BoundSockets>> ConfigStore::socketsFor(
         "socket option results in unstable packet proxying. Configure the reuse_port listener "
         "option or set concurrency = 1.");
   }
-  return BoundSockets::bind(listener, options_.workers);
+  return BoundSockets::bind(listener, options_.workers, inherited_);
 }
 
 base::ConfigResult<std::vector<ListenerEntry>> ConfigStore::moreOf(const Listener& listener,

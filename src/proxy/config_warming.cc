@@ -10,10 +10,7 @@ namespace postern::proxy {
 
 namespace {
 
-base::LogComponent& log() {
-  static base::LogComponent component("config");
-  return component;
-}
+base::LogComponent kLog("config");
 
 }  // namespace
 
@@ -66,7 +63,7 @@ void ConfigStore::activateListeners() {
     const auto listen = [&name](const ListenerEntry& entry) {
       if (entry.sockets == nullptr) return;
       if (auto listening = entry.sockets->listen(entry.config->backlog); !listening)
-        log().error("listener {}: {}", name, listening.error().message());
+        kLog.error("listener {}: {}", name, listening.error().message());
     };
     listen(record.active);
     for (const ListenerEntry& each : record.active_more) listen(each);
@@ -75,7 +72,7 @@ void ConfigStore::activateListeners() {
   const bool waiting = listeners_expected_ && listeners_deadline_ > loop_.now();
   if (all && clusters_ready_ && !waiting && !initialized_) {
     initialized_ = true;
-    log().info("all configuration is initialized");
+    kLog.info("all configuration is initialized");
   }
 }
 

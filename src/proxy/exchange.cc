@@ -86,10 +86,21 @@ void Exchange::onHeaders(HeaderMap headers, End end) {
     setDeadline(Deadline::kStream, config_.stream_duration_max);
   touch();
   if (request_ended_) record_.at.request_end = now();
-  if (!checkRequest()) return;
+  if (shedRequest() || !checkRequest()) return;
   upgrade_ = upgradeType(request_);
   if (upgrade_ == "h2c") upgrade_.clear();
   mutate();
+}
+
+/// Answers without looking at the request while there is too much to do.
+bool Exchange::shedRequest() {
+  if (!conn_.overloaded(OverloadAction::kStopAcceptingRequests)) return false;
+  conn_.stats.rq_overload_close.add();
+  reply({.status = 503,
+         .body = "envoy overloaded",
+         .flag = Flag::kOverloadManager,
+         .details = "overload"});
+  return true;
 }
 
 /// What no route and no filter may see. Answers and returns false.
@@ -317,6 +328,24 @@ void Exchange::onDeadline(base::MonotonicTime at) {
   }
 }
 
+void Exchange::reduceIdle(const TimerScale& scale, double strength) {
+  const base::MonotonicTime deadline = deadlines_[static_cast<std::size_t>(Deadline::kIdle)];
+  if (done_ || deadline == base::MonotonicTime{}) return;
+  if (now() >= deadline - idle_timeout_ + scale.apply(idle_timeout_, strength)) idleTimeout();
+}
+
+std::size_t Exchange::bytesHeld() const {
+  return body_.size() + (down_ != nullptr ? down_->bytesHeld() : 0) +
+         (up_ != nullptr ? up_->bytesHeld() : 0);
+}
+
+void Exchange::resetForOverload() {
+  if (done_) return;
+  record_.flags.set(Flag::kOverloadManager);
+  record_.details = "overload";
+  finish();
+}
+
 void Exchange::idleTimeout() {
   conn_.stats.rq_idle_timeout.add();
   record_.flags.set(Flag::kStreamIdleTimeout);
@@ -345,6 +374,7 @@ void Exchange::finish() {
   if (done_) return;
   done_ = true;
   base::ListHook<HttpConnection>::unlink();
+  conn_.onExchangeEnd();
   if (waiting_) {
     waiting_ = false;
     conn_.worker.pool().cancel(*this);

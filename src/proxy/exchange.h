@@ -47,6 +47,11 @@ class Exchange final : public http::StreamObserver,
 
   /// Some deadline of this exchange may have passed.
   void onDeadline(base::MonotonicTime now);
+  /// Ends it if its idle timeout were over when made shorter.
+  void reduceIdle(const TimerScale& scale, double strength);
+  /// What it holds of bodies, in both directions.
+  std::size_t bytesHeld() const;
+  void resetForOverload();
   base::MonotonicTime nextDeadline() const;
 
  private:
@@ -81,6 +86,7 @@ class Exchange final : public http::StreamObserver,
   };
 
   // exchange.cc
+  bool shedRequest();
   bool checkRequest();
   bool cleanPath();
   void cleanHost();

@@ -101,6 +101,7 @@ void Exchange::sendResponseHeaders(End end) {
   record_.response = &response_;
   record_.at.response_begin = now();
   mutateResponse(config_, request_, conn_.worker.loop().clock().wall(), response_);
+  conn_.onAnswer();
   const http::Flow flow = down_->sendHeaders(response_, end);
   if (end == End::kNo && flow == http::Flow::kOpen && up_ != nullptr) up_->read();
 }

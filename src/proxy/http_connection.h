@@ -28,6 +28,8 @@ class HttpConnection final : public http::ServerObserver,
   // ---- DownstreamConnection ----
   void close() override;
   void drain() override;
+  void reduceTimeouts(const TimerScales& scales, double strength) override;
+  std::size_t resetStreams(std::size_t bytes_min, std::size_t most) override;
 
   // ---- http::ServerObserver ----
   http::StreamObserver* onStream(http::ServerConnection& connection, http::Stream& stream) override;
@@ -40,9 +42,23 @@ class HttpConnection final : public http::ServerObserver,
   /// Calls Exchange::onDeadline at `when` or a little later. The timer is not moved for a later
   /// deadline, so that a busy connection hardly ever touches it.
   void wantDeadline(base::MonotonicTime when);
-  /// This connection should take no further request: `connection: close` with the next answer.
-  bool closing() const { return closing_; }
+  /// No further request: `connection: close` with the next answer.
   void closeSoon();
+  /// Just before the head of an answer: the drain may want it to be the last.
+  void onAnswer() {
+    if (closing_) return;
+    if (overloaded(OverloadAction::kDisableHttpKeepalive)) {
+      stats.cx_overload_disable_keepalive.add();
+      return closeSoon();
+    }
+    if (worker.endsWithAnswer(*this)) drain();
+  }
+  /// Draws whether an action against overload concerns it now.
+  bool overloaded(OverloadAction action) {
+    return worker.overloaded(action) && !bypasses_overload_;
+  }
+  /// One of its exchanges is over.
+  void onExchangeEnd() { idle_since_ = worker.loop().now(); }
 
   Worker& worker;
   const HttpManager& config;  // kept alive by facts.chain
@@ -66,7 +82,9 @@ class HttpConnection final : public http::ServerObserver,
   base::MonotonicTime timer_at_{};
   base::MonotonicTime started_{};
   base::MonotonicTime ends_at_ = base::MonotonicTime::max();
+  base::MonotonicTime idle_since_{};
   std::uint64_t requests_ = 0;
+  bool bypasses_overload_ = false;
   bool counted_protocol_ = false;
   bool closing_ = false;
 };

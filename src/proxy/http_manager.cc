@@ -23,6 +23,8 @@ HttpConnection::HttpConnection(Worker& owner, const HttpManager& manager, HttpSt
   direct_text = facts.direct_source.toString();
   peer_ip = peer.ip();
   local_ip = facts.destination.ip();
+  bypasses_overload_ = facts.listener != nullptr && facts.listener->bypass_overload;
+  idle_since_ = started_;
   if (facts.chain != nullptr) chain_name = facts.chain->name;
   thread_local std::uint64_t last_id = 0;
   id = ++last_id;
@@ -43,8 +45,37 @@ void HttpConnection::start() {
 void HttpConnection::close() { connection_->close(); }
 
 void HttpConnection::drain() {
+  if (closing_) return;
   stats.cx_drain_close.add();
   closeSoon();
+}
+
+void HttpConnection::reduceTimeouts(const TimerScales& scales, double strength) {
+  using Milliseconds = std::chrono::milliseconds;
+  const base::MonotonicTime now = worker.loop().now();
+  const auto over = [&](const std::optional<TimerScale>& scale, Milliseconds timeout,
+                        base::MonotonicTime since) {
+    return scale && timeout.count() != 0 && now >= since + scale->apply(timeout, strength);
+  };
+  if (over(scales.connection_max, config.connection_duration_max, started_)) closeSoon();
+  if (exchanges_.empty()) {
+    if (over(scales.connection_idle, config.limits.idle_timeout, idle_since_)) closeSoon();
+    return;
+  }
+  std::vector<Exchange*> all;  // an exchange may end, and unlink itself
+  for (auto it = exchanges_.begin(); it != exchanges_.end(); ++it) all.push_back(&*it);
+  if (!scales.stream_idle) return;
+  for (Exchange* each : all) each->reduceIdle(*scales.stream_idle, strength);
+}
+
+std::size_t HttpConnection::resetStreams(std::size_t bytes_min, std::size_t most) {
+  std::vector<Exchange*> large;
+  for (auto it = exchanges_.begin(); it != exchanges_.end() && large.size() < most; ++it) {
+    if ((*it).bytesHeld() >= bytes_min) large.push_back(&*it);
+  }
+  // Ending the only exchange of an HTTP/1 connection may end the connection: touch it no more.
+  for (Exchange* each : large) each->resetForOverload();
+  return large.size();
 }
 
 void HttpConnection::closeSoon() {

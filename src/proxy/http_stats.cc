@@ -11,6 +11,8 @@ HttpStats::HttpStats(StatsScope& scope)
       cx_length_ms(scope.histogram("downstream_cx_length_ms")),
       cx_protocol_error(scope.counter("downstream_cx_protocol_error")),
       cx_drain_close(scope.counter("downstream_cx_drain_close")),
+      cx_overload_disable_keepalive(scope.counter("downstream_cx_overload_disable_keepalive")),
+      rq_overload_close(scope.counter("downstream_rq_overload_close")),
       cx_max_duration_reached(scope.counter("downstream_cx_max_duration_reached")),
       cx_max_requests_reached(scope.counter("downstream_cx_max_requests_reached")),
       cx_upgrades_total(scope.counter("downstream_cx_upgrades_total")),

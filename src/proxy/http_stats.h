@@ -18,6 +18,8 @@ struct HttpStats {
   Histogram& cx_length_ms;
   Counter& cx_protocol_error;
   Counter& cx_drain_close;
+  Counter& cx_overload_disable_keepalive;
+  Counter& rq_overload_close;
   Counter& cx_max_duration_reached;
   Counter& cx_max_requests_reached;
   Counter& cx_upgrades_total;
