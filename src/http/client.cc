@@ -41,12 +41,14 @@ base::Error errorOf(ResetReason reason) {
     case ResetReason::kTimeout:
       return {base::Errc::kTimeout, "request timed out"};
     case ResetReason::kProtocol:
+    case ResetReason::kInvalidField:
       return {base::Errc::kProtocol, "malformed answer"};
     case ResetReason::kOverflow:
       return {base::Errc::kLimitExceeded, "answer too large"};
     case ResetReason::kLocal:
-    case ResetReason::kCancel:
       return {base::Errc::kCancelled, "cancelled"};
+    case ResetReason::kCancel:
+      return {base::Errc::kClosed, "reset by the peer"};
     default:
       return {base::Errc::kClosed, "connection lost"};
   }

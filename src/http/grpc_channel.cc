@@ -41,6 +41,7 @@ GrpcStatus statusOfReset(ResetReason reason) {
     case ResetReason::kLocal:
       return {kGrpcUnavailable, "connection lost"};
     case ResetReason::kProtocol:
+    case ResetReason::kInvalidField:
       return {kGrpcInternal, "the server broke the protocol"};
     case ResetReason::kOverflow:
       return {kGrpcResourceExhausted, "reset by the server: too much"};

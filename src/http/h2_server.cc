@@ -140,8 +140,10 @@ void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_l
   if (wrong == nullptr && fields.hasProtocol() && !limits_.h2.extended_connect)
     wrong = ":protocol was not offered";
   if (wrong != nullptr) {
-    remember(id, !reader_.endStream());
-    return invalidMessage(id, wrong);
+    H2Stream& stream = addStream(makeStream(id));
+    stream.remote_ended = reader_.endStream();
+    stream.observer = owner_.onInvalidRequest(*this, stream);
+    return invalidMessage(id, wrong, fields.invalidReason());
   }
   const std::size_t bytes = fields.heldBytes();
   if (held_header_bytes_ > 0 && held_header_bytes_ + bytes > limits_.h2.held_header_bytes_max) {

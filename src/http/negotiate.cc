@@ -42,6 +42,9 @@ class NegotiatedServer final : public ServerConnection,
   StreamObserver* onStream(ServerConnection&, Stream& stream) override {
     return owner_.onStream(*this, stream);
   }
+  StreamObserver* onInvalidRequest(ServerConnection&, Stream& stream) override {
+    return owner_.onInvalidRequest(*this, stream);
+  }
   void onClosed(ServerConnection&) override { gone(); }
   bool onHeldHeaders(std::ptrdiff_t change) override { return owner_.onHeldHeaders(change); }
   void onH2Event(H2Event event) override { owner_.onH2Event(event); }

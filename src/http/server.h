@@ -43,6 +43,12 @@ class ServerObserver {
   /// A new exchange; set the stream's observer before returning. The stream lives until its end or
   /// reset; the returned observer must outlive it or reset it.
   virtual StreamObserver* onStream(ServerConnection& connection, Stream& stream) = 0;
+  /// HTTP/2: a request that is malformed. The stream ends at once; the observer, if there is one,
+  /// is told why and sees no headers.
+  virtual StreamObserver* onInvalidRequest(ServerConnection& connection, Stream& stream) {
+    (void)connection, (void)stream;
+    return nullptr;
+  }
   /// The connection is gone, streams first. It destroys itself after this returns.
   virtual void onClosed(ServerConnection& connection) = 0;
   /// HTTP/2: the connection's unfinished requests hold so many bytes of headers more (less). False:

@@ -28,6 +28,7 @@ enum class ResetReason : unsigned char {
   kNotSent,          // a reused connection ended before the first byte of the request was written
   kLostBeforeReply,  // a reused connection ended with no byte of the answer seen
   kProtocol,         // the peer broke the protocol
+  kInvalidField,     // HTTP/2: a header field of the peer was malformed
   kOverflow,         // a limit of ours (pending requests, header size)
   kTimeout,
   kLocal,  // our own reset

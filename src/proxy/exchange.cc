@@ -65,6 +65,7 @@ Exchange::Exchange(HttpConnection& connection, http::Stream& down)
   record_.connection_id = conn_.id;
   record_.downstream_peer = &down.transport().peer();
   record_.request = &request_;
+  if (down.httpVersion() == 2) record_.protocol = "HTTP/2";  // also of a request without headers
   idle_timeout_ = config_.stream_idle_timeout;
 }
 
@@ -87,6 +88,13 @@ void Exchange::onHeaders(HeaderMap headers, End end) {
   touch();
   if (request_ended_) record_.at.request_end = now();
   if (!checkRequest()) return;
+  // The layers above know one form of an upgrade, that of HTTP/1 (RFC 8441 5).
+  if (const auto protocol = request_.get(":protocol")) {
+    request_.add("upgrade", std::string(*protocol));
+    request_.add("connection", "upgrade");
+    request_.remove(":protocol");
+    request_.set(":method", "GET");
+  }
   upgrade_ = upgradeType(request_);
   if (upgrade_ == "h2c") upgrade_.clear();
   mutate();
@@ -245,11 +253,15 @@ void Exchange::readDownstream() {
 void Exchange::onReset(http::ResetReason reason) {
   const bool http2 = down_ != nullptr && down_->httpVersion() == 2;
   down_ = nullptr;
-  if (reason == http::ResetReason::kProtocol) {
+  if (reason == http::ResetReason::kProtocol || reason == http::ResetReason::kInvalidField) {
     record_.flags.set(Flag::kDownstreamProtocolError);
-    record_.details = http2 ? "http2.violation.of.messaging.rule" : "http1.codec_error";
-    if (!response_started_) record_.response_code = 400;
-    conn_.stats.cx_protocol_error.add();
+    record_.details = !http2 ? "http1.codec_error"
+                      : reason == http::ResetReason::kInvalidField
+                          ? "http2.invalid.header.field"
+                          : "http2.violation.of.messaging.rule";
+    if (!response_started_ && !http2) record_.response_code = 400;
+    if (!http2 || !config_.limits.h2.invalid_message_ends_stream)
+      conn_.stats.cx_protocol_error.add();
   } else if (http2 && reason == http::ResetReason::kCancel) {
     record_.flags.set(Flag::kDownstreamRemoteReset);
     record_.details = "http2.remote_reset";
@@ -294,8 +306,7 @@ void Exchange::onDeadline(base::MonotonicTime at) {
         return idleTimeout();
       case Deadline::kStream:
         conn_.stats.rq_max_duration_reached.add();
-        record_.flags.set(Flag::kDurationTimeout);
-        return requestTimeout("max_duration_timeout");
+        return durationTimeout();
       case Deadline::kResponse:
         return responseTimeout();
       case Deadline::kPerTry:
@@ -331,12 +342,18 @@ void Exchange::idleTimeout() {
 void Exchange::requestTimeout(const char* details) {
   record_.details = details;
   if (response_started_) return finish();
-  const bool duration = record_.flags.has(Flag::kDurationTimeout);
-  reply({.status = duration && request_ended_ ? 504 : 408,
-         .body = duration ? "downstream duration timeout" : "request timeout",
+  reply({.status = 408, .body = "request timeout", .flag = std::nullopt, .details = details});
+}
+
+/// max_stream_duration, or what a gRPC caller has allowed.
+void Exchange::durationTimeout() {
+  record_.details = "max_duration_timeout";
+  if (response_started_) return finish();
+  reply({.status = request_ended_ ? 504 : 408,
+         .body = "downstream duration timeout",
          .flag = std::nullopt,
-         .details = details,
-         .grpc_status = duration ? kGrpcDeadlineExceeded : -1});
+         .details = "max_duration_timeout",
+         .grpc_status = kGrpcDeadlineExceeded});
 }
 
 // ---- the end ----

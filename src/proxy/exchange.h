@@ -93,6 +93,7 @@ class Exchange final : public http::StreamObserver,
   void touch();
   void idleTimeout();
   void requestTimeout(const char* details);
+  void durationTimeout();
   void finish();
   void count();
   base::MonotonicTime now() const { return conn_.worker.loop().now(); }
@@ -148,6 +149,7 @@ class Exchange final : public http::StreamObserver,
   // exchange_reply.cc
   void forwardResponse(End end);
   void openTunnel(int& status, End end);
+  HeaderMap tunnelHead() const;
   void sendResponseHeaders(End end);
   void responseComplete();
   struct Reply {

@@ -37,7 +37,7 @@ std::string_view digits(std::uint64_t value, char (&room)[24]) {
 
 }  // namespace
 
-/// Whether the upstream agreed to switch; 101 of HTTP/1 is a 200 of HTTP/2 (RFC 8441).
+/// Whether the upstream agreed to switch. 200 of an extended CONNECT is a 101 here (RFC 8441).
 void Exchange::openTunnel(int& status, End end) {
   const bool up_http2 = record_.upstream_protocol == "HTTP/2";
   const bool connect = upgrade_ == "connect";
@@ -48,24 +48,25 @@ void Exchange::openTunnel(int& status, End end) {
   tunnel_ = true;
   conn_.stats.cx_upgrades_total.add();
   conn_.stats.cx_upgrades_active.add();
-  if (connect) return;
-  const bool down_http2 = down_->httpVersion() == 2;
-  if (down_http2 && status == 101) {
-    status = 200;
-    response_.set(":status", "200");
-    response_.remove("upgrade");
-    response_.remove("connection");
-    if (!request_.has("sec-websocket-key")) response_.remove("sec-websocket-accept");
-  } else if (!down_http2 && status != 101) {
-    status = 101;
-    response_.set(":status", "101");
-    response_.set("upgrade", upgrade_);
-    const std::string_view key = request_.value("sec-websocket-key");
-    if (upgrade_ == "websocket" && !key.empty() && !response_.has("sec-websocket-accept")) {
-      const std::string text = std::string(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-      response_.add("sec-websocket-accept", base::base64Encode(tls::sha1(text)));
-    }
+  if (connect || status == 101) return;
+  status = 101;
+  response_.set(":status", "101");
+  response_.set("upgrade", upgrade_);
+  const std::string_view key = request_.value("sec-websocket-key");
+  if (upgrade_ == "websocket" && !key.empty() && !response_.has("sec-websocket-accept")) {
+    const std::string text = std::string(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    response_.add("sec-websocket-accept", base::base64Encode(tls::sha1(text)));
   }
+}
+
+/// The head of a tunnel as HTTP/2 says it.
+http::HeaderMap Exchange::tunnelHead() const {
+  HeaderMap out = response_;
+  out.set(":status", "200");
+  out.remove("upgrade");
+  out.remove("connection");
+  if (!request_.has("sec-websocket-key")) out.remove("sec-websocket-accept");
+  return out;
 }
 
 void Exchange::forwardResponse(End end) {
@@ -73,7 +74,7 @@ void Exchange::forwardResponse(End end) {
   if (!upgrade_.empty()) openTunnel(status, end);
   record_.response_code = status;
   record_.details = "via_upstream";
-  if (!config_.suppress_envoy_headers) {
+  if (!config_.suppress_envoy_headers && upgrade_.empty()) {
     const base::MonotonicTime sent = record_.at.request_end != base::MonotonicTime{}
                                          ? record_.at.request_end
                                          : record_.at.request_begin;
@@ -101,7 +102,8 @@ void Exchange::sendResponseHeaders(End end) {
   record_.response = &response_;
   record_.at.response_begin = now();
   mutateResponse(config_, request_, conn_.worker.loop().clock().wall(), response_);
-  const http::Flow flow = down_->sendHeaders(response_, end);
+  const bool switched = tunnel_ && down_->httpVersion() == 2 && response_.status() == 101;
+  const http::Flow flow = down_->sendHeaders(switched ? tunnelHead() : response_, end);
   if (end == End::kNo && flow == http::Flow::kOpen && up_ != nullptr) up_->read();
 }
 

@@ -81,7 +81,8 @@ void Exchange::chooseRoute() {
       limitStream();
     }
   }
-  if (!upgrade_.empty()) {
+  // Without a route CONNECT is answered as other requests are.
+  if (!upgrade_.empty() && (route_ != nullptr || upgrade_ != "connect")) {
     bool allowed = std::find(config_.upgrades.begin(), config_.upgrades.end(), upgrade_) !=
                    config_.upgrades.end();
     if (action_ != nullptr) {

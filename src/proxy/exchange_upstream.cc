@@ -40,6 +40,7 @@ UpstreamFailure failureOf(http::ResetReason reason) {
     case http::ResetReason::kConnectFailure:
       return UpstreamFailure::kConnectFailure;
     case http::ResetReason::kProtocol:
+    case http::ResetReason::kInvalidField:
       return UpstreamFailure::kProtocolError;
     case http::ResetReason::kOverflow:
       return UpstreamFailure::kOverflow;
@@ -256,14 +257,11 @@ void Exchange::sendUpgrade(const PooledConnection& connection) {
     return attemptFailed(UpstreamFailure::kProtocolError, "extended CONNECT is not supported");
   }
   HeaderMap converted = request_;
-  if (extended && connection.http2 && !request_.has(":protocol")) {
+  if (extended && connection.http2) {
     converted.set(":method", "CONNECT");
     converted.add(":protocol", upgrade_);
     converted.remove("upgrade");
-  } else if (extended && !connection.http2 && request_.has(":protocol")) {
-    converted.set(":method", "GET");
-    converted.remove(":protocol");
-    converted.set("upgrade", upgrade_);
+  } else if (extended) {
     // HTTP/2 needs no key, an HTTP/1 origin does not answer without one.
     if (upgrade_ == "websocket" && !converted.has("sec-websocket-key")) {
       char bytes[16];
@@ -383,14 +381,17 @@ void Exchange::upReset(http::ResetReason reason) {
     conn_.stats.rq_reset_after_response_started.add();
     return finish();
   }
-  // Nobody was told, nothing was done: the next connection takes it.
+  // Nobody was told, nothing was done: the next connection takes it. A policy that asks for a retry
+  // comes first.
+  const UpstreamFailure failure = failureOf(reason);
+  const bool asked = retry_.wantsRetry(failure, true) && !retry_.exhausted();
   const bool safe =
       reason == http::ResetReason::kRefused || reason == http::ResetReason::kNotSent ||
       (reason == http::ResetReason::kLostBeforeReply && idempotent(request_.method()));
-  if (safe && retryLater(true)) return;
+  if (safe && !asked && retryLater(true)) return;
   if (reason == http::ResetReason::kCancel || reason == http::ResetReason::kRefused)
     cluster_->stats().scope.counter("upstream_rq_rx_reset").add();
-  attemptFailed(failureOf(reason), "");
+  attemptFailed(failure, "");
 }
 
 // ---- failures ----

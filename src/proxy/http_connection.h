@@ -31,6 +31,10 @@ class HttpConnection final : public http::ServerObserver,
 
   // ---- http::ServerObserver ----
   http::StreamObserver* onStream(http::ServerConnection& connection, http::Stream& stream) override;
+  http::StreamObserver* onInvalidRequest(http::ServerConnection& connection,
+                                         http::Stream& stream) override {
+    return onStream(connection, stream);  // counted and logged as a request without headers
+  }
   void onClosed(http::ServerConnection& connection) override;
   bool onHeldHeaders(std::ptrdiff_t change) override { return worker.holdHeaders(change); }
   void onH2Event(http::H2Event event) override { worker.http2().add(event); }
