@@ -4,6 +4,7 @@
 #include "http/h1_client.h"
 #include "http/h2_client.h"
 #include "http/negotiate.h"
+#include "http/tunnel_client.h"
 
 #include <algorithm>
 #include <deque>
@@ -22,6 +23,8 @@ ClientConnection* ClientConnection::start(event::Loop& loop,
       return startH1Client(loop, std::move(transport), limits, observer);
     case Protocol::kHttp2:
       return startH2Client(loop, std::move(transport), limits, observer);
+    case Protocol::kTunnel:
+      return startTunnelClient(loop, std::move(transport), observer);
     case Protocol::kAuto:
       break;
   }

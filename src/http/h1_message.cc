@@ -48,27 +48,57 @@ H1BodyReader::Status H1BodyReader::end() {
   return Status::kEnd;
 }
 
-void writeStatusLine(base::Buffer& out, int status) {
+void writeStatusLine(base::Buffer& out, int status, int minor_version) {
   char digits[16];
   auto [end, error] = std::to_chars(digits, digits + sizeof digits, status);
-  out.append("HTTP/1.1 ");
+  out.append(minor_version == 0 ? "HTTP/1.0 " : "HTTP/1.1 ");
   out.append(std::string_view(digits, static_cast<std::size_t>(end - digits)));
   out.append(" ");
   out.append(reasonPhrase(status));
   out.append("\r\n");
 }
 
-void writeFields(base::Buffer& out, const HeaderMap& headers) {
-  headers.each([&out](std::string_view name, std::string_view value) {
-    if (name.starts_with(':') || name == "connection" || name == "keep-alive" ||
+void writeName(base::Buffer& out, std::string_view name, const HeaderMap& headers,
+               HeaderCase style) {
+  if (headers.spelling() != nullptr) {
+    const std::string_view spelled = headers.spelling()->of(name);
+    if (!spelled.empty()) return out.append(spelled);
+  }
+  if (style != HeaderCase::kProper && style != HeaderCase::kPreserveOrProper)
+    return out.append(name);
+  std::string proper;
+  appendProperCase(proper, name);
+  out.append(proper);
+}
+
+void writeField(base::Buffer& out, std::string_view name, std::string_view value,
+                const HeaderMap& headers, HeaderCase style) {
+  if (style == HeaderCase::kLower && headers.spelling() == nullptr) {
+    out.append(name);
+  } else {
+    writeName(out, name, headers, style);
+  }
+  out.append(": ");
+  out.append(value);
+  out.append("\r\n");
+}
+
+void writeFields(base::Buffer& out, const HeaderMap& headers, HeaderCase style) {
+  const bool upgrade = headers.has("upgrade");
+  headers.each([&](std::string_view name, std::string_view value) {
+    if (name.starts_with(':') || (name == "connection" && !upgrade) || name == "keep-alive" ||
         name == "proxy-connection" || name == "transfer-encoding") {
       return;
     }
-    out.append(name);
-    out.append(": ");
-    out.append(value);
-    out.append("\r\n");
+    writeField(out, name, value, headers, style);
   });
+}
+
+std::shared_ptr<const HeaderSpelling> spellingOf(const codec::H1Head& head, HeaderCase style) {
+  if (style != HeaderCase::kPreserve && style != HeaderCase::kPreserveOrProper) return nullptr;
+  auto out = std::make_shared<HeaderSpelling>();
+  for (const codec::H1Field& field : head.fields) out->add(field.name);
+  return out;
 }
 
 void writeChunk(base::Buffer& out, base::Buffer& data) {
@@ -81,9 +111,9 @@ void writeChunk(base::Buffer& out, base::Buffer& data) {
   out.append("\r\n");
 }
 
-void writeLastChunk(base::Buffer& out, const HeaderMap* trailers) {
+void writeLastChunk(base::Buffer& out, const HeaderMap* trailers, HeaderCase style) {
   out.append("0\r\n");
-  if (trailers != nullptr) writeFields(out, *trailers);
+  if (trailers != nullptr) writeFields(out, *trailers, style);
   out.append("\r\n");
 }
 

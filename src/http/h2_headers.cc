@@ -1,6 +1,7 @@
 #include "http/h2_headers.h"
 
 #include "base/strings.h"
+#include "codec/h1_parser.h"
 
 #include <array>
 
@@ -58,17 +59,6 @@ bool ofConnection(std::string_view name) {
     default:
       return false;
   }
-}
-
-bool validAuthority(std::string_view authority) {
-  for (const char c : authority) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte <= 0x20 || byte == 0x7f || c == '/' || c == '?' || c == '#' || c == '@' || c == '\\' ||
-        c == '"' || c == '<' || c == '>') {
-      return false;
-    }
-  }
-  return true;
 }
 
 bool validScheme(std::string_view scheme) {
@@ -141,7 +131,7 @@ const char* H2HeaderReader::checkRequest() {
   if (!validName(base::toLower(method))) return "invalid method";
   if (method == "CONNECT" && (seen_ & kProtocol) == 0) {
     if ((seen_ & (kScheme | kPath)) != 0) return "CONNECT with scheme or path";
-    if (!validAuthority(map_.authority())) return "wrong authority";
+    if (!codec::isHostAndPort(map_.authority())) return "wrong authority";
     return map_.authority().empty() ? "CONNECT without authority" : nullptr;
   }
   if ((seen_ & kProtocol) != 0 && method != "CONNECT") return ":protocol without CONNECT";
@@ -150,14 +140,14 @@ const char* H2HeaderReader::checkRequest() {
   if (!path.starts_with('/') && !(path == "*" && method == "OPTIONS")) return "wrong path";
   for (const char c : path)
     if (static_cast<unsigned char>(c) <= ' ' || c == 0x7f) return "wrong path";
-  if (!validAuthority(map_.authority())) return "wrong authority";
+  if (!codec::isHostAndPort(map_.authority())) return "wrong authority";
   // The layers above know one form (RFC 9113 8.3.1): Host becomes the authority.
   const auto host = map_.get("host");
   if (!host) return nullptr;
   if ((seen_ & kAuthority) != 0) {
     if (!base::equalsIgnoreCase(*host, map_.authority())) return "host differs from authority";
   } else {
-    if (!validAuthority(*host)) return "wrong host";
+    if (!codec::isHostAndPort(*host)) return "wrong host";
     map_.add(":authority", *host);
   }
   map_.remove("host");

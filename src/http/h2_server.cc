@@ -24,12 +24,21 @@ H2Options optionsOf(const ServerLimits& limits) {
           .h2 = limits.h2};
 }
 
+/// Zero means none.
+ServerLimits withoutZeros(ServerLimits limits) {
+  constexpr std::chrono::hours kNever{24 * 3650};
+  if (limits.idle_timeout.count() == 0) limits.idle_timeout = kNever;
+  if (limits.headers_timeout.count() == 0) limits.headers_timeout = kNever;
+  if (limits.flush_timeout.count() == 0) limits.flush_timeout = kNever;
+  return limits;
+}
+
 class H2Server final : public H2Session, public ServerConnection {
  public:
   H2Server(event::Loop& loop, std::unique_ptr<net::Transport> transport, base::Buffer initial,
            const ServerLimits& limits, ServerObserver& observer)
       : H2Session(loop, std::move(transport), std::move(initial), Role::kServer, optionsOf(limits)),
-        limits_(limits),
+        limits_(withoutZeros(limits)),
         owner_(observer),
         timer_(loop, [this] { onTimer(); }) {
     begin();
@@ -221,6 +230,7 @@ void H2Server::onTimer() {
   const auto limit = !reader_.begun() ? limits_.headers_timeout : limits_.idle_timeout;
   if (idle < limit)
     return timer_.arm(std::min<base::Duration>(limit - idle, limits_.flush_timeout));
+  owner_.onEvent(*this, ServerObserver::Event::kIdleTimeout);
   connectionError(H2Error::kNone, "idle");
 }
 

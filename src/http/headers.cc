@@ -33,6 +33,26 @@ void keep(T&& value) {
 
 }  // namespace
 
+void HeaderSpelling::add(std::string_view name) {
+  if (of(base::toLower(name)).empty()) names_.emplace_back(name);
+}
+
+std::string_view HeaderSpelling::of(std::string_view name) const {
+  for (const std::string& each : names_) {
+    if (base::equalsIgnoreCase(each, name)) return each;
+  }
+  return {};
+}
+
+void appendProperCase(std::string& out, std::string_view name) {
+  bool begin = true;
+  for (char c : name) {
+    const bool letter = c >= 'a' && c <= 'z';
+    out += begin && letter ? static_cast<char>(c - 'a' + 'A') : c;
+    begin = !letter && !(c >= '0' && c <= '9');
+  }
+}
+
 HeaderMap::~HeaderMap() {
   if (arena_.capacity() < kFirstArenaBytes || arena_.capacity() > kKeptArenaBytes || store_gone)
     return;

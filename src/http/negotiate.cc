@@ -26,22 +26,28 @@ class NegotiatedServer final : public ServerConnection,
         transport_(std::move(transport)),
         limits_(limits),
         owner_(observer),
-        timer_(loop, [this] { shut(); }) {
+        timer_(loop, [this] { onTimer(); }) {
     transport_->setObserver(this);
-    timer_.arm(limits_.headers_timeout);
+    if (limits_.idle_timeout.count() > 0) timer_.arm(limits_.idle_timeout);
   }
 
   // ---- ServerConnection ----
   net::Transport& transport() override {
     return inner_ != nullptr ? inner_->transport() : *transport_;
   }
-  void drain() override { inner_ != nullptr ? inner_->drain() : shut(); }
+  void drain() override {
+    if (inner_ != nullptr) return inner_->drain();
+    if (limits_.drain_timeout.count() == 0) return shut();
+    draining_ = true;  // what is on its way is answered, as the last of this connection
+    timer_.arm(limits_.drain_timeout);
+  }
   void close() override { inner_ != nullptr ? inner_->close() : shut(); }
 
   // ---- ServerObserver ----
   StreamObserver* onStream(ServerConnection&, Stream& stream) override {
     return owner_.onStream(*this, stream);
   }
+  void onEvent(ServerConnection&, Event event) override { owner_.onEvent(*this, event); }
   void onClosed(ServerConnection&) override { gone(); }
   bool onHeldHeaders(std::ptrdiff_t change) override { return owner_.onHeldHeaders(change); }
   void onH2Event(H2Event event) override { owner_.onH2Event(event); }
@@ -72,8 +78,13 @@ class NegotiatedServer final : public ServerConnection,
     inner_ = protocol == Protocol::kHttp2
                  ? startH2Server(loop_, std::move(transport_), std::move(in_), limits_, *this)
                  : startH1Server(loop_, std::move(transport_), std::move(in_), limits_, *this);
+    if (draining_) inner_->drain();
     // What came meanwhile has used up its edge of the poller.
-    transport.resumeRead();
+    if (!closed_) transport.resumeRead();
+  }
+  void onTimer() {
+    if (!draining_) owner_.onEvent(*this, Event::kIdleTimeout);
+    shut();
   }
   void shut() {
     if (closed_) return;
@@ -94,6 +105,7 @@ class NegotiatedServer final : public ServerConnection,
   ServerObserver& owner_;
   event::Timer timer_;
   ServerConnection* inner_ = nullptr;
+  bool draining_ = false;
   bool closed_ = false;
 };
 

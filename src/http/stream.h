@@ -43,6 +43,14 @@ class StreamObserver {
   /// One piece of body, the answer to one read(). With End::kYes it is the last and may be empty.
   virtual void onData(base::Buffer& data, End end) = 0;
   virtual void onTrailers(HeaderMap trailers) = 0;
+  /// Server only: the request cannot be taken, its head is malformed or too slow (then there was no
+  /// onHeaders), or its body is. Whoever can answers now, whole, with sendHeaders and sendData, and
+  /// returns true; the connection ends after it. Otherwise the codec answers by itself and onReset
+  /// follows. `details` is static text, as Envoy's response code details name it.
+  virtual bool onRefused(int status, std::string_view details) {
+    (void)status, (void)details;
+    return false;
+  }
   /// After Flow::kFull: write again.
   virtual void onWritable() {}
   /// The exchange ended early; nothing follows.
