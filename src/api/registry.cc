@@ -22,6 +22,10 @@
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
 #include "envoy/extensions/filters/udp/udp_proxy/v3/route.pb.h"
 #include "envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy.pb.h"
+#include "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation.pb.h"
+#include "envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case.pb.h"
+#include "envoy/extensions/http/original_ip_detection/custom_header/v3/custom_header.pb.h"
+#include "envoy/extensions/http/original_ip_detection/xff/v3/xff.pb.h"
 #include "envoy/extensions/request_id/uuid/v3/uuid.pb.h"
 #include "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.pb.h"
 #include "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.pb.h"
@@ -72,6 +76,10 @@ const Registry& registry() {
       ext::filters::network::sni_cluster::v3::SniCluster,
       ext::filters::network::tcp_proxy::v3::TcpProxy, ext::filters::udp::udp_proxy::v3::Route,
       ext::filters::udp::udp_proxy::v3::UdpProxyConfig,
+      ext::http::early_header_mutation::header_mutation::v3::HeaderMutation,
+      ext::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig,
+      ext::http::original_ip_detection::custom_header::v3::CustomHeaderConfig,
+      ext::http::original_ip_detection::xff::v3::XffConfig,
       ext::request_id::uuid::v3::UuidRequestIdConfig,
       ext::retry::host::previous_hosts::v3::PreviousHostsPredicate,
       ext::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport,

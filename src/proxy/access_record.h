@@ -124,6 +124,7 @@ struct AccessRecord {
   const http::HeaderMap* response = nullptr;
   const http::HeaderMap* trailers = nullptr;
   std::string_view protocol;  // static text: "HTTP/1.1"; empty for TCP
+  std::string_view log_type;  // static text; empty: the end of the request or connection
   int response_code = 0;
   ResponseFlags flags;
   std::string details;      // RESPONSE_CODE_DETAILS

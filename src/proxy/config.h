@@ -245,6 +245,10 @@ struct Cluster {
   std::size_t response_header_bytes_max = 60 * 1024;
   std::size_t response_header_count_max = 100;
   http::H2Limits h2{.concurrent_streams_max = 1024, .invalid_message_ends_stream = false};
+  http::HeaderCase h1_header_case = http::HeaderCase::kLower;
+  bool h1_trailers = false;              // otherwise dropped
+  bool h1_absolute_form = false;         // "GET http://host/path"
+  bool h1_chunked_beats_length = false;  // otherwise both together are a protocol error
   std::size_t buffer_bytes_max = 1024 * 1024;
   std::chrono::milliseconds cleanup_interval{5000};  // kOriginalDst: unused hosts go
   CircuitBreaker breakers[2];                        // by RoutingPriority

@@ -34,7 +34,10 @@ const config::SupportedFields& honoured() {
       {"envoy.config.core.v3.HttpProtocolOptions",
        {"idle_timeout", "max_connection_duration", "max_requests_per_connection",
         "max_stream_duration", "max_headers_count", "max_response_headers_kb"}},
-      {"envoy.config.core.v3.Http1ProtocolOptions", {}},
+      {"envoy.config.core.v3.Http1ProtocolOptions",
+       {"header_key_format", "enable_trailers", "allow_chunked_length",
+        "send_fully_qualified_url"}},
+      {"envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat", {"*"}},  // the builder checks
       {"envoy.config.core.v3.Http2ProtocolOptions", {"*"}},  // readHttp2Options checks it
       {"envoy.config.accesslog.v3.AccessLog", {"*"}},        // buildAccessLogs checks it
       {"envoy.config.listener.v3.Listener",
@@ -125,6 +128,7 @@ const config::SupportedFields& honoured() {
         "max_requests_per_connection",
         "circuit_breakers",
         "common_http_protocol_options",
+        "http_protocol_options",
         "http2_protocol_options",
         "typed_extension_protocol_options",
         "dns_refresh_rate",

@@ -1,6 +1,7 @@
 #include "proxy/exchange.h"
 
 #include "base/strings.h"
+#include "http/h1_message.h"
 #include "proxy/forwarding.h"
 #include "proxy/path_normalize.h"
 
@@ -72,12 +73,37 @@ Exchange::~Exchange() = default;
 
 // ---- the request ----
 
-void Exchange::onHeaders(HeaderMap headers, End end) {
-  request_ = std::move(headers);
-  request_ended_ = end == End::kYes;
+void Exchange::begin() {
   const int version = down_->httpVersion();
   record_.protocol = version == 2 ? "HTTP/2" : version == 0 ? "HTTP/1.0" : "HTTP/1.1";
   (version == 2 ? conn_.stats.rq_http2_total : conn_.stats.rq_http1_total).add();
+}
+
+/// The codec cannot take this request: it is answered and logged like any other. Bodies are the
+/// status's own words.
+bool Exchange::onRefused(int status, std::string_view details) {
+  if (down_ == nullptr || response_started_) return false;
+  if (record_.protocol.empty()) begin();
+  conn_.stats.rq_rx_reset.add();
+  request_ended_ = false;
+  const bool slow = status == 408;
+  if (slow) {
+    conn_.stats.rq_header_timeout.add();
+  } else {
+    conn_.stats.cx_protocol_error.add();
+    record_.flags.set(Flag::kDownstreamProtocolError);
+  }
+  reply({.status = status,
+         .body = slow ? "request header timeout" : http::reasonPhrase(status),
+         .flag = std::nullopt,
+         .details = details});
+  return true;
+}
+
+void Exchange::onHeaders(HeaderMap headers, End end) {
+  request_ = std::move(headers);
+  request_ended_ = end == End::kYes;
+  begin();
   head_ = request_.method() == "HEAD";
   random_ = threadRandom().next();
   if (config_.request_timeout.count() > 0 && !request_ended_)
@@ -88,26 +114,25 @@ void Exchange::onHeaders(HeaderMap headers, End end) {
   if (request_ended_) record_.at.request_end = now();
   if (!checkRequest()) return;
   upgrade_ = upgradeType(request_);
+  const bool ignored = std::any_of(
+      config_.ignored_upgrades.begin(), config_.ignored_upgrades.end(),
+      [&](const StringMatcher& each) { return each.matches(request_.value("upgrade")); });
   if (upgrade_ == "h2c") upgrade_.clear();
+  if (ignored && down_->httpVersion() != 2) {
+    upgrade_.clear();
+    request_.remove("upgrade");
+  }
   mutate();
 }
 
 /// What no route and no filter may see. Answers and returns false.
 bool Exchange::checkRequest() {
-  const int version = down_->httpVersion();
-  if (version == 0) {
-    if (!config_.accept_http_10) {
-      reply({.status = 426,
-             .body = "",
-             .flag = std::nullopt,
-             .details = "low_version",
-             .close = true});
-      return false;
-    }
-    if (!request_.has(":authority") && !config_.default_host_for_http_10.empty())
-      request_.add(":authority", config_.default_host_for_http_10);
+  if (!checkUnderscores()) return false;
+  if (!request_.has(":authority") && down_->httpVersion() == 0 &&
+      !config_.default_host_for_http_10.empty()) {
+    request_.add(":authority", config_.default_host_for_http_10);
   }
-  if (request_.authority().empty()) {
+  if (!request_.has(":authority")) {
     reply({.status = 400, .body = "", .flag = std::nullopt, .details = "missing_host_header"});
     return false;
   }
@@ -125,6 +150,25 @@ bool Exchange::checkRequest() {
   return cleanPath();
 }
 
+bool Exchange::checkUnderscores() {
+  if (config_.underscore_headers == UnderscoreHeaders::kAllow) return true;
+  const std::size_t found = applyUnderscores(config_.underscore_headers, request_);
+  if (found == 0) return true;
+  if (config_.underscore_headers == UnderscoreHeaders::kDrop) {
+    conn_.stats.headers_with_underscores_dropped.add(found);
+    return true;
+  }
+  conn_.stats.rq_rejected_with_underscores.add();
+  request_ = HeaderMap();  // refused as a head that cannot be read
+  conn_.stats.cx_protocol_error.add();
+  reply({.status = 400,
+         .body = "Bad Request",
+         .flag = Flag::kDownstreamProtocolError,
+         .details = down_->httpVersion() == 2 ? "http2.unexpected_underscore"
+                                              : "http1.unexpected_underscore"});
+  return false;
+}
+
 bool Exchange::cleanPath() {
   std::string path;
   switch (normalizePath(config_, request_.path(), path)) {
@@ -139,6 +183,7 @@ bool Exchange::cleanPath() {
         return true;
       }
       conn_.stats.rq_redirected_with_normalized_path.add();
+      request_.set(":path", path);
       reply({.status = 307,
              .body = "",
              .flag = std::nullopt,
@@ -165,20 +210,27 @@ void Exchange::cleanHost() {
 
 void Exchange::mutate() {
   cleanHost();
+  if (!config_.early_mutations.empty()) mutateEarly(config_, record_, request_);
   if (config_.routes != nullptr) {
     table_ = config_.routes.get();
   } else {
     table_kept_ = conn_.worker.routes(config_.rds_name);
     table_ = table_kept_.get();
   }
-  const RequestSource source{conn_.peer, conn_.peer_ip, conn_.local_ip,
-                             conn_.facts.destination.port(), down_->transport().peer()};
+  const RequestSource source{conn_.peer,
+                             conn_.peer_ip,
+                             conn_.local_ip,
+                             conn_.facts.destination.port(),
+                             down_->transport().peer(),
+                             conn_.worker.options().service_cluster,
+                             conn_.worker.options().service_node};
   const ForwardingResult result = mutateRequest(config_, table_, source, threadRandom(), request_);
-  if (result.bad_underscore) {
-    return reply({.status = 400,
+  if (result.reject_status != 0) {
+    conn_.stats.rq_rejected_via_ip_detection.add();
+    return reply({.status = result.reject_status,
                   .body = "",
                   .flag = std::nullopt,
-                  .details = "http1.unexpected_underscore"});
+                  .details = "rejecting_because_detection_failed"});
   }
   internal_ = result.internal;
   envoy_headers_ = result.envoy_headers;
@@ -190,9 +242,21 @@ void Exchange::mutate() {
   if (!config_.proxy_100_continue && request_.has("expect") && !request_ended_ &&
       base::equalsIgnoreCase(request_.value("expect"), "100-continue")) {
     request_.remove("expect");
-    if (down_->httpVersion() != 0) down_->sendHeaders({{":status", "100"}}, End::kNo);
+    if (down_->httpVersion() != 0) {
+      down_->sendHeaders({{":status", "100"}}, End::kNo);
+      conn_.stats.completed(100);
+    }
   }
+  if (config_.log_new_requests) logNow("DownstreamStart");
+  if (config_.log_interval.count() > 0) setDeadline(Deadline::kLog, config_.log_interval);
   chooseRoute();
+}
+
+void Exchange::logNow(std::string_view type) {
+  record_.log_type = type;
+  if (response_started_) record_.response = &response_;
+  conn_.worker.log(config_.logs, record_);
+  record_.log_type = {};
 }
 
 void Exchange::onData(base::Buffer& data, End end) {
@@ -213,14 +277,9 @@ void Exchange::onData(base::Buffer& data, End end) {
 void Exchange::onTrailers(HeaderMap trailers) {
   request_ended_ = true;
   touch();
-  if (down_->httpVersion() == 2 || config_.http1_trailers) {
-    has_trailers_ = true;
-    request_trailers_ = std::move(trailers);
-    if (up_ != nullptr) up_->sendTrailers(request_trailers_);
-  } else if (up_ != nullptr) {
-    base::Buffer nothing;
-    up_->sendData(nothing, End::kYes);
-  }
+  has_trailers_ = true;
+  request_trailers_ = std::move(trailers);
+  if (up_ != nullptr) up_->sendTrailers(request_trailers_);
   requestComplete();
 }
 
@@ -294,7 +353,6 @@ void Exchange::onDeadline(base::MonotonicTime at) {
         return idleTimeout();
       case Deadline::kStream:
         conn_.stats.rq_max_duration_reached.add();
-        record_.flags.set(Flag::kDurationTimeout);
         return requestTimeout("max_duration_timeout");
       case Deadline::kResponse:
         return responseTimeout();
@@ -310,7 +368,12 @@ void Exchange::onDeadline(base::MonotonicTime at) {
         return abortByFault();
       case Deadline::kTunnelEnd:
         record_.flags.set(Flag::kDownstreamConnectionTermination);
+        record_.details = "downstream_remote_disconnect";
         return finish();
+      case Deadline::kLog:
+        logNow("DownstreamPeriodic");
+        setDeadline(Deadline::kLog, config_.log_interval);
+        break;
       case Deadline::kCount:
         return;
     }
@@ -331,7 +394,7 @@ void Exchange::idleTimeout() {
 void Exchange::requestTimeout(const char* details) {
   record_.details = details;
   if (response_started_) return finish();
-  const bool duration = record_.flags.has(Flag::kDurationTimeout);
+  const bool duration = details == std::string_view("max_duration_timeout");
   reply({.status = duration && request_ended_ ? 504 : 408,
          .body = duration ? "downstream duration timeout" : "request timeout",
          .flag = std::nullopt,

@@ -40,6 +40,7 @@ class Exchange final : public http::StreamObserver,
   void onTrailers(http::HeaderMap trailers) override;
   void onWritable() override;
   void onReset(http::ResetReason reason) override;
+  bool onRefused(int status, std::string_view details) override;
 
   // ---- UpstreamPool::Waiter ----
   void onReady(const PooledConnection& connection) override;
@@ -63,6 +64,7 @@ class Exchange final : public http::StreamObserver,
     kAttempt,    // the cluster's max_stream_duration
     kBackOff,    // time to try again
     kDelay,      // injected by the fault filter
+    kLog,        // a line of a request that runs on
     kTunnelEnd,  // one side of a tunnel has ended, the other should
     kCount,
   };
@@ -81,7 +83,9 @@ class Exchange final : public http::StreamObserver,
   };
 
   // exchange.cc
+  void begin();
   bool checkRequest();
+  bool checkUnderscores();
   bool cleanPath();
   void cleanHost();
   void mutate();
@@ -94,6 +98,7 @@ class Exchange final : public http::StreamObserver,
   void idleTimeout();
   void requestTimeout(const char* details);
   void finish();
+  void logNow(std::string_view type);
   void count();
   base::MonotonicTime now() const { return conn_.worker.loop().now(); }
 
@@ -164,6 +169,8 @@ class Exchange final : public http::StreamObserver,
   };
   /// Answers by ourselves; the exchange is over.
   void reply(const Reply& reply);
+  /// Whether the connection ends with this answer; writes `connection: close` then.
+  void decideClose();
   void mapLocalReply(int& status, std::string& body, std::string& content_type, HeaderMap& headers);
 
   HttpConnection& conn_;

@@ -2,6 +2,7 @@
 #include "proxy/exchange.h"
 #include "proxy/format_piece.h"
 #include "proxy/forwarding.h"
+#include "proxy/proxy_status.h"
 #include "tls/x509.h"
 
 namespace postern::proxy {
@@ -73,7 +74,7 @@ void Exchange::forwardResponse(End end) {
   if (!upgrade_.empty()) openTunnel(status, end);
   record_.response_code = status;
   record_.details = "via_upstream";
-  if (!config_.suppress_envoy_headers) {
+  if (!config_.suppress_envoy_headers && !tunnel_) {
     const base::MonotonicTime sent = record_.at.request_end != base::MonotonicTime{}
                                          ? record_.at.request_end
                                          : record_.at.request_begin;
@@ -90,6 +91,7 @@ void Exchange::forwardResponse(End end) {
   addCors(response_);
   sendResponseHeaders(end);
   if (end == End::kYes) return responseComplete();
+  if (tunnel_ && config_.log_tunnels) logNow("DownstreamTunnelSuccessfullyEstablished");
   if (tunnel_) {
     if (!request_ended_) readDownstream();
     if (!body_.empty() && up_ != nullptr) up_->sendData(body_, End::kNo);
@@ -101,14 +103,28 @@ void Exchange::sendResponseHeaders(End end) {
   record_.response = &response_;
   record_.at.response_begin = now();
   mutateResponse(config_, request_, conn_.worker.loop().clock().wall(), response_);
+  if (config_.proxy_status) {
+    addProxyStatus(*config_.proxy_status, config_.server_name, conn_.worker.options().service_node,
+                   record_, response_);
+  }
+  decideClose();
   const http::Flow flow = down_->sendHeaders(response_, end);
   if (end == End::kNo && flow == http::Flow::kOpen && up_ != nullptr) up_->read();
+}
+
+void Exchange::decideClose() {
+  if (!request_ended_) {
+    conn_.stats.rq_response_before_rq_complete.add();
+    // What is left of the request would have to be read before the next one: not worth waiting for.
+    if (down_->httpVersion() != 2 && !tunnel_) conn_.closeSoon();
+  }
+  if (conn_.closing() && !tunnel_ && down_->httpVersion() != 2)
+    response_.set("connection", "close");
 }
 
 /// All of the answer is with the codec.
 void Exchange::responseComplete() {
   response_ended_ = true;
-  if (!request_ended_ && !tunnel_) conn_.stats.rq_response_before_rq_complete.add();
   if (cluster_ != nullptr && record_.at.upstream_tx_begin != base::MonotonicTime{}) {
     const auto took = now() - record_.at.upstream_tx_begin;
     cluster_->stats().upstream_rq_time.record(
@@ -154,6 +170,10 @@ void Exchange::reply(const Reply& reply) {
     conn_.worker.pool().cancel(*this);
   }
   int status = reply.status;
+  if (config_.proxy_status && config_.proxy_status->recommended_status) {
+    const ProxyError error = proxyErrorOf(record_);
+    if (error.status != 0) status = error.status;
+  }
   std::string body(reply.body);
   std::string content_type(reply.content_type);
   response_ = HeaderMap();
@@ -193,7 +213,9 @@ void Exchange::reply(const Reply& reply) {
   }
   record_.response_code = grpc ? 200 : status;
   addCors(response_);
-  if (reply.close) conn_.closeSoon();
+  // A message nobody could make sense of: what follows it may be anything.
+  const bool broken = reply.status == 400 && down_->httpVersion() != 2 && !config_.http1_keeps_open;
+  if (reply.close || broken) conn_.closeSoon();
   const bool empty = body.empty() || head_;
   record_.bytes_sent += head_ ? 0 : body.size();
   sendResponseHeaders(empty ? End::kYes : End::kNo);

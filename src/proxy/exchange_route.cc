@@ -82,6 +82,10 @@ void Exchange::chooseRoute() {
     }
   }
   if (!upgrade_.empty()) {
+    request_ended_ = false;  // what follows is the tunnel's
+    clear(Deadline::kRequest);
+  }
+  if (!upgrade_.empty() && route_ != nullptr) {
     bool allowed = std::find(config_.upgrades.begin(), config_.upgrades.end(), upgrade_) !=
                    config_.upgrades.end();
     if (action_ != nullptr) {
@@ -91,14 +95,13 @@ void Exchange::chooseRoute() {
     }
     if (!allowed) {
       conn_.stats.rq_ws_on_non_ws_route.add();
+      if (target_ != nullptr) record_.upstream_cluster = target_->name;
       return reply({.status = 403,
                     .body = "",
                     .flag = std::nullopt,
                     .details = "upgrade_failed",
                     .close = true});
     }
-    request_ended_ = false;  // what follows is the tunnel's
-    clear(Deadline::kRequest);
   }
   if (!injectFault() && !answerCors()) act();
 }

@@ -95,7 +95,6 @@ http::Protocol protocolFor(UpstreamCodec codec, const http::Stream& down) {
 
 std::chrono::milliseconds Exchange::routeTimeout() const {
   const std::chrono::milliseconds timeout = action_->timeout;
-  if (!upgrade_.empty()) return std::chrono::milliseconds(0);
   if (!envoy_headers_) return timeout;
   auto number = [&](const char* name) {
     return base::parseInteger<std::uint32_t>(request_.value(name));
@@ -123,9 +122,9 @@ void Exchange::announceTimeout() {
   request_.set("x-envoy-expected-rq-timeout-ms", std::to_string(expected.count()));
 }
 
-/// The limits that run from the end of the request.
+/// The limits that run from the end of the request; that of a tunnel never comes.
 void Exchange::startTimeouts() {
-  if (!request_ended_ || cluster_ == nullptr || done_) return;
+  if (!request_ended_ || cluster_ == nullptr || done_ || !upgrade_.empty()) return;
   if (timeout_.count() > 0 &&
       deadlines_[static_cast<std::size_t>(Deadline::kResponse)] == base::MonotonicTime{}) {
     setDeadline(Deadline::kResponse, timeout_);
@@ -162,7 +161,10 @@ void Exchange::tryUpstream() {
   startTimeouts();
   using Idle = UpstreamPool::Idle;
   const bool repeatable = request_ended_ && idempotent(request_.method()) && replayable();
-  conn_.worker.pool().acquire(*cluster_, host_, protocolFor(cluster_->config().codec, *down_),
+  const bool tunnel = upgrade_ == "connect" && action_->ends_connect;
+  const http::Protocol protocol =
+      tunnel ? http::Protocol::kTunnel : protocolFor(cluster_->config().codec, *down_);
+  conn_.worker.pool().acquire(*cluster_, host_, protocol,
                               static_cast<RoutingPriority>(action_->high_priority),
                               repeatable ? Idle::kTrusted : Idle::kProbed, conn_.facts, *this);
 }
@@ -196,6 +198,7 @@ void Exchange::onReady(const PooledConnection& connection) {
   record_.upstream_local = connection.local;
   record_.upstream_connection_id = connection.id;
   record_.upstream_protocol = connection.http2 ? "HTTP/2" : "HTTP/1.1";
+  if (upgrade_ == "connect" && action_->ends_connect) record_.upstream_protocol = {};
   cluster_->stats().upstream_rq_total.add();
   cluster_->stats().upstream_rq_active.add();
   cluster_->take(Resource::kRequests, static_cast<RoutingPriority>(action_->high_priority));
@@ -231,6 +234,10 @@ void Exchange::sendRequest(const PooledConnection& connection) {
   if (record_.attempts > 1) announceTimeout();
   if (vhost_->timeout_retry_header && timed_out_retry_)
     request_.set("x-envoy-is-timeout-retry", "true");
+  if (config_.scheme_of_upstream) {
+    const bool tls = connection.client.transport().peer().tls;
+    request_.set(":scheme", tls ? "https" : "http");
+  }
   if (record_.at.upstream_tx_begin == base::MonotonicTime{}) record_.at.upstream_tx_begin = now();
   http::Flow flow = http::Flow::kOpen;
   if (upgrade_.empty()) {
@@ -320,6 +327,7 @@ bool Exchange::replayable() const { return body_kept_ && upgrade_.empty(); }
 void Exchange::upInformational(HeaderMap& headers) {
   if (done_ || down_ == nullptr || down_->httpVersion() == 0) return;
   if (!config_.proxy_100_continue) return;  // of the others too, as in Envoy
+  conn_.stats.completed(headers.status());
   down_->sendHeaders(headers, End::kNo);
 }
 
@@ -362,12 +370,7 @@ void Exchange::upTrailers(HeaderMap trailers) {
   record_.at.upstream_rx_end = now();
   response_trailers_ = std::move(trailers);
   record_.trailers = &response_trailers_;
-  if (down_->httpVersion() == 2 || config_.http1_trailers) {
-    down_->sendTrailers(response_trailers_);
-  } else {
-    base::Buffer nothing;
-    down_->sendData(nothing, End::kYes);
-  }
+  down_->sendTrailers(response_trailers_);
   responseComplete();
 }
 

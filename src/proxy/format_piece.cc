@@ -369,6 +369,7 @@ bool FormatPiece::appendValue(std::string& out, const AccessRecord& record) cons
       if (record.request == nullptr) return false;
       return text(out, record.request->value("x-request-id"));
     case Operator::kLogType:
+      if (!record.log_type.empty()) return text(out, record.log_type);
       out += record.protocol.empty() ? "TcpConnectionEnd" : "DownstreamEnd";
       return true;
     case Operator::kUnset:

@@ -31,6 +31,7 @@ class HttpConnection final : public http::ServerObserver,
 
   // ---- http::ServerObserver ----
   http::StreamObserver* onStream(http::ServerConnection& connection, http::Stream& stream) override;
+  void onEvent(http::ServerConnection& connection, Event event) override;
   void onClosed(http::ServerConnection& connection) override;
   bool onHeldHeaders(std::ptrdiff_t change) override { return worker.holdHeaders(change); }
   void onH2Event(http::H2Event event) override { worker.http2().add(event); }
@@ -68,6 +69,7 @@ class HttpConnection final : public http::ServerObserver,
   base::MonotonicTime ends_at_ = base::MonotonicTime::max();
   std::uint64_t requests_ = 0;
   bool counted_protocol_ = false;
+  bool http2_ = false;
   bool closing_ = false;
 };
 

@@ -56,7 +56,8 @@ void HttpConnection::closeSoon() {
 http::StreamObserver* HttpConnection::onStream(http::ServerConnection&, http::Stream& stream) {
   if (!counted_protocol_) {
     counted_protocol_ = true;
-    (stream.httpVersion() == 2 ? stats.cx_http2_total : stats.cx_http1_total).add();
+    http2_ = stream.httpVersion() == 2;
+    (http2_ ? stats.cx_http2_total : stats.cx_http1_total).add();
   }
   ++requests_;
   if (config.requests_per_connection_max > 0 && requests_ >= config.requests_per_connection_max &&
@@ -66,6 +67,10 @@ http::StreamObserver* HttpConnection::onStream(http::ServerConnection&, http::St
     connection_->drain();
   }
   return new Exchange(*this, stream);  // destroys itself when finished
+}
+
+void HttpConnection::onEvent(http::ServerConnection&, Event event) {
+  (event == Event::kIdleTimeout ? stats.cx_idle_timeout : stats.cx_delayed_close_timeout).add();
 }
 
 void HttpConnection::onClosed(http::ServerConnection&) {
@@ -90,7 +95,11 @@ void HttpConnection::onTimer() {
   if (now >= ends_at_) {
     ends_at_ = base::MonotonicTime::max();
     stats.cx_max_duration_reached.add();
-    closeSoon();
+    if (config.http1_safe_duration && counted_protocol_ && !http2_) {
+      closing_ = true;  // told with the next answer
+    } else {
+      closeSoon();
+    }
   }
   std::vector<Exchange*> all;  // an exchange may end, and unlink itself, in its deadline
   for (auto it = exchanges_.begin(); it != exchanges_.end(); ++it) all.push_back(&*it);

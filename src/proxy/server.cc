@@ -138,6 +138,8 @@ base::ConfigResult<void> Server::start(
   }
   for (std::uint32_t i = 0; i < options_.concurrency; ++i) {
     WorkerOptions worker;
+    worker.service_cluster = values_.node.cluster;
+    worker.service_node = values_.node.id;
     worker.index = i;
     worker.drain_time = options_.drain_time;
     worker.limit = connections_;

@@ -88,6 +88,10 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     limits.header_count_max = config.response_header_count_max;
     limits.streams_before_settings = std::min(limits.streams_before_settings, pool.peer_streams_);
     limits.h2 = config.h2;
+    limits.header_case = config.h1_header_case;
+    limits.trailers = config.h1_trailers;
+    limits.absolute_form = config.h1_absolute_form;
+    limits.chunked_beats_length = config.h1_chunked_beats_length;
     client_ = http::ClientConnection::start(loop(), cluster.connect(*pool.host_, pool.greeting()),
                                             pool.protocol_, limits, *this);
   }

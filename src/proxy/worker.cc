@@ -22,8 +22,8 @@ Worker::Worker(event::Loop& loop, StatsStore& stats, WorkerOptions options)
 HttpStats& Worker::httpStats(const std::string& prefix) {
   const auto it = http_stats_.find(prefix);
   if (it != http_stats_.end()) return it->second;
-  return http_stats_.try_emplace(prefix, stats_.scope("http." + statName(prefix) + "."))
-      .first->second;
+  StatsScope& scope = stats_.scope("http." + statName(prefix) + ".");
+  return http_stats_.try_emplace(prefix, scope, stats_.scope("http1.")).first->second;
 }
 
 Worker::~Worker() {

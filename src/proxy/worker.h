@@ -41,6 +41,8 @@ struct WorkerOptions {
   /// Accepted descriptors from here on are refused: what is left of the process's descriptors
   /// serves origins, logs and the admin port.
   int descriptor_max = std::numeric_limits<int>::max();
+  std::string service_cluster;  // what this proxy calls itself to others
+  std::string service_node;
 };
 
 class Worker {
