@@ -15,6 +15,10 @@ GOAWAY = "Before the connection ends GOAWAY says why (RFC 9113 5.4.1); Envoy mos
 CANCEL = "An upstream stream we give up is reset with CANCEL, which says what happened (RFC 9113 7); Envoy says INTERNAL_ERROR."
 
 DIFFERENCES = {
+    "hcm_answer_switch_unasked: *": "a 101 that nobody asked for is a protocol error: what follows it would be anybody's",
+    "hcm_bad_chunk: counters.cluster.$case.upstream_rq_total": "a body is read when its origin is there, Envoy reads on ahead",
+    "hcm_upgrade_not_taken: *": "what an origin answers instead of switching is passed on, Envoy empties it",
+    "hcm_path_rejected: log[0].path": "the path is logged as it came, Envoy has unescaped it by then",
     # Envoy takes a TCP connection whose PROXY header tells of datagrams, and ignores the addresses. Who sends that is broken.
     "proxy_v2_datagrams: *": "a header that contradicts the connection closes it, as other broken ones do",
     # Envoy counts a line of version 1 without an end as no header at all.
