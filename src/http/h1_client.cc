@@ -282,7 +282,7 @@ bool H1Client::deliverBody() {
     if (!eof_) return false;
     status = body_.end();
     if (status == H1BodyReader::Status::kError) {
-      shut(ResetReason::kConnectionLost, {base::Errc::kClosed, "closed inside the answer"});
+      shut(ResetReason::kProtocol, {base::Errc::kClosed, "closed inside the answer"});
       return false;
     }
   }

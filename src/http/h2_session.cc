@@ -217,6 +217,7 @@ void H2Session::connectionError(codec::H2Error code, const char* text) {
   if (isClosed()) return;
   codec::writeH2GoAway(out_, last_peer_stream_, code, text);
   tell(H2Event::kGoAwaySent);
+  tell(H2Event::kProtocolError);
   transport_->write(out_);
   transport_->shutdownWrite();
   shut({base::Errc::kProtocol, text}, ResetReason::kProtocol);

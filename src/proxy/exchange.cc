@@ -248,8 +248,8 @@ void Exchange::onReset(http::ResetReason reason) {
   if (reason == http::ResetReason::kProtocol) {
     record_.flags.set(Flag::kDownstreamProtocolError);
     record_.details = http2 ? "http2.violation.of.messaging.rule" : "http1.codec_error";
-    if (!response_started_) record_.response_code = 400;
-    conn_.stats.cx_protocol_error.add();
+    if (!response_started_ && !http2) record_.response_code = 400;
+    conn_.countProtocolError();
   } else if (http2 && reason == http::ResetReason::kCancel) {
     record_.flags.set(Flag::kDownstreamRemoteReset);
     record_.details = "http2.remote_reset";

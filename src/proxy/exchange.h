@@ -107,6 +107,7 @@ class Exchange final : public http::StreamObserver,
   void addCors(HeaderMap& headers) const;
   void act();
   void redirect(const Redirect& to);
+  bool wantsTls() const;
   void redirectToTls();
   void respondDirectly(const DirectResponse& direct);
   void forward();
@@ -119,7 +120,7 @@ class Exchange final : public http::StreamObserver,
   std::string prefixReplaced(std::string_view target, std::string_view with) const;
 
   // exchange_upstream.cc
-  void announceTimeout();
+  void announceTimeout(base::Duration used);
   void startTimeouts();
   void tryUpstream();
   void sendRequest(const PooledConnection& connection);

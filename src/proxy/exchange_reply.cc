@@ -83,10 +83,10 @@ void Exchange::forwardResponse(End end) {
         "x-envoy-upstream-service-time",
         digits(static_cast<std::uint64_t>(std::max<std::int64_t>(0, took.count())), room));
   }
-  if (vhost_->attempt_count_in_response)
-    response_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
   record_.response = &response_;
   applyResponseOps(response_);
+  if (vhost_->attempt_count_in_response)
+    response_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
   addCors(response_);
   sendResponseHeaders(end);
   if (end == End::kYes) return responseComplete();

@@ -109,15 +109,14 @@ std::chrono::milliseconds Exchange::routeTimeout() const {
   return timeout;
 }
 
-/// Tells the upstream how long an answer is waited for: what is left, at least 1 ms (0 would mean
-/// that there is no limit).
-void Exchange::announceTimeout() {
+/// Tells the upstream how long an answer is waited for: what is left of it, at least 1 ms (0 would
+/// mean that there is no limit).
+void Exchange::announceTimeout(base::Duration used) {
   if (config_.suppress_envoy_headers) return;
   std::chrono::milliseconds expected = per_try_timeout_.count() > 0 ? per_try_timeout_ : timeout_;
   if (expected.count() == 0) return;
-  if (timeout_.count() > 0 && record_.at.request_end != base::MonotonicTime{}) {
-    const auto left = timeout_ - std::chrono::duration_cast<std::chrono::milliseconds>(
-                                     now() - record_.at.request_end);
+  if (timeout_.count() > 0) {
+    const auto left = timeout_ - std::chrono::duration_cast<std::chrono::milliseconds>(used);
     expected = std::clamp(left, std::chrono::milliseconds(1), expected);
   }
   request_.set("x-envoy-expected-rq-timeout-ms", std::to_string(expected.count()));
@@ -154,7 +153,8 @@ void Exchange::tryUpstream() {
   if (host_->text.empty()) host_->text = host_->address.toString();
   record_.upstream_host = host_->text;
   record_.upstream_host_name = host_->hostname;
-  if (action_->auto_host_rewrite && !host_->hostname.empty()) setHost(host_->hostname);
+  if (action_->auto_host_rewrite && host_->hostname != request_.authority())
+    setHost(host_->hostname);
   attempt_open_ = true;
   ++host_->rq_active;
   ++host_->rq_total;
@@ -228,7 +228,7 @@ void Exchange::onFailed(PoolFailure failure, base::Error error) {
 void Exchange::sendRequest(const PooledConnection& connection) {
   if (vhost_->attempt_count_in_request)
     request_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
-  if (record_.attempts > 1) announceTimeout();
+  if (record_.attempts > 1 && request_ended_) announceTimeout(now() - record_.at.request_end);
   if (vhost_->timeout_retry_header && timed_out_retry_)
     request_.set("x-envoy-is-timeout-retry", "true");
   if (record_.at.upstream_tx_begin == base::MonotonicTime{}) record_.at.upstream_tx_begin = now();

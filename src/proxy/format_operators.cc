@@ -37,7 +37,7 @@ constexpr Entry kTable[] = {
     {"REQ_WITHOUT_QUERY", kRequestWithoutQuery, Arguments::kHeaders},
     {"PATH", kPath, Arguments::kOptional},
     {"QUERY_PARAM", kQueryParameter, Arguments::kRequired},
-    {"QUERY_PARAMS", kQueryParameters},
+    {"QUERY_PARAMS", kQueryParameters, Arguments::kOptional},
     {"PROTOCOL", kProtocol},
     {"REQUESTED_SERVER_NAME", kServerName, Arguments::kOptional},
     {"RESPONSE_CODE", kResponseCode, kNo, true},
@@ -195,6 +195,9 @@ bool applyArguments(const Entry& entry, std::string_view arguments, FormatPiece&
     case kDetails:
       piece.flag = arguments == "ALLOW_WHITESPACES";
       if (arguments.empty() || piece.flag) return true;
+      break;
+    case kQueryParameters:
+      if (arguments.empty() || arguments == "ORIG") return true;
       break;
     case kServerName:
       if (arguments.empty() || arguments == "SNI_ONLY") return true;

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 namespace postern::proxy {
 
@@ -33,7 +34,10 @@ class HttpConnection final : public http::ServerObserver,
   http::StreamObserver* onStream(http::ServerConnection& connection, http::Stream& stream) override;
   void onClosed(http::ServerConnection& connection) override;
   bool onHeldHeaders(std::ptrdiff_t change) override { return worker.holdHeaders(change); }
-  void onH2Event(http::H2Event event) override { worker.http2().add(event); }
+  void onH2Event(http::H2Event event) override {
+    if (event == http::H2Event::kProtocolError) return countProtocolError();
+    worker.http2().add(event);
+  }
 
   // ---- for exchanges ----
   void add(Exchange& exchange) { exchanges_.pushBack(exchange); }
@@ -42,6 +46,10 @@ class HttpConnection final : public http::ServerObserver,
   void wantDeadline(base::MonotonicTime when);
   /// This connection should take no further request: `connection: close` with the next answer.
   bool closing() const { return closing_; }
+  /// The client broke the protocol: counts the connection, once.
+  void countProtocolError() {
+    if (!std::exchange(protocol_error_, true)) stats.cx_protocol_error.add();
+  }
   void closeSoon();
 
   Worker& worker;
@@ -69,6 +77,7 @@ class HttpConnection final : public http::ServerObserver,
   std::uint64_t requests_ = 0;
   bool counted_protocol_ = false;
   bool closing_ = false;
+  bool protocol_error_ = false;
 };
 
 }  // namespace postern::proxy

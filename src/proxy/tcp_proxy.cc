@@ -154,7 +154,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
   void onConnectTimer() {
     if (!ticket_) return connect();
     ticket_->failed(UpstreamTicket::Failure::kTimeout);
-    connectFailed("connection timeout");
+    connectFailed({});  // there is no transport to tell of
   }
 
   void broken(Side& side, const base::Error& error) {

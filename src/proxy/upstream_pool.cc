@@ -114,7 +114,11 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     if (pool_ != nullptr && !spent_) pool_->available(*this);
   }
   void onH2Event(http::H2Event event) override {
-    if (ticket_) ticket_->cluster().stats().http2.add(event);
+    if (!ticket_) return;
+    ClusterStats& stats = ticket_->cluster().stats();
+    if (event == http::H2Event::kProtocolError)
+      return stats.scope.counter("upstream_cx_protocol_error").add();
+    stats.http2.add(event);
   }
   void onDraining(http::ClientConnection&) override {
     if (pool_ != nullptr) pool_->unready(*this);
