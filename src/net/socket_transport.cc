@@ -101,7 +101,10 @@ class SocketTransport final : public Transport {
   base::Error error() const override { return error_; }
   const Address& local() const override { return local_; }
   const Address& remote() const override { return remote_; }
-  const PeerInfo& peer() const override { return peer_; }
+  const PeerInfo& peer() const override {
+    static const PeerInfo kPlain;
+    return kPlain;
+  }
   int fd() const override { return fd_.get(); }
 
  private:
@@ -212,7 +215,6 @@ class SocketTransport final : public Transport {
   event::Timer again_;
   Address local_;
   Address remote_;
-  PeerInfo peer_;
   TransportObserver* observer_ = nullptr;
   base::Error error_;
   std::unique_ptr<base::Buffer> greeting_;  // what a connection begins with
