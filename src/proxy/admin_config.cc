@@ -36,6 +36,32 @@ void fill(dump::UpdateFailureState& out, const ResourceError& error) {
   out.set_version_info(error.version);
 }
 
+dump::SecretsConfigDump dumpSecrets(const SecretStore& secrets) {
+  dump::SecretsConfigDump out;
+  for (const auto& [name, record] : secrets.fixed()) {
+    auto& each = *out.add_static_secrets();
+    each.set_name(name);
+    set(*each.mutable_last_updated(), record.text.updated);
+    *each.mutable_secret() = record.text.message;
+  }
+  const auto add = [](dump::SecretsConfigDump::DynamicSecret& each, const std::string& name,
+                      const SecretStore::Record& record) {
+    each.set_name(name);
+    each.set_version_info(record.text.version.empty() ? "uninitialized" : record.text.version);
+    set(*each.mutable_last_updated(), record.text.updated);
+    *each.mutable_secret() = record.text.message;
+    if (record.error) fill(*each.mutable_error_state(), *record.error);
+  };
+  for (const auto* records : {&secrets.discovered(), &secrets.files()}) {
+    for (const auto& [name, record] : *records) {
+      add(record.secret != nullptr ? *out.add_dynamic_active_secrets()
+                                   : *out.add_dynamic_warming_secrets(),
+          record.file.empty() ? name : name.substr(name.rfind('|') + 1), record);
+    }
+  }
+  return out;
+}
+
 template <class State>
 void fillState(State& out, google::protobuf::Any& resource, const ResourceText& text) {
   resource = text.message;
@@ -130,7 +156,9 @@ dump::EndpointsConfigDump dumpEndpoints(const ConfigStore& store) {
   return out;
 }
 
-json asAny(const google::protobuf::Message& message) {
+/// Nobody who may look at the configuration gets a key by it.
+json asAny(google::protobuf::Message&& message) {
+  redactSecrets(message);
   json out = api::toJson(message);
   if (!out.is_object()) out = json::object();
   out["@type"] = std::string(api::kTypeUrlPrefix) + message.GetDescriptor()->full_name();
@@ -143,14 +171,14 @@ json sections(Server& server, bool endpoints) {
   dump::BootstrapConfigDump bootstrap;
   *bootstrap.mutable_bootstrap() = server.bootstrap();
   set(*bootstrap.mutable_last_updated(), server.started());
-  out.push_back(asAny(bootstrap));
+  out.push_back(asAny(std::move(bootstrap)));
   out.push_back(asAny(dumpClusters(server.store())));
   if (endpoints) out.push_back(asAny(dumpEndpoints(server.store())));
   out.push_back(asAny(dumpListeners(server.store())));
   json scoped = {{"@type", "type.googleapis.com/envoy.admin.v3.ScopedRoutesConfigDump"}};
   out.push_back(std::move(scoped));
   out.push_back(asAny(dumpRoutes(server.store())));
-  out.push_back(asAny(dump::SecretsConfigDump()));
+  out.push_back(asAny(dumpSecrets(server.store().secrets())));
   return out;
 }
 

@@ -24,7 +24,8 @@ const config::SupportedFields& honoured() {
       {"envoy.config.bootstrap.v3.Bootstrap",
        {"node", "static_resources", "dynamic_resources", "admin", "layered_runtime",
         "stats_flush_interval", "cluster_manager"}},
-      {"envoy.config.bootstrap.v3.Bootstrap.StaticResources", {"listeners", "clusters"}},
+      {"envoy.config.bootstrap.v3.Bootstrap.StaticResources", {"listeners", "clusters", "secrets"}},
+      {"envoy.extensions.transport_sockets.tls.v3.Secret", {"*"}},
       {"envoy.config.listener.v3.Listener", {"*"}},  // checked where it is built
       {"envoy.config.cluster.v3.Cluster", {"*"}},
       {"envoy.config.bootstrap.v3.Bootstrap.DynamicResources",

@@ -10,6 +10,7 @@
 #include "net/socket.h"
 #include "proxy/connection_facts.h"
 #include "proxy/http_config.h"
+#include "proxy/tls_socket.h"
 
 #include <algorithm>
 #include <atomic>
@@ -83,6 +84,8 @@ struct FilterChain {
   std::string name;
   FilterChainMatch match;
   std::vector<ConnectionLimitFilter> limits;
+  std::shared_ptr<TlsSocket> tls;                  // null: plain
+  std::chrono::milliseconds handshake_timeout{0};  // 0: none
   std::variant<HttpManager, TcpProxy> filter;
   std::string match_key;    // equal for equal matches
   std::string fingerprint;  // equal for equal configuration
@@ -172,6 +175,13 @@ struct Listener {
   std::vector<AccessLogConfig> logs;
   std::vector<std::string> route_names;  // asked for by RDS
   std::string fingerprint;               // of everything but the filter chains
+
+  /// With the default chain.
+  std::vector<std::shared_ptr<const FilterChain>> allChains() const {
+    auto out = chains;
+    if (fallback != nullptr) out.push_back(fallback);
+    return out;
+  }
 };
 
 // ---- clusters ----
@@ -185,6 +195,18 @@ struct Locality {
 
 enum class Health : unsigned char { kHealthy, kDegraded, kUnhealthy };
 
+/// Keys and values (in a canonical form) of an endpoint's metadata "envoy.transport_socket_match",
+/// or what they must be.
+using SocketCriteria = std::map<std::string, std::string>;
+
+/// How connections to some hosts of a cluster are secured.
+struct ClusterSocket {
+  std::string name;
+  SocketCriteria criteria;         // empty: any host
+  std::shared_ptr<TlsSocket> tls;  // null: plain
+  std::string fingerprint;         // equal for equal configuration
+};
+
 struct Endpoint {
   std::optional<net::Address> address;  // none: `name` is looked up
   std::string name;
@@ -192,6 +214,7 @@ struct Endpoint {
   std::string hostname;
   std::uint32_t weight = 1;
   Health health = Health::kHealthy;
+  SocketCriteria socket_criteria;
 };
 
 struct LocalityEndpoints {
@@ -261,6 +284,8 @@ struct Cluster {
   std::string eds_name;  // kEds: what to ask for
   std::chrono::milliseconds eds_timeout{15000};
   LoadAssignment assignment;  // kStatic and DNS
+  /// The first whose criteria an endpoint has; the last one has none. Empty: plain.
+  std::vector<ClusterSocket> sockets;
 };
 
 /// What is in use of a cluster's limits, over all workers. Outlives the snapshots.

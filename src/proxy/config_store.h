@@ -9,6 +9,8 @@
 #include "net/resolver.h"
 #include "proxy/config.h"
 #include "proxy/dns_cluster.h"
+#include "proxy/resource_text.h"
+#include "proxy/secrets.h"
 #include "proxy/stats.h"
 #include "xds/client.h"
 
@@ -30,21 +32,6 @@ class Bootstrap;
 namespace postern::proxy {
 
 class BoundSockets;
-
-/// A resource as it came, for /config_dump.
-struct ResourceText {
-  google::protobuf::Any message;
-  std::string version;
-  base::WallTime updated{};
-};
-
-/// The last refusal of a resource.
-struct ResourceError {
-  google::protobuf::Any message;
-  std::string version;
-  base::WallTime at{};
-  std::string details;
-};
 
 class ConfigStore {
  public:
@@ -119,6 +106,7 @@ class ConfigStore {
   const Records<ListenerRecord>& listeners() const { return listeners_; }
   const Records<RouteRecord>& routes() const { return routes_; }
   const Records<EndpointRecord>& endpoints() const { return endpoints_; }
+  const SecretStore& secrets() const { return secrets_; }
   /// The last version accepted of a type.
   std::string version(std::string_view type_url) const;
 
@@ -142,6 +130,11 @@ class ConfigStore {
                                                         const ListenerRecord& record);
   std::shared_ptr<const FilterChain> known(const ListenerRecord& record,
                                            const std::shared_ptr<const FilterChain>& chain) const;
+  base::ConfigResult<void> takeSecret(const google::protobuf::Message& message, ResourceText text);
+  std::vector<std::shared_ptr<TlsSocket>> sockets() const;
+  /// Builds those that name the secret (empty: all); the first error, after all were tried.
+  base::ConfigResult<void> rebuildSockets(const std::string& secret);
+  bool isWarm(const TlsSocket& socket) const;
   bool isWarm(const ClusterRecord& record) const;
   bool isWarm(const Listener& listener) const;
   void settle();  // activates what is warm, subscribes, publishes
@@ -164,6 +157,7 @@ class ConfigStore {
   Records<ListenerRecord> listeners_;
   Records<RouteRecord> routes_;
   Records<EndpointRecord> endpoints_;
+  SecretStore secrets_;
   std::map<std::string, std::string, std::less<>> versions_;
   std::shared_ptr<const Snapshot> published_;
   bool clusters_expected_ = false;

@@ -17,8 +17,16 @@ base::LogComponent& log() {
 
 }  // namespace
 
+bool ConfigStore::isWarm(const TlsSocket& socket) const {
+  return std::none_of(socket.secrets().begin(), socket.secrets().end(),
+                      [&](const SecretUse& use) { return secrets_.waitsFor(use); });
+}
+
 bool ConfigStore::isWarm(const ClusterRecord& record) const {
   const Cluster& cluster = *record.warming;
+  for (const ClusterSocket& each : cluster.sockets) {
+    if (each.tls != nullptr && !isWarm(*each.tls)) return false;
+  }
   if (record.warming_dns != nullptr) return record.warming_dns->assignment() != nullptr;
   if (cluster.type != Cluster::Type::kEds || record.deadline <= loop_.now()) return true;
   const auto it = endpoints_.find(cluster.eds_name);
@@ -26,6 +34,9 @@ bool ConfigStore::isWarm(const ClusterRecord& record) const {
 }
 
 bool ConfigStore::isWarm(const Listener& listener) const {
+  for (const auto& chain : listener.allChains()) {
+    if (chain->tls != nullptr && !isWarm(*chain->tls)) return false;
+  }
   return std::all_of(listener.route_names.begin(), listener.route_names.end(),
                      [&](const std::string& name) {
                        const auto it = routes_.find(name);
@@ -116,6 +127,10 @@ void ConfigStore::subscribeNames() {
     changed_ = true;
     if (subscribe_) subscribe_(type_url, names);
   };
+  const std::set<std::string> secrets = secrets_.names();
+  secrets_.follow(sockets());
+  if (const std::set<std::string> now = secrets_.names(); now != secrets && subscribe_)
+    subscribe_(api::kSecretType, now);
   follow(endpoints_, endpoints, api::kEndpointType);
   follow(routes_, routes, api::kRouteType);
 }
@@ -128,6 +143,7 @@ void ConfigStore::armDeadline() {
   for (const auto& [name, record] : clusters_) {
     if (record.warming != nullptr) consider(record.deadline);
   }
+  consider(secrets_.nextDeadline());
   if (clusters_expected_) consider(clusters_deadline_);
   if (listeners_expected_) consider(listeners_deadline_);
   if (next == base::MonotonicTime::max()) {

@@ -194,6 +194,7 @@ void Exchange::onReady(const PooledConnection& connection) {
   waiting_ = false;
   record_.at.connect_end = now();
   record_.upstream_local = connection.local;
+  if (connection.tls != record_.upstream_tls) record_.upstream_tls = connection.tls;
   record_.upstream_connection_id = connection.id;
   record_.upstream_protocol = connection.http2 ? "HTTP/2" : "HTTP/1.1";
   cluster_->stats().upstream_rq_total.add();
@@ -220,7 +221,8 @@ void Exchange::onFailed(PoolFailure failure, base::Error error) {
   }
   if (failure == PoolFailure::kConnectTimeout)
     return attemptFailed(UpstreamFailure::kConnectTimeout, "");
-  std::string text = "delayed connect error: ";
+  const bool tls = std::string_view(error.text).starts_with("TLS");
+  std::string text = tls ? "" : "delayed connect error: ";
   text += error.sys != 0 ? std::strerror(error.sys) : error.text;
   attemptFailed(UpstreamFailure::kConnectFailure, text);
 }

@@ -76,9 +76,6 @@ constexpr Entry kTable[] = {
     {"UPSTREAM_REQUEST_ATTEMPT_COUNT", kAttempts, kNo, true},
     {"UPSTREAM_CONNECTION_ID", kUpstreamConnectionId, kNo, true},
     {"UPSTREAM_PROTOCOL", kUpstreamProtocol},
-    {"UPSTREAM_TLS_VERSION", kUpstreamTlsVersion},
-    {"UPSTREAM_TLS_CIPHER", kUpstreamTlsCipher},
-    {"UPSTREAM_PEER_SUBJECT", kUpstreamPeerSubject},
     {"UPSTREAM_FILTER_STATE", kUnset, Arguments::kRequired},
     {"DOWNSTREAM_REMOTE_ADDRESS", kDownstreamRemote},
     {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", kDownstreamRemote, kNo, false, kWithoutPort},
@@ -91,13 +88,6 @@ constexpr Entry kTable[] = {
     {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", kDownstreamLocal, kNo, false, kWithoutPort},
     {"DOWNSTREAM_LOCAL_PORT", kDownstreamLocal, kNo, true, kPort},
     {"DOWNSTREAM_TRANSPORT_FAILURE_REASON", kUnset},
-    {"DOWNSTREAM_TLS_VERSION", kDownstreamTlsVersion},
-    {"DOWNSTREAM_TLS_CIPHER", kDownstreamTlsCipher},
-    {"DOWNSTREAM_PEER_SUBJECT", kDownstreamPeerSubject},
-    {"DOWNSTREAM_PEER_CERT", kDownstreamPeerCertificate},
-    {"DOWNSTREAM_PEER_FINGERPRINT_256", kDownstreamPeerFingerprint},
-    {"DOWNSTREAM_PEER_URI_SAN", kDownstreamPeerUriSan},
-    {"DOWNSTREAM_PEER_DNS_SAN", kDownstreamPeerDnsSan},
     {"CONNECTION_ID", kConnectionId, kNo, true},
     {"FILTER_CHAIN_NAME", kFilterChain},
     {"DYNAMIC_METADATA", kUnset, Arguments::kRequired},
@@ -174,6 +164,16 @@ bool pathOperator(std::string_view arguments, FormatPiece& piece, std::string& e
   return true;
 }
 
+bool tlsOperator(const TlsOperator& found, std::string_view command, std::string_view arguments,
+                 bool has_arguments, FormatPiece& piece, std::string& error) {
+  piece.op = found.upstream ? kUpstreamTls : kDownstreamTls;
+  piece.tls = found.value;
+  piece.first = arguments;
+  if (!has_arguments || found.takes_format) return true;
+  error = "'%" + std::string(command) + "%' takes no argument";
+  return false;
+}
+
 bool applyArguments(const Entry& entry, std::string_view arguments, FormatPiece& piece,
                     std::string& error) {
   piece.op = entry.op;
@@ -239,6 +239,8 @@ bool compileOperator(std::string_view command, std::string_view arguments, bool 
       piece.first.resize(piece.length_max);
     return true;
   }
+  if (const TlsOperator found = findTlsOperator(command); found.value != nullptr)
+    return tlsOperator(found, command, arguments, has_arguments, piece, error);
   for (const Entry& each : kTable) {
     if (each.name != command) continue;
     const bool wants =

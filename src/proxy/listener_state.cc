@@ -200,6 +200,23 @@ void ListenerState::closeDelayed() {
   std::erase(delayed_, nullptr);
 }
 
+std::unique_ptr<net::Transport> ListenerState::secure(std::unique_ptr<net::Transport> plain,
+                                                      const FilterChain& chain) {
+  const std::string prefix = "listener." + entry_.config->stat_name + ".";
+  std::shared_ptr<const tls::ServerContext> context = chain.tls->server();
+  if (context == nullptr) {
+    worker_.stats()
+        .scope(prefix + "server_ssl_socket_factory.")
+        .counter("downstream_context_secrets_not_ready")
+        .add();
+    return nullptr;
+  }
+  tls::AcceptOptions options;
+  options.observer = &worker_.tlsStats(prefix);
+  options.handshake_timeout = chain.handshake_timeout;
+  return tls::acceptTls(worker_.loop(), std::move(plain), std::move(context), options);
+}
+
 void ListenerState::proceed(base::Fd fd, ConnectionFacts facts, Handed handed) {
   if (facts.listener->use_original_dst && facts.restored && handed == Handed::kNo) {
     ListenerState* other = worker_.listenerFor(facts.destination);
@@ -225,6 +242,10 @@ void ListenerState::proceed(base::Fd fd, ConnectionFacts facts, Handed handed) {
   }
   auto transport = net::makeSocketTransport(worker_.loop(), std::move(fd));
   const auto chain = facts.chain;  // the facts move into the connection
+  if (chain->tls != nullptr) {
+    transport = secure(std::move(transport), *chain);
+    if (transport == nullptr) return;
+  }
   if (const auto* tcp = std::get_if<TcpProxy>(&chain->filter)) {
     return startTcpProxy(worker_, *tcp, std::move(transport), std::move(facts));
   }

@@ -108,6 +108,9 @@ class ListenerState {
     base::MonotonicTime until{};
   };
   void open();
+  /// Null when the chain's secrets are not there.
+  std::unique_ptr<net::Transport> secure(std::unique_ptr<net::Transport> plain,
+                                         const FilterChain& chain);
   void showStats();
   bool admit(const ConnectionLimitFilter& limit, ConnectionFacts& facts);
   void refuse(const ConnectionLimitFilter& limit, base::Fd fd);

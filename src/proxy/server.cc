@@ -193,6 +193,12 @@ std::unique_ptr<http::GrpcChannel> Server::openChannel() {
   options.host = values_.ads->authority;
   options.connect_timeout = entry.config->connect_timeout;
   options.message_bytes_max = values_.ads->message_bytes_max;
+  if (!entry.config->sockets.empty() && entry.config->sockets.back().tls != nullptr) {
+    const TlsSocket& socket = *entry.config->sockets.back().tls;
+    options.tls = socket.client();
+    options.tls_name = socket.sni();
+    if (options.tls == nullptr) return nullptr;  // its secrets are not there
+  }
   return http::GrpcChannel::make(loop_, std::move(options));
 }
 

@@ -26,6 +26,14 @@ HttpStats& Worker::httpStats(const std::string& prefix) {
       .first->second;
 }
 
+TlsStats& Worker::tlsStats(const std::string& prefix) {
+  const auto it = tls_stats_.find(prefix);
+  if (it != tls_stats_.end()) return it->second;
+  TlsStats& out = tls_stats_.try_emplace(prefix, stats_, prefix).first->second;
+  out.countTimeouts(stats_.scope(prefix).counter("downstream_cx_transport_socket_connect_timeout"));
+  return out;
+}
+
 Worker::~Worker() {
   stopListening(Drain::kNo);
   while (!connections_.empty()) connections_.begin()->first->close();
@@ -70,7 +78,10 @@ void Worker::forgetRemoved() {
     for (const auto& [other, state] : listeners_) {
       shared = shared || state->config()->stat_name == name;
     }
-    if (!shared) stats_.hide("listener." + name + ".");
+    if (!shared) {
+      stats_.hide("listener." + name + ".");
+      stats_.hide("listener." + name + ".ssl.");
+    }
     return true;
   });
 }

@@ -68,6 +68,8 @@ class Worker {
   StatsStore& stats() { return stats_; }
   /// The statistics of a connection manager, "http.<prefix>.".
   HttpStats& httpStats(const std::string& prefix);
+  /// The TLS statistics of a listener, "<prefix>ssl.".
+  TlsStats& tlsStats(const std::string& prefix);
   ClusterManager& clusters() { return clusters_; }
   UpstreamPool& pool() { return pool_; }
   /// Of downstream connections, "http2.".
@@ -125,6 +127,7 @@ class Worker {
   net::PipePool pipes_;
   AccessLogWriter log_writer_;
   std::map<std::string, HttpStats> http_stats_;
+  std::map<std::string, TlsStats> tls_stats_;
   std::map<std::string, std::unique_ptr<ListenerState>, std::less<>> listeners_;
   std::vector<std::unique_ptr<ListenerState>> removed_;  // until their last connection ends
   std::map<DownstreamConnection*, Known> connections_;
