@@ -88,14 +88,6 @@ FAULTS = faults({
         "timeout_route_not_yet_sent timeout_idle_stream_request timeout_request timeout_stream_duration "
         "timeout_stream_duration_request timeout_stream_duration_in_body timeout_stream_duration_route "
         "timeout_idle_connection timeout_idle_connection_unused timeout_connection_duration",
-    "TLS is refused in configuration.":
-        "tls_plain tls_alpn_http1 tls_alpn_h2 tls_alpn_none_in_common tls_version_12 tls_version_12_refused "
-        "tls_version_13_refused tls_plaintext_client tls_client_required tls_client_missing tls_client_stranger "
-        "tls_client_optional tls_client_san_matches tls_client_san_differs tls_xfcc_sanitize tls_xfcc_forward_only "
-        "tls_xfcc_append_forward tls_xfcc_sanitize_set tls_xfcc_always_forward_only tls_sni_exact tls_sni_suffix "
-        "tls_sni_second tls_sni_upper tls_sni_unknown tls_sni_none up_tls_plain up_tls_sni up_tls_verified "
-        "up_tls_not_trusted up_tls_san_matches up_tls_san_differs up_tls_client_certificate "
-        "up_tls_client_certificate_missing up_tls_alpn up_tls_to_plain_origin",
     "Upgrades and CONNECT: headers of the answer, refusals, connect_config.":
         "upgrade_allowed upgrade_not_allowed upgrade_other_type upgrade_refused_by_origin upgrade_disabled_by_route "
         "upgrade_enabled_by_route connect_not_allowed connect_forwarded connect_refused_by_origin connect_ended_here "
