@@ -24,7 +24,7 @@ import h2_raw as h2  # noqa: E402
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
 MB = 1024 * 1024
-P99_MAX_MS = 1500.0  # generous: the machine may be shared and slow; the figure itself is printed
+P99_MAX_MS = 5000.0  # a proxy that stands still is found, a busy machine is not; the figure itself is printed
 
 
 class Origin:

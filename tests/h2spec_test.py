@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Our HTTP/2 server judged by others' programs: h2spec (--strict, over TLS and cleartext), curl, nghttp and h2load.
+"""Our HTTP/2 server, and the proxy, judged by others' programs: h2spec (--strict, over TLS and cleartext), curl, nghttp and h2load.
 
 h2spec is built by Go into build/tools if it is not there. Ports are chosen by the kernel, files live in a temporary
 folder, and every process started here is ended here.
 """
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
@@ -44,6 +47,33 @@ class Servers:
         self.tls = self.start("tls=localhost", "http2")
         self.http2 = self.start("http2")
         self.auto = self.start()
+        self.proxy = self.start_proxy()
+
+    def start_proxy(self):
+        """The proxy before the echo server: HTTP/2 to HTTP/1."""
+        address = lambda port: {"socket_address": {"address": "127.0.0.1", "port_value": port}}  # noqa: E731
+        extension = "type.googleapis.com/envoy.extensions.filters."
+        manager = {
+            "@type": extension + "network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "in", "codec_type": "HTTP2",
+            "http_filters": [{"name": "router", "typed_config": {"@type": extension + "http.router.v3.Router"}}],
+            "route_config": {"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [
+                {"match": {"prefix": "/"}, "route": {"cluster": "echo"}}]}]}}
+        config = {"admin": {"address": address(0)}, "static_resources": {
+            "listeners": [{"name": "in", "address": address(0), "filter_chains": [{"filters": [{"name": "h", "typed_config": manager}]}]}],
+            "clusters": [{"name": "echo", "type": "STATIC", "load_assignment": {"cluster_name": "echo", "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": address(self.auto)}}]}]}}]}}
+        path, admin = os.path.join(self.folder, "proxy.json"), os.path.join(self.folder, "admin")
+        with open(path, "w", encoding="utf-8") as out:
+            json.dump(config, out)
+        self.processes.append(subprocess.Popen(
+            (os.path.join(BIN, "postern-proxy"), "-c", path, "-l", "error", "--concurrency", "1", "--admin-address-path", admin,
+             "--disable-hot-restart"), stdin=subprocess.DEVNULL))
+        end = time.monotonic() + 20
+        while not (os.path.exists(admin) and os.path.getsize(admin)):
+            assert time.monotonic() < end, "the proxy did not start"
+            time.sleep(0.02)
+        with open(admin, encoding="utf-8") as file, urllib.request.urlopen(f"http://{file.read().strip()}/listeners?format=json") as answer:
+            return json.load(answer)["listener_statuses"][0]["local_address"]["socket_address"]["port_value"]
 
     def start(self, *arguments):
         process = subprocess.Popen((os.path.join(BIN, "postern-demo"), "echo", "0") + arguments, stdin=subprocess.DEVNULL,
@@ -72,6 +102,10 @@ def test_h2spec_strict_over_tls(servers):
 
 def test_h2spec_strict_over_cleartext(servers):
     h2spec(servers.http2)
+
+
+def test_h2spec_strict_of_the_proxy(servers):
+    h2spec(servers.proxy)
 
 
 def curl(port, *arguments, scheme="http"):

@@ -57,6 +57,11 @@ std::vector<std::string> proxyArguments(const AgentOptions& options, const std::
       std::to_string(options.concurrency),
       "-l",
       options.proxy_log_level};
+  // Envoy, which may be run instead, does not know this flag.
+  if (options.proxy_program.empty()) {
+    out.push_back("--saved-config-path");
+    out.push_back(options.paths.config_dir + "/saved");
+  }
   if (!options.proxy_component_log_level.empty()) {
     out.push_back("--component-log-level");
     out.push_back(options.proxy_component_log_level);

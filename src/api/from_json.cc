@@ -28,7 +28,7 @@ using Field = const FieldDescriptor*;
 /// How deep a value is nested, and what holds at any depth.
 struct Depth {
   int value = 0;
-  UnknownFields unknown = UnknownFields::kRefused;
+  std::vector<std::string>* unknown = nullptr;  // null: refused
   Depth operator+(int more) const { return {value + more, unknown}; }
   bool operator>(int limit) const { return value > limit; }
 };
@@ -237,8 +237,10 @@ ConfigResult<void> readFields(const Json& value, Message& out, const std::string
     if (skip_type && name == "@type") continue;
     const Field field = fieldOf(out.GetDescriptor(), name);
     if (field == nullptr) {
-      if (depth.unknown == UnknownFields::kIgnored) continue;
-      return failConfig(join(path, name), "unknown field of " + out.GetDescriptor()->full_name());
+      if (depth.unknown == nullptr)
+        return failConfig(join(path, name), "unknown field of " + out.GetDescriptor()->full_name());
+      depth.unknown->push_back(join(path, name));
+      continue;
     }
     POSTERN_TRY_VOID(readField(item, out, field, join(path, name), depth));
   }
@@ -333,7 +335,7 @@ ConfigResult<void> readMessage(const Json& value, Message& out, const std::strin
 
 }  // namespace
 
-ConfigResult<void> fromJson(const Json& value, Message& out, UnknownFields unknown) {
+ConfigResult<void> fromJson(const Json& value, Message& out, std::vector<std::string>* unknown) {
   out.Clear();
   const bool typed = value.is_object() && value.contains("@type");
   if (typed && makeMessage(json::stringAt(value, "@type")) != nullptr &&

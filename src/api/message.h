@@ -30,11 +30,11 @@ inline constexpr std::string_view kSecretType =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
 /// Fills `out` from JSON. Field names in lowerCamelCase or as declared; durations as "1.5s" or
-/// "1h30m". An unknown field or a wrong type is an error with the path of the field. `out` is
-/// cleared first; after an error its content is unspecified.
-enum class UnknownFields : bool { kRefused, kIgnored };
+/// "1h30m". An unknown field or a wrong type is an error with the path of the field; with
+/// `unknown`, unknown fields are left out and their paths added there. `out` is cleared first;
+/// after an error its content is unspecified.
 base::ConfigResult<void> fromJson(const json::Json& value, google::protobuf::Message& out,
-                                  UnknownFields unknown = UnknownFields::kRefused);
+                                  std::vector<std::string>* unknown = nullptr);
 
 /// JSON with field names as declared (Envoy's config_dump style); set fields only. An Any of an
 /// unknown type becomes {"@type", "value": base64}.

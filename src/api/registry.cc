@@ -5,6 +5,7 @@
 #include "envoy/config/cluster/v3/cluster.pb.h"
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/config/listener/v3/listener.pb.h"
+#include "envoy/config/overload/v3/overload.pb.h"
 #include "envoy/config/route/v3/route.pb.h"
 #include "envoy/extensions/access_loggers/file/v3/file.pb.h"
 #include "envoy/extensions/access_loggers/stream/v3/stream.pb.h"
@@ -22,7 +23,15 @@
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
 #include "envoy/extensions/filters/udp/udp_proxy/v3/route.pb.h"
 #include "envoy/extensions/filters/udp/udp_proxy/v3/udp_proxy.pb.h"
+#include "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation.pb.h"
+#include "envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case.pb.h"
+#include "envoy/extensions/http/original_ip_detection/custom_header/v3/custom_header.pb.h"
+#include "envoy/extensions/http/original_ip_detection/xff/v3/xff.pb.h"
 #include "envoy/extensions/request_id/uuid/v3/uuid.pb.h"
+#include "envoy/extensions/resource_monitors/cgroup_memory/v3/cgroup_memory.pb.h"
+#include "envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections.pb.h"
+#include "envoy/extensions/resource_monitors/fixed_heap/v3/fixed_heap.pb.h"
+#include "envoy/extensions/resource_monitors/injected_resource/v3/injected_resource.pb.h"
 #include "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.pb.h"
 #include "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.pb.h"
 #include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
@@ -54,11 +63,16 @@ const Registry& registry() {
   static const Registry instance = registryOf<
       conf::bootstrap::v3::Bootstrap, conf::cluster::v3::Cluster,
       conf::endpoint::v3::ClusterLoadAssignment, conf::listener::v3::Listener,
-      conf::route::v3::RouteConfiguration, envoy::admin::v3::ConfigDump,
-      envoy::admin::v3::BootstrapConfigDump, envoy::admin::v3::ListenersConfigDump,
-      envoy::admin::v3::ClustersConfigDump, envoy::admin::v3::RoutesConfigDump,
-      envoy::admin::v3::EndpointsConfigDump, envoy::admin::v3::SecretsConfigDump,
-      ext::access_loggers::file::v3::FileAccessLog,
+      conf::route::v3::RouteConfiguration, conf::overload::v3::ScaleTimersOverloadActionConfig,
+      conf::overload::v3::ShrinkHeapConfig,
+      ext::resource_monitors::cgroup_memory::v3::CgroupMemoryConfig,
+      ext::resource_monitors::downstream_connections::v3::DownstreamConnectionsConfig,
+      ext::resource_monitors::fixed_heap::v3::FixedHeapConfig,
+      ext::resource_monitors::injected_resource::v3::InjectedResourceConfig,
+      envoy::admin::v3::ConfigDump, envoy::admin::v3::BootstrapConfigDump,
+      envoy::admin::v3::ListenersConfigDump, envoy::admin::v3::ClustersConfigDump,
+      envoy::admin::v3::RoutesConfigDump, envoy::admin::v3::EndpointsConfigDump,
+      envoy::admin::v3::SecretsConfigDump, ext::access_loggers::file::v3::FileAccessLog,
       ext::access_loggers::stream::v3::StdoutAccessLog,
       ext::access_loggers::stream::v3::StderrAccessLog, ext::filters::http::cors::v3::Cors,
       ext::filters::http::cors::v3::CorsPolicy, ext::filters::http::fault::v3::HTTPFault,
@@ -72,6 +86,10 @@ const Registry& registry() {
       ext::filters::network::sni_cluster::v3::SniCluster,
       ext::filters::network::tcp_proxy::v3::TcpProxy, ext::filters::udp::udp_proxy::v3::Route,
       ext::filters::udp::udp_proxy::v3::UdpProxyConfig,
+      ext::http::early_header_mutation::header_mutation::v3::HeaderMutation,
+      ext::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig,
+      ext::http::original_ip_detection::custom_header::v3::CustomHeaderConfig,
+      ext::http::original_ip_detection::xff::v3::XffConfig,
       ext::request_id::uuid::v3::UuidRequestIdConfig,
       ext::retry::host::previous_hosts::v3::PreviousHostsPredicate,
       ext::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport,

@@ -1,13 +1,15 @@
 #include "base/log.h"
 
-#include <fmt/chrono.h>
-#include <fmt/format.h>
+#include "base/fd.h"
+#include "base/log_format.h"
 
+#include <map>
 #include <mutex>
+#include <optional>
 #include <time.h>
 
+#include <fcntl.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 namespace postern::base {
@@ -20,6 +22,11 @@ struct Registry {
   std::mutex mutex;
   std::vector<LogComponent*> components;
   LogLevel level = LogLevel::kInfo;
+  std::map<std::string, LogLevel, std::less<>> levels;  // asked for by name, also of the unborn
+  LogFormat format = *LogFormat::parse(kDefaultLogFormat);
+  bool escaped = false;
+  std::string path;  // "": stderr
+  std::atomic<int> fd{STDERR_FILENO};
 };
 
 // Components are objects of static storage in many files; a function-local registry has no
@@ -47,32 +54,63 @@ std::string_view toString(LogLevel level) { return kNames[static_cast<std::size_
 LogComponent::LogComponent(const char* name) : name_(name) {
   Registry& all = registry();
   std::lock_guard lock(all.mutex);
-  level_ = all.level;
+  const auto asked = all.levels.find(std::string_view(name));
+  level_ = asked == all.levels.end() ? all.level : asked->second;
   all.components.push_back(this);
 }
 
 void LogComponent::write(LogLevel level, std::string_view text) const {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  std::tm utc{};
-  gmtime_r(&now.tv_sec, &utc);
-  fmt::memory_buffer line;
-  fmt::format_to(std::back_inserter(line), "[{:%Y-%m-%d %H:%M:%S}.{:03}][{}][{}][{}] {}\n", utc,
-                 now.tv_nsec / 1'000'000, ::syscall(SYS_gettid), toString(level), name_, text);
+  Registry& all = registry();
+  LogLine line;
+  ::clock_gettime(CLOCK_REALTIME, &line.time);
+  line.thread = ::syscall(SYS_gettid);
+  line.process = ::getpid();
+  line.level = level;
+  line.component = name_;
+  const std::string escaped = all.escaped ? escapeC(text) : std::string();
+  line.text = all.escaped ? std::string_view(escaped) : text;
+  std::string out;
+  all.format.append(out, line);
   // One write per line, so that lines of several threads and processes do not mix.
-  [[maybe_unused]] ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+  [[maybe_unused]] ssize_t n =
+      ::write(all.fd.load(std::memory_order_relaxed), out.data(), out.size());
+}
+
+bool setLogFormat(std::string_view pattern) {
+  auto format = LogFormat::parse(pattern);
+  if (format) registry().format = std::move(*format);
+  return format.has_value();
+}
+
+void setLogEscaped(bool escaped) { registry().escaped = escaped; }
+
+bool setLogFile(const std::string& path) {
+  Registry& all = registry();
+  std::lock_guard lock(all.mutex);
+  const std::string& wanted = path.empty() ? all.path : path;
+  if (wanted.empty()) return true;  // stderr stays
+  Fd file(::open(wanted.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644));
+  if (!file) return false;
+  all.path = std::string(wanted);
+  const int now = all.fd.load(std::memory_order_relaxed);
+  // The number stays the same once it is a file's, so that a line being written finds it open.
+  if (now != STDERR_FILENO) return ::dup3(file.get(), now, O_CLOEXEC) >= 0;
+  all.fd.store(file.release(), std::memory_order_relaxed);
+  return true;
 }
 
 void setLogLevel(LogLevel level) {
   Registry& all = registry();
   std::lock_guard lock(all.mutex);
   all.level = level;
+  all.levels.clear();
   for (LogComponent* component : all.components) component->setLevel(level);
 }
 
 bool setLogLevel(std::string_view component, LogLevel level) {
   Registry& all = registry();
   std::lock_guard lock(all.mutex);
+  all.levels.insert_or_assign(std::string(component), level);
   bool found = false;
   for (LogComponent* each : all.components) {
     if (component == each->name()) {

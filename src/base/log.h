@@ -1,6 +1,6 @@
-// Process log to stderr in Envoy's line shape: "[2026-01-01 10:00:00.000][1234][info][component]
-// text". Levels per component may change at run time (admin /logging). Never log secrets, tokens or
-// key material. Any thread.
+// Process log to stderr (or a file) in Envoy's line shape: "[2026-01-01
+// 10:00:00.000][1234][info][component] text". Levels per component may change at run time (admin
+// /logging). Never log secrets, tokens or key material. Any thread.
 #pragma once
 
 #include <fmt/core.h>
@@ -67,8 +67,17 @@ class LogComponent {
 
 /// Sets the level of all components, present and future.
 void setLogLevel(LogLevel level);
-/// Sets one component's level; false when there is none of that name.
+/// Sets one component's level, also of those that come later; false when there is none of that name
+/// yet.
 bool setLogLevel(std::string_view component, LogLevel level);
+/// The shape of the lines (see log_format.h); false and no change when it is not one. Before other
+/// threads exist.
+bool setLogFormat(std::string_view pattern);
+/// Writes control characters of texts as C does ("\n"). Before other threads exist.
+void setLogEscaped(bool escaped);
+/// Appends the lines to this file instead of stderr; false and no change when it cannot be opened.
+/// An empty path means the last one given: opens it again, after a rotation. Any thread.
+bool setLogFile(const std::string& path);
 /// (name, level) of each component, in order of registration.
 std::vector<std::pair<std::string, LogLevel>> logLevels();
 

@@ -1,59 +1,54 @@
 #include "codec/h1_parser.h"
 
 #include "base/strings.h"
+#include "codec/h1_chars.h"
 
 #include <algorithm>
-#include <array>
 
 namespace postern::codec {
 namespace {
 
-constexpr std::size_t kChunkLineBytesMax = 4096;  // size and extensions of one chunk
-constexpr std::size_t kEmptyLinesBytesMax = 16;   // CRLFs skipped before a message
+constexpr std::size_t kEmptyLinesBytesMax = 16;  // CRLFs skipped before a message
+constexpr std::size_t kNominatedMax = 10;        // names that Connection may hold
 
-constexpr std::array<bool, 256> makeTokenTable() {
-  std::array<bool, 256> table{};
-  for (char c : std::string_view("!#$%&'*+-.^_`|~")) table[static_cast<unsigned char>(c)] = true;
-  for (std::size_t c = '0'; c <= '9'; ++c) table[c] = true;
-  for (std::size_t c = 'a'; c <= 'z'; ++c) table[c] = true;
-  for (std::size_t c = 'A'; c <= 'Z'; ++c) table[c] = true;
-  return table;
-}
-constexpr auto kToken = makeTokenTable();
-
-bool isToken(std::string_view text) {
-  for (char c : text) {
-    if (!kToken[static_cast<unsigned char>(c)]) return false;
-  }
-  return !text.empty();
-}
-
-/// field-value: HTAB, SP, VCHAR, obs-text.
-bool isValue(std::string_view text) {
-  for (char c : text) {
-    auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && byte != '\t') || byte == 0x7f) return false;
-  }
-  return true;
-}
-
-/// A request target holds no white space and no control bytes.
+/// A request target holds no white space, no control bytes and nothing beyond ASCII.
 bool isTarget(std::string_view text) {
   for (char c : text) {
     auto byte = static_cast<unsigned char>(c);
-    if (byte <= 0x20 || byte == 0x7f) return false;
+    if (byte <= 0x20 || byte >= 0x7f) return false;
   }
   return !text.empty();
 }
 
-bool listHas(std::string_view list, std::string_view wanted) {
-  for (std::string_view item : base::split(list, ',')) {
-    if (base::equalsIgnoreCase(base::trim(item), wanted)) return true;
-  }
-  return false;
+bool isDigits(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
 }  // namespace
+
+bool isHostAndPort(std::string_view text) {
+  constexpr std::string_view kNameMarks = "-._~%!$&'()*+;=";
+  auto isAlnum = [](char c) {
+    const char lower = base::toLowerAscii(c);
+    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9');
+  };
+  std::size_t end = 0;
+  if (text.starts_with('[')) {
+    end = text.find(']');
+    if (end == std::string_view::npos || end == 1) return false;
+    for (char c : text.substr(1, end - 1)) {
+      if (!isAlnum(c) && c != ':' && c != '.') return false;
+    }
+    ++end;
+  } else {
+    while (end < text.size() && text[end] != ':') {
+      if (!isAlnum(text[end]) && kNameMarks.find(text[end]) == std::string_view::npos) return false;
+      ++end;
+    }
+  }
+  const std::string_view port = text.substr(end);
+  return port.empty() || (port.front() == ':' && port.size() <= 6 && isDigits(port.substr(1)));
+}
 
 void H1HeadParser::reset(std::string_view response_to) {
   partial_.clear();
@@ -65,9 +60,8 @@ void H1HeadParser::reset(std::string_view response_to) {
   to_connect_ = response_to == "CONNECT";
 }
 
-bool H1HeadParser::refuse(const char* error, int status) {
-  error_ = error;
-  error_status_ = status;
+bool H1HeadParser::refuse(const char* text, const char* details, int status) {
+  refusal_ = {text, details, status};
   return false;
 }
 
@@ -81,7 +75,7 @@ H1HeadParser::Status H1HeadParser::feed(std::string_view bytes, std::size_t& con
     if (end != std::string_view::npos) {
       consumed += end + 4;
       if (end + 4 <= limits_.head_bytes_max) return parse(bytes.substr(0, end + 2));
-      refuse("header fields too large", 431);
+      refuse("header fields too large", "http1.headers_too_large", 431);
       return Status::kError;
     }
   }
@@ -98,7 +92,7 @@ H1HeadParser::Status H1HeadParser::feed(std::string_view bytes, std::size_t& con
     } else if (partial_.size() <= limits_.head_bytes_max) {
       return Status::kNeedMore;
     } else {
-      refuse("header fields too large", 431);
+      refuse("header fields too large", "http1.headers_too_large", 431);
     }
     return Status::kError;
   }
@@ -131,7 +125,7 @@ bool H1HeadParser::parseVersion(std::string_view text) {
   } else if (text == "HTTP/1.0") {
     head_.minor_version = 0;
   } else if (text.size() == 8 && text.starts_with("HTTP/")) {
-    return refuse("HTTP version not supported", 505);
+    return refuse("HTTP version not supported", "low_version", 426);
   } else {
     return refuse("malformed HTTP version");
   }
@@ -144,9 +138,40 @@ bool H1HeadParser::parseRequestLine(std::string_view line) {
   if (two == std::string_view::npos) return refuse("malformed request line");
   head_.method = line.substr(0, one);
   head_.target = line.substr(one + 1, two - one - 1);
-  if (!isToken(head_.method)) return refuse("invalid method");
+  if (!isToken(head_.method)) return refuse("invalid method", "http1.invalid_characters");
   if (!isTarget(head_.target)) return refuse("invalid request target");
-  return parseVersion(line.substr(two + 1));
+  if (!parseVersion(line.substr(two + 1))) return false;
+  if (head_.minor_version == 0 && !limits_.http_10)
+    return refuse("HTTP/1.0 is not accepted", "low_version", 426);
+  return parseTarget();
+}
+
+/// The four forms of RFC 9112 3.2.
+bool H1HeadParser::parseTarget() {
+  const std::string_view target = head_.target;
+  if (head_.method == "CONNECT") {
+    head_.authority = target;
+    return isHostAndPort(target) || refuse("invalid authority", "http1.invalid_url");
+  }
+  head_.path = target;
+  if (target.front() == '/') return true;
+  if (target == "*")
+    return head_.method == "OPTIONS" || refuse("'*' is for OPTIONS", "http1.invalid_url");
+  const std::size_t scheme = target.find("://");
+  if (scheme == std::string_view::npos) return refuse("invalid request target");
+  return !limits_.absolute_form || parseAbsolute(scheme);
+}
+
+bool H1HeadParser::parseAbsolute(std::size_t scheme_size) {
+  const std::string_view scheme = head_.target.substr(0, scheme_size);
+  if (!base::equalsIgnoreCase(scheme, "http") && !base::equalsIgnoreCase(scheme, "https"))
+    return refuse("scheme is not http or https", "http1.invalid_scheme");
+  const std::string_view rest = head_.target.substr(scheme_size + 3);
+  const std::size_t end = rest.find_first_of("/?#");
+  head_.authority = rest.substr(0, end);
+  head_.path = end == std::string_view::npos ? std::string_view("/") : rest.substr(end);
+  return (!head_.authority.empty() && isHostAndPort(head_.authority)) ||
+         refuse("invalid authority", "http1.invalid_url");
 }
 
 bool H1HeadParser::parseStatusLine(std::string_view line) {
@@ -161,14 +186,36 @@ bool H1HeadParser::parseStatusLine(std::string_view line) {
 }
 
 bool H1HeadParser::parseField(std::string_view line) {
-  if (head_.fields.size() >= limits_.field_count_max) return refuse("too many header fields", 431);
+  if (head_.fields.size() >= limits_.field_count_max)
+    return refuse("too many header fields", "http1.too_many_headers", 431);
   std::size_t colon = line.find(':');
   if (colon == std::string_view::npos) return refuse("header field without colon");
   std::string_view name = line.substr(0, colon);
   std::string_view value = base::trim(line.substr(colon + 1));
   if (!isToken(name)) return refuse("invalid header field name");
-  if (!isValue(value)) return refuse("invalid header field value");
+  if (!isValue(value)) return refuse("invalid header field value", "http1.invalid_characters");
   head_.fields.push_back({name, value});
+  return true;
+}
+
+/// What Connection says. Fields that routing and identity rest on cannot be made hop-by-hop by a
+/// client, and a long list is no honest one.
+bool H1HeadParser::interpretConnection(std::string_view value) {
+  constexpr const char* kRejected = "http1.connection_header_rejected";
+  for (std::string_view item : base::split(value, ',')) {
+    const std::string_view name = base::trim(item);
+    connection_close_ |= base::equalsIgnoreCase(name, "close");
+    connection_keep_ |= base::equalsIgnoreCase(name, "keep-alive");
+    connection_upgrade_ |= base::equalsIgnoreCase(name, "upgrade");
+    if (role_ == Role::kResponse) continue;
+    if (++nominated_ > kNominatedMax) return refuse("too many names in connection", kRejected);
+    if (name.starts_with(':') || base::equalsIgnoreCase(name, "host") ||
+        base::equalsIgnoreCase(name, "x-forwarded-for") ||
+        base::equalsIgnoreCase(name, "x-forwarded-host") ||
+        base::equalsIgnoreCase(name, "x-forwarded-proto")) {
+      return refuse("connection names a field it must not", kRejected);
+    }
+  }
   return true;
 }
 
@@ -176,31 +223,29 @@ bool H1HeadParser::interpret() {
   bool have_length = false;
   bool chunked = false;
   int hosts = 0;
-  bool close = false;
-  bool keep = false;
-  bool connection_upgrade = false;
   bool upgrade = false;
+  nominated_ = 0;
+  connection_close_ = connection_keep_ = connection_upgrade_ = false;
   for (const H1Field& field : head_.fields) {
     // The length tells most fields apart before any comparison.
     switch (field.name.size()) {
       case 4:
-        hosts += base::equalsIgnoreCase(field.name, "host") ? 1 : 0;
+        if (!base::equalsIgnoreCase(field.name, "host") || role_ == Role::kResponse) break;
+        ++hosts;
+        if (!isHostAndPort(field.value)) return refuse("invalid host", "http.invalid_authority");
         break;
       case 7:
         upgrade |= base::equalsIgnoreCase(field.name, "upgrade");
         break;
       case 10:
         if (!base::equalsIgnoreCase(field.name, "connection")) break;
-        close |= listHas(field.value, "close");
-        keep |= listHas(field.value, "keep-alive");
-        connection_upgrade |= listHas(field.value, "upgrade");
+        if (!interpretConnection(field.value)) return false;
         break;
       case 14: {
         if (!base::equalsIgnoreCase(field.name, "content-length")) break;
         auto length = base::parseInteger<std::uint64_t>(field.value);
         if (!length) return refuse("malformed content-length");
-        if (have_length && *length != head_.content_length)
-          return refuse("differing content-lengths");
+        if (have_length) return refuse("content-length occurs twice");
         head_.content_length = *length;
         have_length = true;
         break;
@@ -208,7 +253,8 @@ bool H1HeadParser::interpret() {
       case 17:
         if (!base::equalsIgnoreCase(field.name, "transfer-encoding")) break;
         if (chunked || !base::equalsIgnoreCase(field.value, "chunked")) {
-          return refuse("transfer-encoding is not supported", 501);
+          return refuse("transfer-encoding is not supported", "http1.invalid_transfer_encoding",
+                        501);
         }
         chunked = true;
         break;
@@ -216,23 +262,36 @@ bool H1HeadParser::interpret() {
         break;
     }
   }
-  head_.keep_alive = head_.minor_version == 1 ? !close : keep && !close;
-  head_.upgrade = connection_upgrade && upgrade;
+  head_.keep_alive =
+      head_.minor_version == 1 ? !connection_close_ : connection_keep_ && !connection_close_;
+  head_.upgrade = connection_upgrade_ && upgrade;
   return decideBody(chunked, have_length, hosts);
 }
 
 bool H1HeadParser::decideBody(bool chunked, bool have_length, int hosts) {
-  if (chunked && have_length) return refuse("content-length beside transfer-encoding");
-  if (chunked && head_.minor_version == 0) return refuse("transfer-encoding in HTTP/1.0");
+  if (chunked && have_length) {
+    if (!limits_.chunked_beats_length) {
+      return refuse("content-length beside transfer-encoding",
+                    "http1.content_length_and_chunked_not_allowed");
+    }
+    head_.length_dropped = true;
+    have_length = false;
+    head_.content_length = 0;
+  }
+  if (chunked && head_.minor_version == 0)
+    return refuse("transfer-encoding in HTTP/1.0", "http1.transfer_encoding_not_allowed");
   const bool some_length = have_length && head_.content_length > 0;
   if (role_ == Role::kRequest) {
-    if (hosts > 1 || (hosts == 0 && head_.minor_version == 1))
-      return refuse("needs exactly one host header");
+    if (hosts > 1) return refuse("host occurs twice");
+    if (hosts == 0 && head_.minor_version == 1 && limits_.host_required)
+      return refuse("needs a host header");
     if (chunked) head_.body = H1Body::kChunked;
     if (some_length) head_.body = H1Body::kLength;
     return true;
   }
   const int status = head_.status;
+  if ((status < 200 || status == 204) && (chunked || some_length))
+    return refuse("body where the status allows none", "http1.body_disallowed");
   if (status < 200 || status == 204 || status == 304 || to_head_ || (to_connect_ && status < 300))
     return true;
   if (chunked) {
@@ -243,108 +302,6 @@ bool H1HeadParser::decideBody(bool chunked, bool have_length, int hosts) {
     head_.body = H1Body::kUntilClose;
   }
   return true;
-}
-
-// ---- chunks ----
-
-void H1ChunkDecoder::reset() {
-  state_ = State::kSize;
-  left_ = 0;
-  line_.clear();
-  trailer_bytes_ = 0;
-  trailers_.clear();
-}
-
-H1ChunkDecoder::Event H1ChunkDecoder::refuse(const char* error) {
-  error_ = error;
-  state_ = State::kError;
-  return Event::kError;
-}
-
-/// Collects one line into line_, without its CRLF; true when it is complete. Too long or a bare LF:
-/// state kError.
-bool H1ChunkDecoder::line(std::string_view bytes, std::size_t& consumed) {
-  std::size_t end = bytes.find('\n');
-  std::size_t take = end == std::string_view::npos ? bytes.size() : end + 1;
-  if (line_.size() + take > kChunkLineBytesMax) {
-    refuse("chunk line too long");
-    return false;
-  }
-  line_.append(bytes.substr(0, take));
-  consumed += take;
-  if (end == std::string_view::npos) return false;
-  if (line_.size() < 2 || line_[line_.size() - 2] != '\r') {
-    refuse("chunk line does not end in CRLF");
-    return false;
-  }
-  line_.resize(line_.size() - 2);
-  return true;
-}
-
-H1ChunkDecoder::Event H1ChunkDecoder::sizeLine() {
-  std::string_view text = line_;
-  std::size_t semicolon = text.find(';');
-  std::string_view digits = text.substr(0, semicolon);
-  if (semicolon != std::string_view::npos && !isValue(text.substr(semicolon)))
-    return refuse("invalid chunk extension");
-  if (digits.empty() || digits.size() > 15) return refuse("malformed chunk size");
-  std::uint64_t size = 0;
-  for (char c : digits) {
-    char lower = base::toLowerAscii(c);
-    bool decimal = lower >= '0' && lower <= '9';
-    if (!decimal && !(lower >= 'a' && lower <= 'f')) return refuse("malformed chunk size");
-    size = size * 16 + static_cast<std::uint64_t>(decimal ? lower - '0' : lower - 'a' + 10);
-  }
-  line_.clear();
-  left_ = size;
-  state_ = size == 0 ? State::kTrailer : State::kData;
-  return Event::kNeedMore;
-}
-
-H1ChunkDecoder::Event H1ChunkDecoder::trailerLine() {
-  if (line_.empty()) {
-    state_ = State::kEnd;
-    return Event::kEnd;
-  }
-  trailer_bytes_ += line_.size();
-  if (trailer_bytes_ > limits_.head_bytes_max || trailers_.size() >= limits_.field_count_max) {
-    return refuse("trailers too large");
-  }
-  std::string_view text = line_;
-  std::size_t colon = text.find(':');
-  if (colon == std::string_view::npos || !isToken(text.substr(0, colon)) ||
-      !isValue(text.substr(colon + 1))) {
-    return refuse("malformed trailer");
-  }
-  trailers_.emplace_back(base::toLower(text.substr(0, colon)), base::trim(text.substr(colon + 1)));
-  line_.clear();
-  return Event::kNeedMore;
-}
-
-H1ChunkDecoder::Event H1ChunkDecoder::next(std::string_view bytes, std::size_t& consumed,
-                                           std::string_view& data) {
-  consumed = 0;
-  while (state_ != State::kError && state_ != State::kEnd && consumed < bytes.size()) {
-    std::string_view rest = bytes.substr(consumed);
-    if (state_ == State::kData) {
-      auto take = static_cast<std::size_t>(std::min<std::uint64_t>(left_, rest.size()));
-      data = rest.substr(0, take);
-      consumed += take;
-      left_ -= take;
-      if (left_ == 0) state_ = State::kDataEnd;
-      return Event::kData;
-    }
-    if (!line(rest, consumed)) continue;
-    if (state_ == State::kDataEnd) {
-      if (!line_.empty()) return refuse("chunk data does not end in CRLF");
-      state_ = State::kSize;
-      continue;
-    }
-    Event event = state_ == State::kSize ? sizeLine() : trailerLine();
-    if (event != Event::kNeedMore) return event;
-  }
-  if (state_ == State::kEnd) return Event::kEnd;
-  return state_ == State::kError ? Event::kError : Event::kNeedMore;
 }
 
 }  // namespace postern::codec

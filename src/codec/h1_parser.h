@@ -17,6 +17,20 @@ namespace postern::codec {
 struct H1Limits {
   std::size_t head_bytes_max = 60 * 1024;
   std::size_t field_count_max = 100;
+  bool host_required = true;  // of requests in HTTP/1.1
+  bool http_10 = true;        // requests in HTTP/1.0 are taken
+  bool absolute_form = true;  // "GET http://host/path" is split; otherwise it is a path like any
+  // Transfer-Encoding beside Content-Length: the length is dropped (RFC 9112 6.3) instead of the
+  // message being refused.
+  bool chunked_beats_length = false;
+};
+
+/// Why a message is refused: for people, as Envoy's response code detail ("http1.codec_error"), and
+/// the status a server answers with (400, 426, 431, 501). All texts are static.
+struct H1Refusal {
+  const char* text = "";
+  const char* details = "";
+  int status = 400;
 };
 
 enum class H1Body : unsigned char { kNone, kLength, kChunked, kUntilClose };
@@ -29,13 +43,18 @@ struct H1Field {
 struct H1Head {
   std::string_view method;  // request
   std::string_view target;  // request, as sent
+  // Of the target: its path with query (empty for CONNECT), and its authority (of CONNECT and of
+  // the absolute form; it counts instead of Host, RFC 9112 3.2.2).
+  std::string_view path;
+  std::string_view authority;
   std::string_view reason;  // response
   int status = 0;           // response
   int minor_version = 1;    // HTTP/1.0 or HTTP/1.1
   H1Body body = H1Body::kNone;
   std::uint64_t content_length = 0;
-  bool keep_alive = true;  // what the version and Connection say
-  bool upgrade = false;    // Connection: upgrade, with an Upgrade field
+  bool keep_alive = true;       // what the version and Connection say
+  bool upgrade = false;         // Connection: upgrade, with an Upgrade field
+  bool length_dropped = false;  // see H1Limits::chunked_beats_length
   std::vector<H1Field> fields;
 };
 
@@ -54,9 +73,8 @@ class H1HeadParser {
   void reset(std::string_view response_to = {});
 
   const H1Head& head() const { return head_; }
-  /// After kError: why, and the status a server answers with (400, 431, 501, 505).
-  const char* error() const { return error_; }
-  int errorStatus() const { return error_status_; }
+  /// After kError: why.
+  const H1Refusal& refusal() const { return refusal_; }
   /// Some bytes of a head have arrived, not all.
   bool started() const { return !partial_.empty(); }
 
@@ -65,23 +83,34 @@ class H1HeadParser {
   bool parseRequestLine(std::string_view line);
   bool parseStatusLine(std::string_view line);
   bool parseVersion(std::string_view text);
+  bool parseTarget();
+  bool parseAbsolute(std::size_t scheme_size);
   bool parseField(std::string_view line);
   bool interpret();
+  bool interpretConnection(std::string_view value);
   bool decideBody(bool chunked, bool have_length, int hosts);
-  bool refuse(const char* error, int status = 400);
+  bool refuse(const char* text, const char* details = "http1.codec_error", int status = 400);
 
   Role role_;
   H1Limits limits_;
   H1Head head_;
   std::string partial_;  // a head that came in pieces
-  const char* error_ = "";
-  int error_status_ = 400;
+  H1Refusal refusal_;
+  std::size_t nominated_ = 0;  // names in Connection
+  bool connection_upgrade_ = false;
+  bool connection_close_ = false;
+  bool connection_keep_ = false;
   bool to_head_ = false;
   bool to_connect_ = false;
 };
 
-/// Decodes the chunked coding (RFC 9112 7.1); extensions are skipped, trailers collected under the
-/// head's limits.
+/// What Host and :authority may hold: a name or an address (RFC 3986 3.2.2) and a port. No user
+/// information, no list, no zone. May be empty.
+bool isHostAndPort(std::string_view text);
+
+/// Decodes the chunked coding (RFC 9112 7.1); extensions are skipped (4 KiB of them in a message),
+/// trailers collected under the head's limits. Trailers that would frame or route a message are
+/// refused (RFC 9110 6.5.1).
 class H1ChunkDecoder {
  public:
   enum class Event : unsigned char { kNeedMore, kData, kEnd, kError };
@@ -106,6 +135,7 @@ class H1ChunkDecoder {
   std::uint64_t left_ = 0;
   std::string line_;
   std::size_t trailer_bytes_ = 0;
+  std::size_t extension_bytes_ = 0;
   std::vector<std::pair<std::string, std::string>> trailers_;
   const char* error_ = "";
 };

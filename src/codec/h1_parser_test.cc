@@ -53,7 +53,7 @@ TEST(H1Request, RefusesWhatOthersReadDifferently) {
       {"GET / HTTP/1.1\r\n\r\n", 400},
       {"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400},
       {"GET  / HTTP/1.1\r\nHost: x\r\n\r\n", 400},
-      {"GET / HTTP/1.2\r\nHost: x\r\n\r\n", 505},
+      {"GET / HTTP/1.2\r\nHost: x\r\n\r\n", 426},
       {"G(T / HTTP/1.1\r\nHost: x\r\n\r\n", 400},
       {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
        400},
@@ -69,23 +69,114 @@ TEST(H1Request, RefusesWhatOthersReadDifferently) {
   for (const Case& each : cases) {
     H1HeadParser parser(Role::kRequest, {});
     EXPECT_EQ(parseAll(parser, each.text), Status::kError) << each.text;
-    EXPECT_EQ(parser.errorStatus(), each.status) << each.text;
+    EXPECT_EQ(parser.refusal().status, each.status) << each.text;
   }
   H1HeadParser parser(Role::kRequest, {});
   const char nul[] = "GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n";
   EXPECT_EQ(parseAll(parser, std::string_view(nul, sizeof nul - 1)), Status::kError);
 }
 
+TEST(H1Request, SaysWhyAsEnvoyNamesIt) {
+  struct Case {
+    const char* text;
+    const char* details;
+    int status;
+  };
+  const Case cases[] = {
+      {"GET / HTTP/2.0\r\nHost: x\r\n\r\n", "low_version", 426},
+      {"GET / HTTP/1.0\r\n\r\n", "low_version", 426},
+      {"G(T / HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_characters", 400},
+      {"GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_scheme", 400},
+      {"GET http:///a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
+      {"GET http://u@h/a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
+      {"GET * HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
+      {"CONNECT /a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
+      {"GET a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.codec_error", 400},
+      {"GET /\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n", "http1.codec_error", 400},
+      {"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "http.invalid_authority", 400},
+      {"GET / HTTP/1.1\r\nHost: x\r\nConnection: X-Forwarded-For\r\n\r\n",
+       "http1.connection_header_rejected", 400},
+      {"GET / HTTP/1.1\r\nHost: x\r\nConnection: a,b,c,d,e,f,g,h,i,j,k\r\n\r\n",
+       "http1.connection_header_rejected", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+       "http1.invalid_transfer_encoding", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+       "http1.content_length_and_chunked_not_allowed", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+       "http1.codec_error", 400},
+  };
+  for (const Case& each : cases) {
+    H1HeadParser parser(Role::kRequest, {.http_10 = false});
+    EXPECT_EQ(parseAll(parser, each.text), Status::kError) << each.text;
+    EXPECT_STREQ(parser.refusal().details, each.details) << each.text;
+    EXPECT_EQ(parser.refusal().status, each.status) << each.text;
+  }
+}
+
+TEST(H1Request, SplitsTheFormsOfATarget) {
+  struct Case {
+    const char* line;
+    const char* path;
+    const char* authority;
+  };
+  const Case cases[] = {
+      {"GET /a?b", "/a?b", ""},
+      {"OPTIONS *", "*", ""},
+      {"GET http://h:8/p?q", "/p?q", "h:8"},
+      {"GET HTTPS://[::1]", "/", "[::1]"},
+      {"GET http://h?q", "?q", "h"},
+      {"CONNECT h:443", "", "h:443"},
+  };
+  for (const Case& each : cases) {
+    H1HeadParser parser(Role::kRequest, {});
+    const std::string text = std::string(each.line) + " HTTP/1.1\r\nHost: x\r\n\r\n";
+    ASSERT_EQ(parseAll(parser, text), Status::kDone) << each.line;
+    EXPECT_EQ(parser.head().path, each.path);
+    EXPECT_EQ(parser.head().authority, each.authority);
+  }
+  H1HeadParser plain(Role::kRequest, {.absolute_form = false});
+  ASSERT_EQ(parseAll(plain, "GET http://h/p HTTP/1.1\r\nHost: x\r\n\r\n"), Status::kDone);
+  EXPECT_EQ(plain.head().path, "http://h/p");
+  EXPECT_EQ(plain.head().authority, "");
+}
+
+TEST(H1Request, DropsTheLengthBesideChunkedWhereThatIsAllowed) {
+  H1HeadParser parser(Role::kRequest, {.chunked_beats_length = true});
+  ASSERT_EQ(parseAll(parser,
+                     "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+                     "Transfer-Encoding: chunked\r\n\r\n"),
+            Status::kDone);
+  EXPECT_EQ(parser.head().body, H1Body::kChunked);
+  EXPECT_TRUE(parser.head().length_dropped);
+}
+
+TEST(H1Request, NeedsAHostUnlessToldOtherwise) {
+  H1HeadParser lenient(Role::kRequest, {.host_required = false});
+  EXPECT_EQ(parseAll(lenient, "GET / HTTP/1.1\r\n\r\n"), Status::kDone);
+}
+
+TEST(H1Host, IsANameOrAnAddressWithAPort) {
+  for (const char* good :
+       {"", "a", "A.b-c_d", "a:80", "a:", "1.2.3.4:8", "[::1]", "[::1]:80", "a.", "%41", "x;y=z"}) {
+    EXPECT_TRUE(isHostAndPort(good)) << good;
+  }
+  for (const char* bad :
+       {"a b", "a,b", "a@b", "u:p@a", "a:b", "a:1:2", "a:999999", "::1", "[", "[]", "[::1",
+        "[::1]x", "[fe80::1%eth0]", "a/b", "a\\b", "a?b", "\xe9", "<a>"}) {
+    EXPECT_FALSE(isHostAndPort(bad)) << bad;
+  }
+}
+
 TEST(H1Request, HasLimitsOnBytesAndFields) {
   H1HeadParser small(Role::kRequest, {.head_bytes_max = 64, .field_count_max = 100});
   EXPECT_EQ(parseAll(small, "GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(64, 'a') + "\r\n\r\n"),
             Status::kError);
-  EXPECT_EQ(small.errorStatus(), 431);
+  EXPECT_EQ(small.refusal().status, 431);
   H1HeadParser endless(Role::kRequest, {.head_bytes_max = 64, .field_count_max = 100});
   EXPECT_EQ(parseAll(endless, std::string(65, 'a')), Status::kError);
   H1HeadParser few(Role::kRequest, {.head_bytes_max = 1024, .field_count_max = 2});
   EXPECT_EQ(parseAll(few, "GET / HTTP/1.1\r\nHost: x\r\nA: b\r\nC: d\r\n\r\n"), Status::kError);
-  EXPECT_EQ(few.errorStatus(), 431);
+  EXPECT_EQ(few.refusal().status, 431);
 }
 
 TEST(H1Response, KnowsWhichAnswersHaveABody) {
@@ -150,6 +241,50 @@ TEST(H1Chunks, RefuseMalformedOnes) {
   H1ChunkDecoder::Event last{};
   decode(decoder, "1;" + std::string(5000, 'x'), 100, last);
   EXPECT_EQ(last, H1ChunkDecoder::Event::kError);
+}
+
+TEST(H1Response, HasNoBodyWhereTheStatusAllowsNone) {
+  for (const char* text : {"HTTP/1.1 204 No\r\nContent-Length: 3\r\n\r\n",
+                           "HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n",
+                           "HTTP/1.1 100 Go\r\nContent-Length: 3\r\n\r\n"}) {
+    H1HeadParser parser(Role::kResponse, {});
+    EXPECT_EQ(parseAll(parser, text), Status::kError) << text;
+  }
+  H1HeadParser parser(Role::kResponse, {});
+  EXPECT_EQ(parseAll(parser, "HTTP/1.1 304 No\r\nContent-Length: 3\r\n\r\n"), Status::kDone);
+}
+
+H1ChunkDecoder::Event decodeAll(H1ChunkDecoder& decoder, std::string_view bytes) {
+  H1ChunkDecoder::Event event = H1ChunkDecoder::Event::kNeedMore;
+  while (!bytes.empty()) {
+    std::size_t consumed = 0;
+    std::string_view data;
+    event = decoder.next(bytes, consumed, data);
+    if (event == H1ChunkDecoder::Event::kError || event == H1ChunkDecoder::Event::kEnd) break;
+    bytes.remove_prefix(consumed);
+  }
+  return event;
+}
+
+TEST(H1Chunks, ExtensionsOfAMessageAreLimited) {
+  const std::string one = "1;" + std::string(400, 'x') + "\r\na\r\n";
+  std::string few;
+  std::string many;
+  for (int i = 0; i < 9; ++i) few += one;
+  for (int i = 0; i < 11; ++i) many += one;
+  H1ChunkDecoder decoder({});
+  EXPECT_EQ(decodeAll(decoder, few + "0\r\n\r\n"), H1ChunkDecoder::Event::kEnd);
+  decoder.reset();
+  EXPECT_EQ(decodeAll(decoder, many), H1ChunkDecoder::Event::kError);
+}
+
+TEST(H1Chunks, TrailersThatFrameOrRouteAreRefused) {
+  for (const char* name : {"Content-Length", "transfer-encoding", "Host", "Connection", "TE"}) {
+    H1ChunkDecoder decoder({});
+    EXPECT_EQ(decodeAll(decoder, "0\r\n" + std::string(name) + ": 1\r\n\r\n"),
+              H1ChunkDecoder::Event::kError)
+        << name;
+  }
 }
 
 }  // namespace

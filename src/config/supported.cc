@@ -72,6 +72,7 @@ base::ConfigResult<void> SupportedFields::walk(const Message& message, const std
   for (const FieldDescriptor* field : set) {
     const std::string at = joinPath(path, field->name());
     if (found == types_.end() || !found->second.contains(field->name())) {
+      if (Tolerance::takes(at)) continue;
       return base::failConfig(at, "is not supported");
     }
     if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) continue;
@@ -81,6 +82,20 @@ base::ConfigResult<void> SupportedFields::walk(const Message& message, const std
         }));
   }
   return {};
+}
+
+namespace {
+// Builders are many and deep; what is tolerated is a matter of the whole build, not of any of them.
+thread_local Tolerance* tolerance = nullptr;
+}  // namespace
+
+Tolerance::Tolerance() { tolerance = this; }
+Tolerance::~Tolerance() { tolerance = nullptr; }
+
+bool Tolerance::takes(std::string_view path) {
+  if (tolerance == nullptr) return false;
+  tolerance->paths_.emplace_back(path);
+  return true;
 }
 
 std::size_t countUnknownFields(const Message& message) {

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace google::protobuf {
 class Message;
@@ -39,6 +40,22 @@ class SupportedFields {
   base::ConfigResult<void> walk(const google::protobuf::Message& message, const std::string& path,
                                 int depth) const;
   std::map<std::string, std::set<std::string, std::less<>>, std::less<>> types_;
+};
+
+/// While one lives, fields that are not honoured are noted in it instead of refused
+/// (--allow-unknown-static-fields). Counts for its thread only; one at a time.
+class Tolerance {
+ public:
+  Tolerance();
+  ~Tolerance();
+  Tolerance(const Tolerance&) = delete;
+  Tolerance& operator=(const Tolerance&) = delete;
+  /// True, and noted, when a Tolerance lives on this thread; false: refuse the field.
+  static bool takes(std::string_view path);
+  const std::vector<std::string>& paths() const { return paths_; }
+
+ private:
+  std::vector<std::string> paths_;
 };
 
 /// Fields of numbers this program has never heard of, in the message and below (not inside Any).

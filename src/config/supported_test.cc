@@ -59,5 +59,17 @@ TEST(SupportedFields, CountsFieldsOfUnknownNumbers) {
   EXPECT_EQ(countUnknownFields(message), 2U);
 }
 
+TEST(SupportedFields, NotesInsteadOfRefusingWhileTolerant) {
+  const auto message =
+      cluster(R"({"name":"a","lb_policy":"RANDOM","load_assignment":{"policy":{}}})");
+  {
+    const Tolerance tolerant;
+    EXPECT_TRUE(fields().check(message, "c"));
+    EXPECT_EQ(tolerant.paths(),
+              (std::vector<std::string>{"c.lb_policy", "c.load_assignment.policy"}));
+  }
+  EXPECT_FALSE(fields().check(message, "c"));
+}
+
 }  // namespace
 }  // namespace postern::config

@@ -4,6 +4,7 @@
 #include "http/h1_client.h"
 #include "http/h2_client.h"
 #include "http/negotiate.h"
+#include "http/tunnel_client.h"
 
 #include <algorithm>
 #include <deque>
@@ -22,6 +23,8 @@ ClientConnection* ClientConnection::start(event::Loop& loop,
       return startH1Client(loop, std::move(transport), limits, observer);
     case Protocol::kHttp2:
       return startH2Client(loop, std::move(transport), limits, observer);
+    case Protocol::kTunnel:
+      return startTunnelClient(loop, std::move(transport), observer);
     case Protocol::kAuto:
       break;
   }
@@ -41,12 +44,14 @@ base::Error errorOf(ResetReason reason) {
     case ResetReason::kTimeout:
       return {base::Errc::kTimeout, "request timed out"};
     case ResetReason::kProtocol:
+    case ResetReason::kInvalidField:
       return {base::Errc::kProtocol, "malformed answer"};
     case ResetReason::kOverflow:
       return {base::Errc::kLimitExceeded, "answer too large"};
     case ResetReason::kLocal:
-    case ResetReason::kCancel:
       return {base::Errc::kCancelled, "cancelled"};
+    case ResetReason::kCancel:
+      return {base::Errc::kClosed, "reset by the peer"};
     default:
       return {base::Errc::kClosed, "connection lost"};
   }

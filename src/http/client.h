@@ -24,6 +24,11 @@ struct ClientLimits {
   H2Limits h2;
   // HTTP/2: until the peer's SETTINGS; the default is what RFC 9113 6.5.2 wants peers to allow.
   std::uint32_t streams_before_settings = 100;
+  // HTTP/1 only.
+  HeaderCase header_case = HeaderCase::kLower;
+  bool trailers = true;               // otherwise dropped, both ways
+  bool absolute_form = false;         // "GET http://host/path"
+  bool chunked_beats_length = false;  // otherwise both together are a protocol error
 };
 
 class ClientConnection;

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -78,7 +79,8 @@ class GrpcChannel {
   struct Options {
     net::Address address;                           // TCP or Unix
     std::string host;                               // :authority, SNI and certificate check
-    std::shared_ptr<const tls::ClientContext> tls;  // its ALPN list holds "h2"; null: cleartext
+    std::shared_ptr<const tls::ClientContext> tls;  // null: cleartext
+    std::optional<std::string> tls_name;            // SNI instead of `host`; empty: none is sent
     std::chrono::milliseconds connect_timeout{std::chrono::seconds(5)};
     std::size_t message_bytes_max = kGrpcMessageBytesMax;
   };

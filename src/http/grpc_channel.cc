@@ -1,6 +1,7 @@
 // GrpcChannel: calls over one HTTP/2 client connection.
 #include "base/strings.h"
 #include "http/grpc_call.h"
+#include "tls/settings.h"
 
 #include <algorithm>
 #include <deque>
@@ -41,6 +42,7 @@ GrpcStatus statusOfReset(ResetReason reason) {
     case ResetReason::kLocal:
       return {kGrpcUnavailable, "connection lost"};
     case ResetReason::kProtocol:
+    case ResetReason::kInvalidField:
       return {kGrpcInternal, "the server broke the protocol"};
     case ResetReason::kOverflow:
       return {kGrpcResourceExhausted, "reset by the server: too much"};
@@ -114,8 +116,12 @@ class ChannelImpl final : public GrpcChannel, public ClientObserver {
  public:
   ChannelImpl(event::Loop& loop, Options options, std::unique_ptr<net::Transport> transport)
       : loop_(loop), options_(std::move(options)), timer_(loop, [this] { connection_->close(); }) {
-    if (options_.tls)
-      transport = tls::connectTls(loop_, std::move(transport), options_.tls, options_.host);
+    if (options_.tls) {
+      tls::ConnectOptions secure;
+      secure.server_name = options_.tls_name.value_or(options_.host);
+      secure.alpn = {"h2"};
+      transport = tls::connectTls(loop_, std::move(transport), options_.tls, secure);
+    }
     connection_ = ClientConnection::start(loop_, std::move(transport), Protocol::kHttp2, {}, *this);
     timer_.arm(options_.connect_timeout);
   }

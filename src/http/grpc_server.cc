@@ -18,6 +18,7 @@ GrpcStatus statusOfReset(ResetReason reason) {
     case ResetReason::kLostBeforeReply:
       return {kGrpcUnavailable, "connection lost"};
     case ResetReason::kProtocol:
+    case ResetReason::kInvalidField:
       return {kGrpcInternal, "the client broke the protocol"};
     default:
       return {kGrpcCancelled, "cancelled by the client"};

@@ -1,6 +1,7 @@
 #include "http/h1_client.h"
 
 #include "base/check.h"
+#include "base/strings.h"
 #include "http/h1_message.h"
 
 #include <algorithm>
@@ -12,9 +13,12 @@ namespace {
 constexpr std::size_t kOutHighBytes = 128 * 1024;
 constexpr std::size_t kOutLowBytes = 32 * 1024;
 constexpr std::size_t kInHighBytes = 64 * 1024;
+constexpr int kInformationalMax = 16;  // 1xx answers before the final one
 
 codec::H1Limits codecLimits(const ClientLimits& limits) {
-  return {.head_bytes_max = limits.header_bytes_max, .field_count_max = limits.header_count_max};
+  return {.head_bytes_max = limits.header_bytes_max,
+          .field_count_max = limits.header_count_max,
+          .chunked_beats_length = limits.chunked_beats_length};
 }
 
 class H1Client final : public ClientConnection,
@@ -26,6 +30,7 @@ class H1Client final : public ClientConnection,
            ClientObserver& observer, Connected connected)
       : loop_(loop),
         transport_(std::move(transport)),
+        limits_(limits),
         owner_(observer),
         parser_(codec::H1HeadParser::Role::kResponse, codecLimits(limits)),
         body_(codecLimits(limits)),
@@ -46,6 +51,7 @@ class H1Client final : public ClientConnection,
     stream_ = &observer;
     request_done_ = head_seen_ = wants_body_ = full_ = switched_ = false;
     any_byte_ = any_sent_ = false;
+    informational_ = 0;
     ++exchanges_;
     return *this;
   }
@@ -73,6 +79,7 @@ class H1Client final : public ClientConnection,
   }
   std::unique_ptr<net::Transport> takeTransport(base::Buffer& unread) override;
   const net::Transport& transport() const override { return *transport_; }
+  std::size_t bytesHeld() const override { return in_.size() + out_.size(); }
   int httpVersion() const override { return parser_.head().minor_version; }
 
   // ---- net::TransportObserver ----
@@ -93,9 +100,11 @@ class H1Client final : public ClientConnection,
  private:
   enum class State : unsigned char { kConnecting, kIdle, kExchange, kClosed };
 
+  void writeFraming(const HeaderMap& headers, End end);
   void fill();
   void advance();
   bool readHead();
+  bool readInformational(int code, HeaderMap headers);
   bool deliverBody();
   bool deliverRaw();
   void endExchange();
@@ -120,6 +129,7 @@ class H1Client final : public ClientConnection,
   std::unique_ptr<net::Transport> transport_;
   base::Buffer in_;
   base::Buffer out_;
+  const ClientLimits limits_;
   ClientObserver& owner_;
   StreamObserver* stream_ = nullptr;
   codec::H1HeadParser parser_;
@@ -128,6 +138,7 @@ class H1Client final : public ClientConnection,
   event::Soon resume_;
   event::Soon settle_;
   std::uint64_t exchanges_ = 0;
+  int informational_ = 0;
   State state_;
   H1Framing framing_ = H1Framing::kNone;
   bool connected_;
@@ -143,6 +154,7 @@ class H1Client final : public ClientConnection,
   bool readable_ = false;  // the transport may have more
   bool switched_ = false;
   bool connect_request_ = false;
+  bool upgrade_request_ = false;
   bool head_request_ = false;
   bool advancing_ = false;
 };
@@ -155,35 +167,47 @@ Flow H1Client::sendHeaders(const HeaderMap& headers, End end) {
   parser_.reset(method);
   out_.append(method);
   out_.append(" ");
+  if (limits_.absolute_form && !connect_request_) {
+    out_.append(headers.scheme());
+    out_.append("://");
+    out_.append(headers.authority());
+  }
   out_.append(connect_request_ ? headers.authority() : headers.path());
-  out_.append(" HTTP/1.1\r\nhost: ");
-  out_.append(headers.authority());
+  out_.append(" HTTP/1.1\r\n");
+  writeField(out_, "host", headers.authority(), headers, limits_.header_case);
+  writeFields(out_, headers, limits_.header_case);
+  writeFraming(headers, end);
   out_.append("\r\n");
-  writeFields(out_, headers);
-  if (headers.has("upgrade")) out_.append("connection: upgrade\r\n");
+  request_done_ = end == End::kYes;
+  return flow();
+}
+
+void H1Client::writeFraming(const HeaderMap& headers, End end) {
+  const HeaderCase style = limits_.header_case;
+  const std::string_view method = headers.method();
+  upgrade_request_ = headers.has("upgrade");
+  if (upgrade_request_ && !headers.has("connection"))
+    writeField(out_, "connection", "upgrade", headers, style);
   if (headers.has("content-length")) {
     framing_ = H1Framing::kLength;
   } else if (end == End::kYes) {
     framing_ = H1Framing::kNone;
     const bool bodiless = method == "GET" || method == "HEAD" || method == "DELETE" ||
                           method == "TRACE" || method == "CONNECT";
-    if (!bodiless) out_.append("content-length: 0\r\n");
-  } else if (connect_request_ || headers.has("upgrade")) {
+    if (!bodiless) writeField(out_, "content-length", "0", headers, style);
+  } else if (connect_request_ || upgrade_request_) {
     framing_ = H1Framing::kUntilClose;
   } else {
     framing_ = H1Framing::kChunked;
-    out_.append("transfer-encoding: chunked\r\n");
+    writeField(out_, "transfer-encoding", "chunked", headers, style);
   }
-  out_.append("\r\n");
-  request_done_ = end == End::kYes;
-  return flow();
 }
 
 Flow H1Client::sendData(base::Buffer& data, End end) {
   if (state_ != State::kExchange || request_done_) return Flow::kOpen;
   if (framing_ == H1Framing::kChunked) {
     writeChunk(out_, data);
-    if (end == End::kYes) writeLastChunk(out_, nullptr);
+    if (end == End::kYes) writeLastChunk(out_, nullptr, limits_.header_case);
   } else {
     out_.append(data);
   }
@@ -193,7 +217,8 @@ Flow H1Client::sendData(base::Buffer& data, End end) {
 
 Flow H1Client::sendTrailers(const HeaderMap& trailers) {
   if (state_ != State::kExchange || request_done_) return Flow::kOpen;
-  if (framing_ == H1Framing::kChunked) writeLastChunk(out_, &trailers);
+  if (framing_ == H1Framing::kChunked)
+    writeLastChunk(out_, limits_.trailers ? &trailers : nullptr, limits_.header_case);
   request_done_ = true;
   return flow();
 }
@@ -239,7 +264,7 @@ bool H1Client::readHead() {
     std::size_t consumed = 0;
     codec::H1HeadParser::Status status = parser_.feed(in_.front(), consumed);
     if (status == codec::H1HeadParser::Status::kError) {
-      protocolError(parser_.error());
+      protocolError(parser_.refusal().text);
       return false;
     }
     if (status == codec::H1HeadParser::Status::kNeedMore) {
@@ -252,16 +277,22 @@ bool H1Client::readHead() {
                       static_cast<char>('0' + head.status / 10 % 10),
                       static_cast<char>('0' + head.status % 10), 0};
     headers.add(":status", digits);
-    for (const codec::H1Field& field : head.fields) headers.add(field.name, field.value);
+    for (const codec::H1Field& field : head.fields) {
+      if (head.length_dropped && base::equalsIgnoreCase(field.name, "content-length")) continue;
+      headers.add(field.name, field.value);
+    }
+    headers.setSpelling(spellingOf(head, limits_.header_case));
     const int code = head.status;
     keep_alive_ = head.keep_alive;
     const codec::H1Body framing = head.body;
     const std::uint64_t length = head.content_length;
     in_.drain(consumed);
-    if (code >= 100 && code < 200 && code != 101) {
-      parser_.reset(head_request_ ? "HEAD" : connect_request_ ? "CONNECT" : "");
-      stream_->onInformational(std::move(headers));
-      return true;
+    if (code >= 100 && code < 200 && code != 101)
+      return readInformational(code, std::move(headers));
+    // A switch that nobody asked for would make the next bytes somebody else's (class "fake 101").
+    if (code == 101 && !upgrade_request_) {
+      protocolError("101 without an upgrade");
+      return false;
     }
     head_seen_ = true;
     switched_ = code == 101 || (connect_request_ && code >= 200 && code < 300);
@@ -276,6 +307,17 @@ bool H1Client::readHead() {
   return false;
 }
 
+bool H1Client::readInformational(int code, HeaderMap headers) {
+  parser_.reset(head_request_ ? "HEAD" : connect_request_ ? "CONNECT" : "");
+  if (++informational_ > kInformationalMax) {
+    protocolError("too many informational answers");
+    return false;
+  }
+  // 102 and what nobody knows yet are for this hop.
+  if (code == 100 || code == 103) stream_->onInformational(std::move(headers));
+  return true;
+}
+
 bool H1Client::deliverBody() {
   base::Buffer piece;
   H1BodyReader::Status status = body_.read(in_, piece);
@@ -283,7 +325,7 @@ bool H1Client::deliverBody() {
     if (!eof_) return false;
     status = body_.end();
     if (status == H1BodyReader::Status::kError) {
-      shut(ResetReason::kConnectionLost, {base::Errc::kClosed, "closed inside the answer"});
+      shut(ResetReason::kProtocol, {base::Errc::kClosed, "closed inside the answer"});
       return false;
     }
   }
@@ -297,7 +339,7 @@ bool H1Client::deliverBody() {
     return true;
   }
   StreamObserver* told = stream_;
-  if (body_.trailers().empty()) {
+  if (body_.trailers().empty() || !limits_.trailers) {
     endExchange();
     told->onData(piece, End::kYes);
     return false;

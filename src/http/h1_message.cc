@@ -56,11 +56,12 @@ char* put(char* to, std::string_view bytes) {
   return to + bytes.size();
 }
 
-/// Belongs to this connection; told by its length from nearly all others.
-bool ofConnection(std::string_view name) {
+/// Belongs to this connection; told by its length from nearly all others. With `upgrade` the
+/// connection field is the message's own.
+bool ofConnection(std::string_view name, bool upgrade) {
   switch (name.size()) {
     case 10:
-      return name == "connection" || name == "keep-alive";
+      return (name == "connection" && !upgrade) || name == "keep-alive";
     case 16:
       return name == "proxy-connection";
     case 17:
@@ -72,36 +73,68 @@ bool ofConnection(std::string_view name) {
 
 }  // namespace
 
-void writeStatusLine(base::Buffer& out, int status) {
-  if (status == 200) return out.append("HTTP/1.1 200 OK\r\n");
+void writeStatusLine(base::Buffer& out, int status, int minor_version) {
+  if (status == 200 && minor_version != 0) return out.append("HTTP/1.1 200 OK\r\n");
   char digits[16];
   auto [end, error] = std::to_chars(digits, digits + sizeof digits, status);
-  out.append("HTTP/1.1 ");
+  out.append(minor_version == 0 ? "HTTP/1.0 " : "HTTP/1.1 ");
   out.append(std::string_view(digits, static_cast<std::size_t>(end - digits)));
   out.append(" ");
   out.append(reasonPhrase(status));
   out.append("\r\n");
 }
 
-void writeFields(base::Buffer& out, const HeaderMap& headers) {
-  constexpr std::size_t kAroundField = 4;  // ": " and CRLF
-  char* room = nullptr;
-  if (out.reserve(room) >= headers.bytes() + kAroundField * headers.size()) {
-    char* at = room;
-    headers.each([&at](std::string_view name, std::string_view value) {
-      if (name.starts_with(':') || ofConnection(name)) return;
-      at = put(put(put(put(at, name), ": "), value), "\r\n");
-    });
-    return out.commit(static_cast<std::size_t>(at - room));
+void writeName(base::Buffer& out, std::string_view name, const HeaderMap& headers,
+               HeaderCase style) {
+  if (headers.spelling() != nullptr) {
+    const std::string_view spelled = headers.spelling()->of(name);
+    if (!spelled.empty()) return out.append(spelled);
   }
-  out.commit(0);
-  headers.each([&out](std::string_view name, std::string_view value) {
-    if (name.starts_with(':') || ofConnection(name)) return;
+  if (style != HeaderCase::kProper && style != HeaderCase::kPreserveOrProper)
+    return out.append(name);
+  std::string proper;
+  appendProperCase(proper, name);
+  out.append(proper);
+}
+
+void writeField(base::Buffer& out, std::string_view name, std::string_view value,
+                const HeaderMap& headers, HeaderCase style) {
+  if (style == HeaderCase::kLower && headers.spelling() == nullptr) {
     out.append(name);
-    out.append(": ");
-    out.append(value);
-    out.append("\r\n");
+  } else {
+    writeName(out, name, headers, style);
+  }
+  out.append(": ");
+  out.append(value);
+  out.append("\r\n");
+}
+
+void writeFields(base::Buffer& out, const HeaderMap& headers, HeaderCase style) {
+  constexpr std::size_t kAroundField = 4;  // ": " and CRLF
+  const bool upgrade = headers.has("upgrade");
+  if (style == HeaderCase::kLower && headers.spelling() == nullptr) {
+    char* room = nullptr;
+    if (out.reserve(room) >= headers.bytes() + kAroundField * headers.size()) {
+      char* at = room;
+      headers.each([&](std::string_view name, std::string_view value) {
+        if (name.starts_with(':') || ofConnection(name, upgrade)) return;
+        at = put(put(put(put(at, name), ": "), value), "\r\n");
+      });
+      return out.commit(static_cast<std::size_t>(at - room));
+    }
+    out.commit(0);
+  }
+  headers.each([&](std::string_view name, std::string_view value) {
+    if (name.starts_with(':') || ofConnection(name, upgrade)) return;
+    writeField(out, name, value, headers, style);
   });
+}
+
+std::shared_ptr<const HeaderSpelling> spellingOf(const codec::H1Head& head, HeaderCase style) {
+  if (style != HeaderCase::kPreserve && style != HeaderCase::kPreserveOrProper) return nullptr;
+  auto out = std::make_shared<HeaderSpelling>();
+  for (const codec::H1Field& field : head.fields) out->add(field.name);
+  return out;
 }
 
 void writeChunk(base::Buffer& out, base::Buffer& data) {
@@ -114,9 +147,9 @@ void writeChunk(base::Buffer& out, base::Buffer& data) {
   out.append("\r\n");
 }
 
-void writeLastChunk(base::Buffer& out, const HeaderMap* trailers) {
+void writeLastChunk(base::Buffer& out, const HeaderMap* trailers, HeaderCase style) {
   out.append("0\r\n");
-  if (trailers != nullptr) writeFields(out, *trailers);
+  if (trailers != nullptr) writeFields(out, *trailers, style);
   out.append("\r\n");
 }
 

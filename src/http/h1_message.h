@@ -39,12 +39,20 @@ class H1BodyReader {
 /// How an outgoing body is framed.
 enum class H1Framing : unsigned char { kNone, kLength, kChunked, kUntilClose };
 
-void writeStatusLine(base::Buffer& out, int status);
-/// All fields but pseudo headers and those that belong to the connection (connection, keep-alive,
-/// proxy-connection, transfer-encoding), in order.
-void writeFields(base::Buffer& out, const HeaderMap& headers);
+void writeStatusLine(base::Buffer& out, int status, int minor_version = 1);
+/// One name, spelled as the message's peer or `style` wants it. What the peer spelled counts.
+void writeName(base::Buffer& out, std::string_view name, const HeaderMap& headers,
+               HeaderCase style);
+/// All fields but pseudo headers and those that belong to the connection (connection without
+/// upgrade, keep-alive, proxy-connection, transfer-encoding), in order.
+void writeFields(base::Buffer& out, const HeaderMap& headers, HeaderCase style);
+/// One more field of the message.
+void writeField(base::Buffer& out, std::string_view name, std::string_view value,
+                const HeaderMap& headers, HeaderCase style);
 void writeChunk(base::Buffer& out, base::Buffer& data);
-void writeLastChunk(base::Buffer& out, const HeaderMap* trailers);
+void writeLastChunk(base::Buffer& out, const HeaderMap* trailers, HeaderCase style);
+/// The spelling of a message's names, when `style` wants it kept; null otherwise.
+std::shared_ptr<const HeaderSpelling> spellingOf(const codec::H1Head& head, HeaderCase style);
 /// RFC 9110 reason phrase, "Unknown" for others.
 std::string_view reasonPhrase(int status);
 

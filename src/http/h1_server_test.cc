@@ -14,6 +14,7 @@ class ScriptedTransport final : public net::Transport {
  public:
   explicit ScriptedTransport(std::string& written) : written_(written) {}
   std::deque<std::string> reads;
+  bool stuck = false;  // takes nothing
   net::TransportObserver* observer = nullptr;
 
   void setObserver(net::TransportObserver* o) override { observer = o; }
@@ -26,6 +27,7 @@ class ScriptedTransport final : public net::Transport {
     return {net::IoStatus::kOk, next.size()};
   }
   net::IoResult write(base::Buffer& from) override {
+    if (stuck) return {net::IoStatus::kAgain};
     written_ += from.toString();
     std::size_t count = from.size();
     from.clear();
@@ -88,6 +90,116 @@ TEST(H1Server, ReadsOncePerReportAndAnswersWhatALaterReportBrings) {
   loop.runOnce();
 }
 
+/// Answers what the codec refuses.
+struct Refuser : Answerer {
+  std::string details;
+  int status = 0;
+  bool idle = false;
+  bool closed = false;
+  bool onRefused(int code, std::string_view why) override {
+    details = why;
+    status = code;
+    stream->sendHeaders({{":status", "499"}}, End::kYes);
+    return true;
+  }
+  void onEvent(ServerConnection&, Event event) override {
+    idle = idle || event == Event::kIdleTimeout;
+  }
+  void onClosed(ServerConnection&) override { closed = true; }
+};
+
+bool turnUntil(event::Loop& loop, const bool& done) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(3);
+  while (!done && std::chrono::steady_clock::now() < end)
+    loop.runOnce(std::chrono::milliseconds(5));
+  return done;
+}
+
+TEST(H1Server, AnObserverAnswersWhatIsRefused) {
+  event::Loop loop;
+  Refuser refuser;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  startH1Server(loop, std::move(owned), {},
+                {.delayed_close_timeout = std::chrono::milliseconds(20)}, refuser);
+  transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\nrest", "more"};
+  transport.observer->onReadable();
+  loop.runOnce();
+  EXPECT_EQ(refuser.details, "http1.codec_error");
+  EXPECT_EQ(refuser.requests, 0);
+  EXPECT_EQ(written, "HTTP/1.1 499 Unknown\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+  EXPECT_FALSE(refuser.closed);  // the client's end is waited for, but not for ever
+  EXPECT_TRUE(turnUntil(loop, refuser.closed));
+  loop.runOnce();
+}
+
+TEST(H1Server, AHeadThatIsSlowIsRefusedAlsoOnAConnectionThatWasIdle) {
+  event::Loop loop;
+  Refuser refuser;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  startH1Server(loop, std::move(owned), {},
+                {.headers_timeout = std::chrono::milliseconds(30),
+                 .delayed_close_timeout = std::chrono::milliseconds(0)},
+                refuser);
+  transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
+  transport.observer->onReadable();
+  loop.runOnce();
+  EXPECT_EQ(refuser.requests, 1);
+  transport.reads = {"GET / HTTP"};
+  transport.observer->onReadable();
+  EXPECT_TRUE(turnUntil(loop, refuser.closed));
+  EXPECT_EQ(refuser.status, 408);
+  EXPECT_EQ(refuser.details, "request_header_timeout");
+  loop.runOnce();
+}
+
+TEST(H1Server, AnIdleConnectionThatDrainsTakesARequestThatIsOnItsWay) {
+  event::Loop loop;
+  Refuser refuser;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  ServerConnection* connection = startH1Server(
+      loop, std::move(owned), {}, {.drain_timeout = std::chrono::seconds(60)}, refuser);
+  connection->drain();
+  EXPECT_FALSE(refuser.closed);
+  transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
+  transport.observer->onReadable();
+  EXPECT_TRUE(turnUntil(loop, refuser.closed));
+  EXPECT_EQ(written, "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+  loop.runOnce();
+}
+
+TEST(H1Server, IdleConnectionsEnd) {
+  event::Loop loop;
+  Refuser refuser;
+  std::string written;
+  startH1Server(loop, std::make_unique<ScriptedTransport>(written), {},
+                {.idle_timeout = std::chrono::milliseconds(20)}, refuser);
+  EXPECT_TRUE(turnUntil(loop, refuser.closed));
+  EXPECT_TRUE(refuser.idle);
+  loop.runOnce();
+}
+
+TEST(H1Server, AClientThatDoesNotTakeItsAnswerIsGivenUp) {
+  event::Loop loop;
+  Refuser refuser;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  transport.stuck = true;
+  startH1Server(loop, std::move(owned), {}, {.flush_timeout = std::chrono::milliseconds(20)},
+                refuser);
+  transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
+  transport.observer->onReadable();
+  EXPECT_TRUE(turnUntil(loop, refuser.closed));
+  EXPECT_FALSE(refuser.idle);
+  loop.runOnce();
+}
+
 struct Asker : ClientObserver, StreamObserver {
   int status = 0;
   int informational = 0;
@@ -126,6 +238,39 @@ TEST(H1Client, RemembersAcrossA1xxThatHeadHasNoBody) {
   EXPECT_TRUE(asker.ended);
   connection->close();
   loop.runOnce();
+}
+
+/// What a client makes of these bytes of an answer to GET.
+struct Verdict : Asker {
+  bool reset = false;
+  void onReset(ResetReason reason) override { reset = reason == ResetReason::kProtocol; }
+};
+
+void answerWith(const std::string& bytes, Verdict& verdict) {
+  event::Loop loop;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  ClientConnection* connection = startH1Client(loop, std::move(owned), {}, verdict);
+  transport.observer->onConnected();
+  connection->open(verdict).sendHeaders({{":method", "GET"}, {":path", "/"}, {":authority", "a"}},
+                                        End::kYes);
+  transport.reads = {bytes};
+  transport.observer->onReadable();
+  if (!verdict.reset) connection->close();
+  loop.runOnce();
+}
+
+TEST(H1Client, TakesNoSwitchThatNobodyAskedForAndFewInformationalAnswers) {
+  Verdict switched;
+  answerWith("HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", switched);
+  EXPECT_TRUE(switched.reset);
+  std::string hints;
+  for (int i = 0; i < 17; ++i) hints += "HTTP/1.1 103 Early Hints\r\n\r\n";
+  Verdict many;
+  answerWith(hints + "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", many);
+  EXPECT_TRUE(many.reset);
+  EXPECT_EQ(many.informational, 16);
 }
 
 }  // namespace

@@ -173,7 +173,9 @@ TEST(H2Client, RefusesMalformedAnswers) {
   c.data(7, "before headers", End::kYes);
   c.headers(9, {{":status", "101"}}, End::kNo);
   c.send();
-  for (Seen& each : seen) EXPECT_EQ(each.reset, ResetReason::kProtocol);
+  EXPECT_EQ(seen[1].reset, ResetReason::kProtocol);  // no status
+  EXPECT_EQ(seen[2].reset, ResetReason::kInvalidField);
+  for (Seen& each : seen) EXPECT_TRUE(each.reset.has_value());
   EXPECT_FALSE(c.closed);
 }
 

@@ -1,6 +1,7 @@
 #include "http/h2_headers.h"
 
 #include "base/strings.h"
+#include "codec/h1_parser.h"
 
 #include <array>
 
@@ -58,17 +59,6 @@ bool ofConnection(std::string_view name) {
     default:
       return false;
   }
-}
-
-bool validAuthority(std::string_view authority) {
-  for (const char c : authority) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte <= 0x20 || byte == 0x7f || c == '/' || c == '?' || c == '#' || c == '@' || c == '\\' ||
-        c == '"' || c == '<' || c == '>') {
-      return false;
-    }
-  }
-  return true;
 }
 
 bool validScheme(std::string_view scheme) {
@@ -138,34 +128,39 @@ const char* H2HeaderReader::finish() {
 
 const char* H2HeaderReader::checkRequest() {
   const std::string_view method = map_.method();
+  if ((seen_ & kMethod) == 0) return missing("no method");
   if (!validName(base::toLower(method))) return "invalid method";
   if (method == "CONNECT" && (seen_ & kProtocol) == 0) {
     if ((seen_ & (kScheme | kPath)) != 0) return "CONNECT with scheme or path";
-    if (!validAuthority(map_.authority())) return "wrong authority";
+    if (!codec::isHostAndPort(map_.authority())) return "wrong authority";
     return map_.authority().empty() ? "CONNECT without authority" : nullptr;
   }
   if ((seen_ & kProtocol) != 0 && method != "CONNECT") return ":protocol without CONNECT";
-  if ((seen_ & kScheme) == 0 || !validScheme(map_.scheme())) return "no scheme";
+  if ((seen_ & kScheme) == 0) return missing("no scheme");
+  if ((seen_ & kPath) == 0) return missing("no path");
+  if ((seen_ & kAuthority) == 0 && !map_.has("host")) return missing("no authority");
+  if (!validScheme(map_.scheme())) return "wrong scheme";
   const std::string_view path = map_.path();
-  if (!path.starts_with('/') && !(path == "*" && method == "OPTIONS")) return "wrong path";
+  if (path.empty()) return "wrong path";
+  if (path[0] != '/' && !(path == "*" && method == "OPTIONS")) return missing("no path");
   for (const char c : path)
     if (static_cast<unsigned char>(c) <= ' ' || c == 0x7f) return "wrong path";
-  if (!validAuthority(map_.authority())) return "wrong authority";
+  if (!codec::isHostAndPort(map_.authority())) return "wrong authority";
   // The layers above know one form (RFC 9113 8.3.1): Host becomes the authority.
   const auto host = map_.get("host");
   if (!host) return nullptr;
-  if ((seen_ & kAuthority) != 0) {
-    if (!base::equalsIgnoreCase(*host, map_.authority())) return "host differs from authority";
-  } else {
-    if (!validAuthority(*host)) return "wrong host";
+  // Where both are there the authority counts, and nobody sees the other.
+  if ((seen_ & kAuthority) == 0) {
+    if (!codec::isHostAndPort(*host)) return "wrong host";
     map_.add(":authority", *host);
   }
   map_.remove("host");
   return nullptr;
 }
 
-const char* H2HeaderReader::checkResponse() const {
+const char* H2HeaderReader::checkResponse() {
   const std::string_view status = map_.value(":status");
+  if ((seen_ & kStatus) == 0) return missing("no status");
   if (status.size() != 3 || status[0] < '1' || status[0] > '9' || status[1] < '0' ||
       status[1] > '9' || status[2] < '0' || status[2] > '9')
     return "wrong status";

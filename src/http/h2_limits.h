@@ -55,7 +55,8 @@ enum class H2Event : unsigned char {
   kTrailers,
   kTxFlushTimeout,
   kTxReset,
+  kProtocolError,  // the peer broke the protocol, the connection ends: no counter of HTTP/2's own
 };
-inline constexpr std::size_t kH2EventCount = 13;
+inline constexpr std::size_t kH2EventCount = 13;  // with a counter of their own
 
 }  // namespace postern::http

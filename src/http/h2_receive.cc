@@ -18,22 +18,10 @@ constexpr std::uint32_t kNewStreamsPerTurn = 32;  // the same
 constexpr std::size_t kPauseBytes = 512 * 1024;   // answers nobody takes: stop reading
 constexpr std::int32_t kCreditPerSecond = 200;
 
+/// Whatever code the peer gives, it was the peer who ended the stream; one says that nothing of it
+/// was done.
 ResetReason reasonOf(H2Error code) {
-  switch (code) {
-    case H2Error::kRefusedStream:
-      return ResetReason::kRefused;
-    case H2Error::kProtocol:
-    case H2Error::kInternal:
-    case H2Error::kFlowControl:
-    case H2Error::kFrameSize:
-    case H2Error::kStreamClosed:
-    case H2Error::kCompression:
-      return ResetReason::kProtocol;
-    case H2Error::kEnhanceYourCalm:
-      return ResetReason::kOverflow;
-    default:
-      return ResetReason::kCancel;
-  }
+  return code == H2Error::kRefusedStream ? ResetReason::kRefused : ResetReason::kCancel;
 }
 
 }  // namespace
@@ -309,7 +297,8 @@ void H2Session::handleHeaders() {
     tell(H2Event::kHeaderOverflow);
     return streamError(id, H2Error::kEnhanceYourCalm);
   }
-  if (const char* wrong = fields.finish(); wrong != nullptr) return invalidMessage(id, wrong);
+  if (const char* wrong = fields.finish(); wrong != nullptr)
+    return invalidMessage(id, wrong, fields.invalidReason());
   if (kind == H2Message::kResponse) return onResponse(*stream, fields);
   if (!reader_.endStream() || (stream->body_left && *stream->body_left != 0))
     return invalidMessage(id, "body of another length");

@@ -24,12 +24,21 @@ H2Options optionsOf(const ServerLimits& limits) {
           .h2 = limits.h2};
 }
 
+/// Zero means none.
+ServerLimits withoutZeros(ServerLimits limits) {
+  constexpr std::chrono::hours kNever{24 * 3650};
+  if (limits.idle_timeout.count() == 0) limits.idle_timeout = kNever;
+  if (limits.headers_timeout.count() == 0) limits.headers_timeout = kNever;
+  if (limits.flush_timeout.count() == 0) limits.flush_timeout = kNever;
+  return limits;
+}
+
 class H2Server final : public H2Session, public ServerConnection {
  public:
   H2Server(event::Loop& loop, std::unique_ptr<net::Transport> transport, base::Buffer initial,
            const ServerLimits& limits, ServerObserver& observer)
       : H2Session(loop, std::move(transport), std::move(initial), Role::kServer, optionsOf(limits)),
-        limits_(limits),
+        limits_(withoutZeros(limits)),
         owner_(observer),
         timer_(loop, [this] { onTimer(); }) {
     begin();
@@ -140,8 +149,10 @@ void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_l
   if (wrong == nullptr && fields.hasProtocol() && !limits_.h2.extended_connect)
     wrong = ":protocol was not offered";
   if (wrong != nullptr) {
-    remember(id, !reader_.endStream());
-    return invalidMessage(id, wrong);
+    H2Stream& stream = addStream(makeStream(id));
+    stream.remote_ended = reader_.endStream();
+    stream.observer = owner_.onInvalidRequest(*this, stream);
+    return invalidMessage(id, wrong, fields.invalidReason());
   }
   const std::size_t bytes = fields.heldBytes();
   if (held_header_bytes_ > 0 && held_header_bytes_ + bytes > limits_.h2.held_header_bytes_max) {
@@ -221,6 +232,7 @@ void H2Server::onTimer() {
   const auto limit = !reader_.begun() ? limits_.headers_timeout : limits_.idle_timeout;
   if (idle < limit)
     return timer_.arm(std::min<base::Duration>(limit - idle, limits_.flush_timeout));
+  owner_.onEvent(*this, ServerObserver::Event::kIdleTimeout);
   connectionError(H2Error::kNone, "idle");
 }
 

@@ -145,7 +145,7 @@ void H2Session::resetByUs(H2Stream& stream, codec::H2Error code) {
   closeStream(stream);
 }
 
-void H2Session::streamError(std::uint32_t id, codec::H2Error code) {
+void H2Session::streamError(std::uint32_t id, codec::H2Error code, ResetReason reason) {
   if (!chargeReset()) return;
   schedule();
   H2Stream* stream = find(id);
@@ -153,14 +153,14 @@ void H2Session::streamError(std::uint32_t id, codec::H2Error code) {
   StreamObserver* told = std::exchange(stream->observer, nullptr);
   stream->over = true;
   resetByUs(*stream, code);
-  if (told != nullptr) told->onReset(ResetReason::kProtocol);
+  if (told != nullptr) told->onReset(reason);
 }
 
-void H2Session::invalidMessage(std::uint32_t id, const char* text) {
+void H2Session::invalidMessage(std::uint32_t id, const char* text, ResetReason reason) {
   tell(H2Event::kMessagingError);
   if (!options_.h2.invalid_message_ends_stream)
-    return connectionError(codec::H2Error::kProtocol, text);
-  streamError(id, codec::H2Error::kProtocol);
+    return connectionError(codec::H2Error::kProtocol, text, reason);
+  streamError(id, codec::H2Error::kProtocol, reason);
 }
 
 void H2Session::writeReset(std::uint32_t id, codec::H2Error code) {
@@ -213,13 +213,14 @@ void H2Session::sendGoAway(std::uint32_t last_stream, codec::H2Error code, std::
   schedule();
 }
 
-void H2Session::connectionError(codec::H2Error code, const char* text) {
+void H2Session::connectionError(codec::H2Error code, const char* text, ResetReason reason) {
   if (isClosed()) return;
   codec::writeH2GoAway(out_, last_peer_stream_, code, text);
   tell(H2Event::kGoAwaySent);
+  tell(H2Event::kProtocolError);
   transport_->write(out_);
   transport_->shutdownWrite();
-  shut({base::Errc::kProtocol, text}, ResetReason::kProtocol);
+  shut({base::Errc::kProtocol, text}, reason);
 }
 
 void H2Session::shut(base::Error error, std::optional<ResetReason> reason) {

@@ -121,16 +121,19 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   std::unique_ptr<H2Stream> makeStream(std::uint32_t id);
   H2Stream* find(std::uint32_t id) const;
   void closeStream(H2Stream& stream);
-  void streamError(std::uint32_t id, codec::H2Error code);
+  void streamError(std::uint32_t id, codec::H2Error code,
+                   ResetReason reason = ResetReason::kProtocol);
   /// A message that is wrong as HTTP ends its stream or, unless configured so, the connection.
-  void invalidMessage(std::uint32_t id, const char* text);
+  void invalidMessage(std::uint32_t id, const char* text,
+                      ResetReason reason = ResetReason::kProtocol);
   void writeReset(std::uint32_t id, codec::H2Error code);
   void writePing(std::string_view payload, codec::H2PingKind kind);
   /// A stream came to its natural end: what it cost of the reset budget is given back.
   void creditReset();
   /// Client: a PING first, if nothing was heard for long.
   void pingIfSilent();
-  void connectionError(codec::H2Error code, const char* text);
+  void connectionError(codec::H2Error code, const char* text,
+                       ResetReason reason = ResetReason::kProtocol);
   /// Ends everything. Streams learn `reason`, or what lostReason() says.
   void shut(base::Error error, std::optional<ResetReason> reason);
   void lost(base::Error error) { shut(error, std::nullopt); }

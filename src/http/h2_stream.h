@@ -40,6 +40,7 @@ class H2Stream final : public Stream,
   void reset(ResetReason reason) override;
   std::unique_ptr<net::Transport> takeTransport(base::Buffer&) override { return nullptr; }
   const net::Transport& transport() const override;
+  std::size_t bytesHeld() const override { return in.size() + out.size(); }
   int httpVersion() const override { return 2; }
 
   // The rest is for the session; plain data, because all rules about it live there.

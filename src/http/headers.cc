@@ -43,6 +43,26 @@ std::vector<T*>& kept() {
 
 }  // namespace
 
+void HeaderSpelling::add(std::string_view name) {
+  if (of(base::toLower(name)).empty()) names_.emplace_back(name);
+}
+
+std::string_view HeaderSpelling::of(std::string_view name) const {
+  for (const std::string& each : names_) {
+    if (base::equalsIgnoreCase(each, name)) return each;
+  }
+  return {};
+}
+
+void appendProperCase(std::string& out, std::string_view name) {
+  bool begin = true;
+  for (char c : name) {
+    const bool letter = c >= 'a' && c <= 'z';
+    out += begin && letter ? static_cast<char>(c - 'a' + 'A') : c;
+    begin = !letter && !(c >= '0' && c <= '9');
+  }
+}
+
 HeaderMap::Store* HeaderMap::borrow() {
   if (!kept_gone) {
     auto& free = kept<Store>();
@@ -65,6 +85,7 @@ void HeaderMap::giveBack(Store* store) {
       store->arena.clear();
       store->entries.clear();
       store->bytes = 0;
+      store->spelling.reset();
       free.push_back(store);
       return;
     }
@@ -92,6 +113,7 @@ HeaderMap& HeaderMap::operator=(const HeaderMap& other) {
     mine.arena = other.store_->arena;
     mine.entries = other.store_->entries;
     mine.bytes = other.store_->bytes;
+    mine.spelling = other.store_->spelling;
   }
   return *this;
 }

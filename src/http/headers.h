@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,6 +16,24 @@
 #include <vector>
 
 namespace postern::http {
+
+/// How names are written in HTTP/1: as they are kept, as Words-Like-These, or as the peer spelled
+/// them (see HeaderSpelling). kPreserveOrProper: what no peer spelled is written as words.
+enum class HeaderCase : unsigned char { kLower, kProper, kPreserve, kPreserveOrProper };
+
+/// The spelling of the names of one HTTP/1 message, for peers that compare names with their case.
+class HeaderSpelling {
+ public:
+  void add(std::string_view name);
+  /// The first spelling of a lower-case name; "" when there was none.
+  std::string_view of(std::string_view name) const;
+
+ private:
+  std::vector<std::string> names_;
+};
+
+/// Appends a lower-case name as Words-Like-These.
+void appendProperCase(std::string& out, std::string_view name);
 
 class HeaderMap {
  public:
@@ -82,6 +101,14 @@ class HeaderMap {
   /// The response status, 0 when absent.
   int status() const;
 
+  /// Set by a codec that is told to preserve the case of names; null otherwise.
+  const HeaderSpelling* spelling() const {
+    return store_ == nullptr ? nullptr : store_->spelling.get();
+  }
+  void setSpelling(std::shared_ptr<const HeaderSpelling> spelling) {
+    if (spelling != nullptr || store_ != nullptr) store().spelling = std::move(spelling);
+  }
+
   /// Visits fields in order; stops when the function returns false.
   template <class F>
   void each(F&& visit) const {
@@ -103,6 +130,7 @@ class HeaderMap {
     std::string arena;
     std::vector<Entry> entries;
     std::size_t bytes = 0;
+    std::shared_ptr<const HeaderSpelling> spelling;
   };
 
   /// The last eight bytes of a name and its length: tells nearly all names apart by one comparison.

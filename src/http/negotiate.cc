@@ -14,6 +14,7 @@ namespace postern::http {
 namespace {
 
 constexpr std::size_t kReadChunkBytes = 16 * 1024;
+constexpr std::chrono::seconds kDrainSilence{1};  // of a connection that is to end
 
 class NegotiatedServer final : public ServerConnection,
                                public ServerObserver,
@@ -26,22 +27,30 @@ class NegotiatedServer final : public ServerConnection,
         transport_(std::move(transport)),
         limits_(limits),
         owner_(observer),
-        timer_(loop, [this] { shut(); }) {
+        timer_(loop, [this] { onTimer(); }) {
     transport_->setObserver(this);
-    timer_.arm(limits_.headers_timeout);
+    if (limits_.idle_timeout.count() > 0) timer_.arm(limits_.idle_timeout);
   }
 
   // ---- ServerConnection ----
   net::Transport& transport() override {
     return inner_ != nullptr ? inner_->transport() : *transport_;
   }
-  void drain() override { inner_ != nullptr ? inner_->drain() : shut(); }
+  void drain() override {
+    if (inner_ != nullptr) return inner_->drain();
+    // A first request may be on its way: its answer will say that the connection ends.
+    if (!std::exchange(draining_, true)) timer_.arm(kDrainSilence);
+  }
   void close() override { inner_ != nullptr ? inner_->close() : shut(); }
 
   // ---- ServerObserver ----
   StreamObserver* onStream(ServerConnection&, Stream& stream) override {
     return owner_.onStream(*this, stream);
   }
+  StreamObserver* onInvalidRequest(ServerConnection&, Stream& stream) override {
+    return owner_.onInvalidRequest(*this, stream);
+  }
+  void onEvent(ServerConnection&, Event event) override { owner_.onEvent(*this, event); }
   void onClosed(ServerConnection&) override { gone(); }
   bool onHeldHeaders(std::ptrdiff_t change) override { return owner_.onHeldHeaders(change); }
   void onH2Event(H2Event event) override { owner_.onH2Event(event); }
@@ -72,8 +81,13 @@ class NegotiatedServer final : public ServerConnection,
     inner_ = protocol == Protocol::kHttp2
                  ? startH2Server(loop_, std::move(transport_), std::move(in_), limits_, *this)
                  : startH1Server(loop_, std::move(transport_), std::move(in_), limits_, *this);
+    if (draining_) inner_->drain();
     // What came meanwhile has used up its edge of the poller.
     transport.resumeRead();
+  }
+  void onTimer() {
+    owner_.onEvent(*this, Event::kIdleTimeout);
+    shut();
   }
   void shut() {
     if (closed_) return;
@@ -94,6 +108,7 @@ class NegotiatedServer final : public ServerConnection,
   ServerObserver& owner_;
   event::Timer timer_;
   ServerConnection* inner_ = nullptr;
+  bool draining_ = false;
   bool closed_ = false;
 };
 

@@ -21,6 +21,7 @@ ServerConnection* ServerConnection::start(event::Loop& loop,
       return startH1Server(loop, std::move(transport), {}, limits, observer);
     case Protocol::kHttp2:
       return startH2Server(loop, std::move(transport), {}, limits, observer);
+    case Protocol::kTunnel:  // clients only
     case Protocol::kAuto:
       break;
   }

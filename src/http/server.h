@@ -23,16 +23,30 @@ namespace postern::http {
 struct ServerLimits {
   std::size_t header_bytes_max = 60 * 1024;
   std::size_t header_count_max = 100;
-  std::size_t body_bytes_max = 4 * 1024 * 1024;  // whole-request handlers only
-  std::chrono::milliseconds idle_timeout{std::chrono::hours(1)};
-  std::chrono::milliseconds headers_timeout{std::chrono::seconds(30)};
-  // HTTP/2: an answer that is complete here and that the client's window holds back.
+  std::size_t body_bytes_max = 4 * 1024 * 1024;                   // whole-request handlers only
+  std::chrono::milliseconds idle_timeout{std::chrono::hours(1)};  // 0: none
+  std::chrono::milliseconds headers_timeout{std::chrono::seconds(30)};  // 0: none
+  // HTTP/1: how long an idle connection that drains still takes a request (answered with
+  // `connection: close`); 0: it is closed at once.
+  std::chrono::milliseconds drain_timeout{0};
+  // HTTP/1: how long the client's end is waited for after a last answer whose request was not read
+  // to its end. 0: closed at once, which may cost the client the answer.
+  std::chrono::milliseconds delayed_close_timeout{std::chrono::seconds(1)};
+  // An answer that is complete here and that the client does not take. 0: for ever.
   std::chrono::milliseconds flush_timeout{std::chrono::minutes(5)};
   std::size_t connections_max = 65536;
   H2Limits h2;
+  // HTTP/1 only.
+  bool host_required = true;          // HTTP/1.1 without Host is refused by the codec
+  bool http_10 = true;                // otherwise refused with 426
+  bool absolute_form = true;          // "GET http://host/path"
+  bool chunked_beats_length = false;  // otherwise both together are refused
+  bool trailers = true;               // otherwise dropped, both ways
+  HeaderCase header_case = HeaderCase::kLower;
 };
 
-enum class Protocol : unsigned char { kAuto, kHttp1, kHttp2 };
+/// kTunnel: no HTTP at all, the one stream of a client connection is its bytes.
+enum class Protocol : unsigned char { kAuto, kHttp1, kHttp2, kTunnel };
 
 class ServerConnection;
 
@@ -43,6 +57,15 @@ class ServerObserver {
   /// A new exchange; set the stream's observer before returning. The stream lives until its end or
   /// reset; the returned observer must outlive it or reset it.
   virtual StreamObserver* onStream(ServerConnection& connection, Stream& stream) = 0;
+  /// HTTP/2: a request that is malformed. The stream ends at once; the observer, if there is one,
+  /// is told why and sees no headers.
+  virtual StreamObserver* onInvalidRequest(ServerConnection& connection, Stream& stream) {
+    (void)connection, (void)stream;
+    return nullptr;
+  }
+  /// Something to count.
+  enum class Event : unsigned char { kIdleTimeout, kDelayedCloseTimeout };
+  virtual void onEvent(ServerConnection& connection, Event event) { (void)connection, (void)event; }
   /// The connection is gone, streams first. It destroys itself after this returns.
   virtual void onClosed(ServerConnection& connection) = 0;
   /// HTTP/2: the connection's unfinished requests hold so many bytes of headers more (less). False:
@@ -63,7 +86,7 @@ class ServerConnection {
                                  ServerObserver& observer);
   virtual net::Transport& transport() = 0;
   /// No new requests: `connection: close` (HTTP/1) or GOAWAY (HTTP/2), closes when the last
-  /// exchange ends.
+  /// exchange ends; an idle HTTP/1 one after ServerLimits::drain_timeout.
   virtual void drain() = 0;
   /// Closes now, resetting streams.
   virtual void close() = 0;

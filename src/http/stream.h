@@ -28,6 +28,7 @@ enum class ResetReason : unsigned char {
   kNotSent,          // a reused connection ended before the first byte of the request was written
   kLostBeforeReply,  // a reused connection ended with no byte of the answer seen
   kProtocol,         // the peer broke the protocol
+  kInvalidField,     // HTTP/2: a header field of the peer was malformed
   kOverflow,         // a limit of ours (pending requests, header size)
   kTimeout,
   kLocal,  // our own reset
@@ -43,6 +44,14 @@ class StreamObserver {
   /// One piece of body, the answer to one read(). With End::kYes it is the last and may be empty.
   virtual void onData(base::Buffer& data, End end) = 0;
   virtual void onTrailers(HeaderMap trailers) = 0;
+  /// Server only: the request cannot be taken, its head is malformed or too slow (then there was no
+  /// onHeaders), or its body is. Whoever can answers now, whole, with sendHeaders and sendData, and
+  /// returns true; the connection ends after it. Otherwise the codec answers by itself and onReset
+  /// follows. `details` is static text, as Envoy's response code details name it.
+  virtual bool onRefused(int status, std::string_view details) {
+    (void)status, (void)details;
+    return false;
+  }
   /// After Flow::kFull: write again.
   virtual void onWritable() {}
   /// The exchange ended early; nothing follows.
@@ -66,6 +75,8 @@ class Stream {
   /// is over. Null for HTTP/2 (use sendData/onData there).
   virtual std::unique_ptr<net::Transport> takeTransport(base::Buffer& unread) = 0;
   virtual const net::Transport& transport() const = 0;
+  /// Bytes of bodies that wait here: for the peer, or to be asked for.
+  virtual std::size_t bytesHeld() const = 0;
   /// 1, 2 → "HTTP/1.1", "HTTP/2"; 0 → "HTTP/1.0".
   virtual int httpVersion() const = 0;
 };

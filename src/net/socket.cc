@@ -133,21 +133,29 @@ void Acceptor::resume() {
 }
 
 void Acceptor::acceptAll() {
-  for (std::uint32_t i = 0; i < accepts_per_turn_ && !paused_; ++i) {
+  if (!paused_ && acceptSome(accepts_per_turn_) && !paused_) retry_.arm({});
+}
+
+void Acceptor::acceptQueued() {
+  constexpr std::uint32_t kBacklogMax = 65536;
+  if (!paused_) (void)acceptSome(kBacklogMax);
+}
+
+bool Acceptor::acceptSome(std::uint32_t most) {
+  for (std::uint32_t i = 0; i < most && !paused_; ++i) {
     sockaddr_storage storage{};
     socklen_t length = sizeof storage;
     int fd = ::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&storage), &length,
                        SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
-      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
         retry_.arm(std::chrono::milliseconds(100));
-      }
-      return;
+      return false;
     }
     callback_(base::Fd(fd), Address::fromSockaddr(reinterpret_cast<sockaddr*>(&storage), length));
   }
-  if (!paused_) retry_.arm({});
+  return true;
 }
 
 }  // namespace postern::net

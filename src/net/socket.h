@@ -67,9 +67,13 @@ class Acceptor {
   /// Stops and starts accepting; queued connections stay in the kernel.
   void pause();
   void resume();
+  /// Accepts all that waits now, for whoever stops listening: a bounded number, as the backlog is.
+  void acceptQueued();
 
  private:
   void acceptAll();
+  /// At most `most`; false: the kernel has no more now.
+  bool acceptSome(std::uint32_t most);
   base::Fd listener_;
   Address local_;
   Callback callback_;

@@ -8,6 +8,7 @@
 #include "net/address.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,20 +42,40 @@ class TransportObserver {
   virtual void onError(base::Error error) = 0;
 };
 
-/// What TLS knows of the peer; empty on a plain connection.
-struct PeerInfo {
-  bool tls = false;
-  std::string sni;          // server side: as the client sent it
-  std::string alpn;         // negotiated protocol
-  std::string tls_version;  // "TLSv1.3"
-  std::string cipher;
-  std::string subject;             // RFC 2253 of the verified peer certificate
-  std::string certificate_pem;     // of the verified peer certificate
-  std::string sha256_fingerprint;  // hex, of the peer certificate
-  std::string common_name;         // of the verified peer certificate
-  std::vector<std::string> organizations;
+/// A certificate, as logs and headers show it.
+struct CertificateInfo {
+  std::string subject;  // RFC 2253
+  std::string issuer;
+  std::string serial;              // hex
+  std::string sha256_fingerprint;  // hex
+  std::string sha1_fingerprint;
+  std::int64_t valid_from = 0;  // seconds since 1970
+  std::int64_t valid_to = 0;
   std::vector<std::string> uri_sans;
   std::vector<std::string> dns_sans;
+  std::vector<std::string> ip_sans;
+  std::vector<std::string> email_sans;
+  std::vector<std::string> other_sans;
+};
+
+/// What TLS knows of the peer; empty on a plain connection. The fields of CertificateInfo are those
+/// of the peer's certificate, empty without one.
+struct PeerInfo : CertificateInfo {
+  bool tls = false;
+  bool validated = false;        // the certificate's chain was verified
+  std::string_view tls_version;  // "TLSv1.3"; static text
+  std::string_view cipher;       // static text
+  std::string sni;               // server side: as the client sent it
+  std::string alpn;              // negotiated protocol
+  std::string session_id;        // hex; TLS 1.2
+  std::string certificate_pem;   // of the peer
+  std::string chain_pem;         // all that the peer sent, its own certificate first
+  std::string common_name;       // of the peer's certificate
+  std::vector<std::string> organizations;
+  std::vector<std::string> chain_sha256;  // of all that the peer sent
+  std::vector<std::string> chain_sha1;
+  std::vector<std::string> chain_serials;
+  const CertificateInfo* local = nullptr;  // our own certificate; lives as long as the transport
 };
 
 class Transport {

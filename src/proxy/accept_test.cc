@@ -213,12 +213,12 @@ TEST_F(AcceptTest, SocketOptionsReachTheSockets) {
   in["tcp_keepalive"] = {{"keepalive_time", 77}};
   in["max_connections_to_accept_per_socket_event"] = 1;
   start({in}, {echo("a")});
-  auto socket = store_->snapshot().listeners.at("in").sockets->take(0);
-  ASSERT_TRUE(socket);
+  const auto sockets = store_->snapshot().listeners.at("in").sockets->take(0);
+  ASSERT_EQ(sockets.size(), 1U);
   const auto get = [&](int level, int name) {
     int value = 0;
     socklen_t size = sizeof value;
-    ::getsockopt(socket->get(), level, name, &value, &size);
+    ::getsockopt(sockets[0].get(), level, name, &value, &size);
     return value;
   };
   EXPECT_EQ(get(SOL_SOCKET, SO_RCVBUF), 40000);  // the kernel doubles it

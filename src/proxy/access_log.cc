@@ -15,10 +15,8 @@ namespace postern::proxy {
 
 namespace {
 
-constexpr std::size_t kDrainAtBytes = 64 * 1024;
 constexpr std::size_t kPendingBytesMax = 1024 * 1024;  // of a reader that does not read
 base::LogComponent kLog("access_log");
-constexpr auto kFlushAfter = std::chrono::milliseconds(50);
 
 bool compare(LogFilter::Op op, std::uint64_t value, std::uint64_t wanted) {
   switch (op) {
@@ -109,8 +107,8 @@ void AccessLogWriter::log(const std::vector<AccessLogConfig>& logs, const Access
     } else {
       each.text.append(to.pending, record, each.omit_empty ? "" : "-");
     }
-    if (to.pending.size() >= kDrainAtBytes) drain(to);
-    if (!flush_.armed()) flush_.arm(kFlushAfter);
+    if (to.pending.size() >= options_.write_at_bytes) drain(to);
+    if (!flush_.armed()) flush_.arm(options_.wait);
   }
 }
 
@@ -137,7 +135,7 @@ void AccessLogWriter::drain(File& file) {
 void AccessLogWriter::flush() {
   for (auto& [path, file] : files_) {
     drain(file);
-    if (!file.pending.empty() && !flush_.armed()) flush_.arm(kFlushAfter);
+    if (!file.pending.empty() && !flush_.armed()) flush_.arm(options_.wait);
   }
 }
 

@@ -1,5 +1,5 @@
-// Access logs of one worker: lines in Envoy's formats, kept in memory and written to their file at
-// most 100 ms later. O_APPEND and whole lines per write keep the lines of workers apart. Loop
+// Access logs of one worker: lines in Envoy's formats, kept in memory and written to their file a
+// little later. O_APPEND and whole lines per write keep the lines of workers apart. Loop
 // thread.
 #pragma once
 
@@ -8,6 +8,8 @@
 #include "event/loop.h"
 #include "proxy/http_config.h"
 
+#include <chrono>
+#include <cstddef>
 #include <map>
 #include <string>
 #include <string_view>
@@ -17,7 +19,12 @@ namespace postern::proxy {
 
 class AccessLogWriter {
  public:
-  explicit AccessLogWriter(event::Loop& loop) : flush_(loop, [this] { flush(); }) {}
+  struct Options {
+    std::chrono::milliseconds wait{50};      // of a line, at most
+    std::size_t write_at_bytes = 64 * 1024;  // what is written without waiting
+  };
+  AccessLogWriter(event::Loop& loop, Options options)
+      : options_(options), flush_(loop, [this] { flush(); }) {}
   ~AccessLogWriter() { flush(); }
   AccessLogWriter(const AccessLogWriter&) = delete;
   AccessLogWriter& operator=(const AccessLogWriter&) = delete;
@@ -37,6 +44,7 @@ class AccessLogWriter {
   };
   File& file(const std::string& path);
   static void drain(File& file);
+  const Options options_;
   std::map<std::string, File, std::less<>> files_;
   const std::string* last_path_ = nullptr;  // of last_: most requests log to one file
   File* last_ = nullptr;

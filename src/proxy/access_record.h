@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -117,6 +118,18 @@ struct Milestones {
   base::MonotonicTime response_end{};       // DS_TX_END
 };
 
+/// What TLS knew of an upstream connection, which may be gone when the record is written.
+struct UpstreamTls {
+  explicit UpstreamTls(const net::PeerInfo& info) : peer(info) {
+    if (info.local != nullptr) local = *info.local;
+    peer.local = &local;
+  }
+  UpstreamTls(const UpstreamTls&) = delete;
+  UpstreamTls& operator=(const UpstreamTls&) = delete;
+  net::PeerInfo peer;
+  net::CertificateInfo local;
+};
+
 struct AccessRecord {
   base::WallTime start;
   Milestones at;
@@ -124,6 +137,7 @@ struct AccessRecord {
   const http::HeaderMap* response = nullptr;
   const http::HeaderMap* trailers = nullptr;
   std::string_view protocol;  // static text: "HTTP/1.1"; empty for TCP
+  std::string_view log_type;  // static text; empty: the end of the request or connection
   int response_code = 0;
   ResponseFlags flags;
   std::string details;      // RESPONSE_CODE_DETAILS
@@ -147,9 +161,7 @@ struct AccessRecord {
   std::string_view route_name;    // owned by the configuration
   std::string_view filter_chain;  // owned by the configuration
   const net::PeerInfo* downstream_peer = nullptr;
-  std::string upstream_tls_version;
-  std::string upstream_tls_cipher;
-  std::string upstream_peer_subject;
+  std::shared_ptr<const UpstreamTls> upstream_tls;  // null: plain
 };
 
 }  // namespace postern::proxy

@@ -18,28 +18,31 @@ class Server;
 
 class Admin {
  public:
+  /// Listens at `address`, or on `inherited`, which the process before had there.
   static base::ConfigResult<std::unique_ptr<Admin>> start(Server& server,
-                                                          const net::Address& address);
+                                                          const net::Address& address,
+                                                          base::Fd inherited);
   ~Admin();
   Admin(const Admin&) = delete;
   Admin& operator=(const Admin&) = delete;
   const net::Address& address() const { return address_; }
+  /// A copy of the listening socket, for the next process.
+  base::Fd share() const;
+  /// Leaves accepting to the next process, or takes it up again.
+  void pause();
+  void resume();
 
  private:
   explicit Admin(Server& server) : server_(server) {}
+  bool allows(const http::Request& request) const;
   void handle(http::Request request, std::unique_ptr<http::Responder> responder);
 
   Server& server_;
   net::Address address_;
+  base::Fd socket_;
   std::unique_ptr<http::Server> http_;
+  std::unique_ptr<http::Server> paused_;  // lets its last connections finish
 };
-
-struct MemoryUse {
-  std::uint64_t allocated = 0;
-  std::uint64_t heap = 0;
-  std::uint64_t physical = 0;
-};
-MemoryUse memoryUse();
 
 // ---- the larger answers; each ends the exchange ----
 
@@ -51,6 +54,7 @@ void answerClusters(Server& server, const http::Request& request,
 void answerListeners(Server& server, const http::Request& request,
                      std::unique_ptr<http::Responder> responder);
 void answerServerInfo(Server& server, http::Responder& responder);
+void answerRuntime(Server& server, http::Responder& responder);
 void answerLogging(const http::Request& request, http::Responder& responder);
 
 /// {"socket_address": …} or {"pipe": …}.

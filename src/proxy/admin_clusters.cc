@@ -5,10 +5,12 @@
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <re2/re2.h>
 
 #include <algorithm>
 #include <array>
 #include <map>
+#include <memory>
 
 namespace postern::proxy {
 
@@ -163,7 +165,11 @@ json statusOf(const Cluster& cluster, bool by_api, const std::map<std::string, H
 void answerClusters(Server& server, const http::Request& request,
                     std::unique_ptr<http::Responder> responder) {
   const bool as_json = request.parameter("format") == "json";
-  const std::string filter = request.parameter("filter");
+  RE2::Options options;
+  options.set_log_errors(false);
+  const auto filter = std::make_shared<const RE2>(request.parameter("filter"), options);
+  if (!filter->ok())
+    return respondText(*responder, 400, "Invalid re2 regex: " + filter->error() + "\n");
   // A worker's hosts are its own: each copies them, the main thread adds them up.
   server.ask<Hosts>(copyHosts, [&server, as_json, filter,
                                 responder = std::shared_ptr<http::Responder>(std::move(responder))](
@@ -173,7 +179,7 @@ void answerClusters(Server& server, const http::Request& request,
     json statuses = json::array();
     std::string text;
     for (const auto& [name, entry] : server.store().snapshot().clusters) {
-      if (!filter.empty() && name.find(filter) == std::string::npos) continue;
+      if (!RE2::PartialMatch(name, *filter)) continue;
       const auto record = server.store().clusters().find(name);
       const bool by_api = record != server.store().clusters().end() && !record->second.is_static;
       const auto found = hosts.find(name);

@@ -1,4 +1,4 @@
-// The answers that show configuration: /config_dump, /clusters, /listeners, /server_info, /logging.
+// The answers that show configuration: /config_dump, /listeners, /server_info.
 #include "api/message.h"
 #include "base/log.h"
 #include "base/strings.h"
@@ -12,8 +12,12 @@
 #include <fmt/format.h>
 #include <google/protobuf/timestamp.pb.h>
 #include <nlohmann/json.hpp>
+#include <re2/re2.h>
 
+#include <algorithm>
+#include <map>
 #include <optional>
+#include <set>
 
 namespace postern::proxy {
 
@@ -34,6 +38,32 @@ void fill(dump::UpdateFailureState& out, const ResourceError& error) {
   set(*out.mutable_last_update_attempt(), error.at);
   out.set_details(error.details);
   out.set_version_info(error.version);
+}
+
+dump::SecretsConfigDump dumpSecrets(const SecretStore& secrets) {
+  dump::SecretsConfigDump out;
+  for (const auto& [name, record] : secrets.fixed()) {
+    auto& each = *out.add_static_secrets();
+    each.set_name(name);
+    set(*each.mutable_last_updated(), record.text.updated);
+    *each.mutable_secret() = record.text.message;
+  }
+  const auto add = [](dump::SecretsConfigDump::DynamicSecret& each, const std::string& name,
+                      const SecretStore::Record& record) {
+    each.set_name(name);
+    each.set_version_info(record.text.version.empty() ? "uninitialized" : record.text.version);
+    set(*each.mutable_last_updated(), record.text.updated);
+    *each.mutable_secret() = record.text.message;
+    if (record.error) fill(*each.mutable_error_state(), *record.error);
+  };
+  for (const auto* records : {&secrets.discovered(), &secrets.files()}) {
+    for (const auto& [name, record] : *records) {
+      add(record.secret != nullptr ? *out.add_dynamic_active_secrets()
+                                   : *out.add_dynamic_warming_secrets(),
+          record.file.empty() ? name : name.substr(name.rfind('|') + 1), record);
+    }
+  }
+  return out;
 }
 
 template <class State>
@@ -130,11 +160,43 @@ dump::EndpointsConfigDump dumpEndpoints(const ConfigStore& store) {
   return out;
 }
 
-json asAny(const google::protobuf::Message& message) {
+/// Nobody who may look at the configuration gets a key by it.
+json asAny(google::protobuf::Message&& message) {
+  redactSecrets(message);
   json out = api::toJson(message);
   if (!out.is_object()) out = json::object();
   out["@type"] = std::string(api::kTypeUrlPrefix) + message.GetDescriptor()->full_name();
   return out;
+}
+
+/// The repeated fields of the sections and the types of their elements.
+const std::map<std::string, std::string_view> kElements = {
+    {"static_clusters", "ClustersConfigDump.StaticCluster"},
+    {"dynamic_active_clusters", "ClustersConfigDump.DynamicCluster"},
+    {"dynamic_warming_clusters", "ClustersConfigDump.DynamicCluster"},
+    {"static_listeners", "ListenersConfigDump.StaticListener"},
+    {"dynamic_listeners", "ListenersConfigDump.DynamicListener"},
+    {"static_route_configs", "RoutesConfigDump.StaticRouteConfig"},
+    {"dynamic_route_configs", "RoutesConfigDump.DynamicRouteConfig"},
+    {"static_endpoint_configs", "EndpointsConfigDump.StaticEndpointConfig"},
+    {"dynamic_endpoint_configs", "EndpointsConfigDump.DynamicEndpointConfig"},
+    {"static_secrets", "SecretsConfigDump.StaticSecret"},
+    {"dynamic_active_secrets", "SecretsConfigDump.DynamicSecret"},
+    {"dynamic_warming_secrets", "SecretsConfigDump.DynamicSecret"}};
+
+/// Private keys and passwords that stand in resources are nobody's to see.
+void redact(json& value, bool secret) {
+  static const std::set<std::string, std::less<>> kSecret = {"private_key", "pkcs12", "password",
+                                                             "keys",        "secret", "secrets"};
+  if (value.is_array()) {
+    for (json& each : value) redact(each, secret);
+  }
+  if (!value.is_object()) return;
+  for (auto it = value.begin(); it != value.end(); ++it) {
+    if (secret && it.key() == "inline_string") it.value() = "[redacted]";
+    if (secret && it.key() == "inline_bytes") it.value() = "W3JlZGFjdGVkXQ==";
+    redact(it.value(), secret || kSecret.contains(it.key()));
+  }
 }
 
 /// The sections in Envoy's order.
@@ -143,14 +205,15 @@ json sections(Server& server, bool endpoints) {
   dump::BootstrapConfigDump bootstrap;
   *bootstrap.mutable_bootstrap() = server.bootstrap();
   set(*bootstrap.mutable_last_updated(), server.started());
-  out.push_back(asAny(bootstrap));
+  out.push_back(asAny(std::move(bootstrap)));
   out.push_back(asAny(dumpClusters(server.store())));
   if (endpoints) out.push_back(asAny(dumpEndpoints(server.store())));
   out.push_back(asAny(dumpListeners(server.store())));
   json scoped = {{"@type", "type.googleapis.com/envoy.admin.v3.ScopedRoutesConfigDump"}};
   out.push_back(std::move(scoped));
   out.push_back(asAny(dumpRoutes(server.store())));
-  out.push_back(asAny(dump::SecretsConfigDump()));
+  out.push_back(asAny(dumpSecrets(server.store().secrets())));
+  for (json& each : out) redact(each, false);
   return out;
 }
 
@@ -187,53 +250,52 @@ json masked(const json& value, const std::string& mask) {
 void answerConfigDump(Server& server, const http::Request& request, http::Responder& responder) {
   const std::string resource = request.parameter("resource");
   const std::string mask = request.parameter("mask");
-  const std::string name = request.parameter("name_regex");
+  RE2::Options options;
+  options.set_log_errors(false);
+  const RE2 name(request.parameter("name_regex"), options);
+  if (!name.ok())
+    return respondText(responder, 400, "Error while parsing name_regex: " + name.error());
+  if (resource == "bootstrap" || resource == "last_updated" || resource == "version_info") {
+    return respondText(
+        responder, 400,
+        fmt::format("{0} is not a repeated field. Use ?mask={0} to get only this field", resource));
+  }
   const bool endpoints = ("&" + request.query).find("&include_eds") != std::string::npos ||
                          resource.find("endpoint") != std::string::npos;
   json all = sections(server, endpoints);
   if (resource.empty()) {
     if (!mask.empty()) {
+      json kept = json::array();
       for (json& section : all) {
-        json kept = masked(section, mask);
-        kept["@type"] = section["@type"];
-        section = std::move(kept);
+        json part = masked(section, mask);
+        if (part.empty()) continue;
+        part["@type"] = section["@type"];
+        kept.push_back(std::move(part));
       }
+      if (kept.empty()) {
+        return respondText(
+            responder, 400,
+            fmt::format("FieldMask {} could not be successfully applied to any configs.", mask));
+      }
+      all = std::move(kept);
     }
     return respondJson(responder, {{"configs", std::move(all)}});
   }
+  const auto known = kElements.find(resource);
+  if (known == kElements.end())
+    return respondText(responder, 404, fmt::format("{} not found in config dump", resource));
   json found = json::array();
-  bool known = false;
-  for (const json& section : all) {
-    const std::string type = postern::json::stringAt(section, "@type");
+  for (json& section : all) {
     const auto it = section.find(resource);
-    static const std::map<std::string, std::string> kOwners = {
-        {"static_clusters", "ClustersConfigDump"},
-        {"dynamic_active_clusters", "ClustersConfigDump"},
-        {"dynamic_warming_clusters", "ClustersConfigDump"},
-        {"static_listeners", "ListenersConfigDump"},
-        {"dynamic_listeners", "ListenersConfigDump"},
-        {"static_route_configs", "RoutesConfigDump"},
-        {"dynamic_route_configs", "RoutesConfigDump"},
-        {"static_endpoint_configs", "EndpointsConfigDump"},
-        {"dynamic_endpoint_configs", "EndpointsConfigDump"},
-        {"static_secrets", "SecretsConfigDump"},
-        {"dynamic_active_secrets", "SecretsConfigDump"},
-        {"dynamic_warming_secrets", "SecretsConfigDump"},
-        {"bootstrap", "BootstrapConfigDump"}};
-    const auto owner = kOwners.find(resource);
-    known = known || owner != kOwners.end();
     if (it == section.end()) continue;
-    json entries = it->is_array() ? *it : json::array({*it});
-    for (json& entry : entries) {
-      if (!name.empty() && entryName(entry).find(name) == std::string::npos) continue;
+    for (json& entry : *it) {
+      if (!name.pattern().empty() && !RE2::FullMatch(entryName(entry), name)) continue;
       json kept = mask.empty() ? std::move(entry) : masked(entry, mask);
-      kept["@type"] = type;
+      kept["@type"] = fmt::format("{}envoy.admin.v3.{}", api::kTypeUrlPrefix, known->second);
       found.push_back(std::move(kept));
     }
   }
-  if (!known) {
-    return respondText(responder, 404, fmt::format("{} not found in config dump\n", resource));
-  }
+  if (found.empty()) return respondJson(responder, json::object());
   respondJson(responder, {{"configs", std::move(found)}});
 }
 
@@ -244,7 +306,19 @@ void answerServerInfo(Server& server, http::Responder& responder) {
   };
   const std::string uptime = seconds(server.uptime());
   json line = {
-      {"base_id", std::to_string(options.base_id)},
+      {"base_id", std::to_string(server.baseId())},
+      {"use_dynamic_base_id", options.use_dynamic_base_id},
+      {"base_id_path", options.base_id_path},
+      {"skip_hot_restart_on_no_parent", options.skip_hot_restart_on_no_parent},
+      {"skip_hot_restart_parent_stats", options.skip_hot_restart_parent_stats},
+      {"socket_path", options.socket_path},
+      {"socket_mode", options.socket_mode},
+      {"ignore_unknown_dynamic_fields", options.ignore_unknown_dynamic_fields},
+      {"skip_deprecated_logs", options.skip_deprecated_logs},
+      {"enable_core_dump", options.enable_core_dump},
+      {"log_format_escaped", options.log_format_escaped},
+      {"log_path", options.log_path},
+      {"file_flush_min_size", options.file_flush_min_size_kb},
       {"concurrency", options.concurrency},
       {"config_path", options.config_path},
       {"config_yaml", options.config_yaml},
@@ -264,18 +338,19 @@ void answerServerInfo(Server& server, http::Responder& responder) {
       {"drain_strategy", options.drain_immediately ? "Immediate" : "Gradual"},
       {"parent_shutdown_time", seconds(options.parent_shutdown_time)},
       {"mode", "Serve"},
-      {"disable_hot_restart", true},
+      {"disable_hot_restart", options.disable_hot_restart},
       {"restart_epoch", options.restart_epoch}};
   json node = api::toJson(server.bootstrap().node());
   if (node.is_null()) node = json::object();
   node["user_agent_name"] = "postern";
-  respondJson(responder, {{"version", options.version},
-                          {"state", std::string(toString(server.state()))},
-                          {"uptime_current_epoch", uptime},
-                          {"uptime_all_epochs", uptime},
-                          {"hot_restart_version", "disabled"},
-                          {"command_line_options", std::move(line)},
-                          {"node", std::move(node)}});
+  respondJson(responder,
+              {{"version", options.version},
+               {"state", std::string(toString(server.state()))},
+               {"uptime_current_epoch", uptime},
+               {"uptime_all_epochs", seconds(server.loop().clock().wall() - server.firstStart())},
+               {"hot_restart_version", server.hotRestarts() ? kHotRestartVersion : "disabled"},
+               {"command_line_options", std::move(line)},
+               {"node", std::move(node)}});
 }
 
 void answerListeners(Server& server, const http::Request& request,
@@ -290,40 +365,6 @@ void answerListeners(Server& server, const http::Request& request,
   }
   if (as_json) return respondJson(*responder, {{"listener_statuses", std::move(statuses)}});
   respondText(*responder, 200, std::move(text));
-}
-
-void answerLogging(const http::Request& request, http::Responder& responder) {
-  const auto bad = [&](std::string_view what) {
-    respondText(responder, 400, fmt::format("error: {}\n", what));
-  };
-  for (const std::string_view piece : base::split(request.query, '&')) {
-    if (piece.empty()) continue;
-    const std::size_t equals = piece.find('=');
-    const std::string name(piece.substr(0, equals));
-    const std::string value = request.parameter(name);
-    base::LogLevel level{};
-    if (name == "paths") {
-      for (const std::string_view pair : base::split(value, ',')) {
-        const std::size_t colon = pair.find(':');
-        if (colon == std::string_view::npos ||
-            !base::parseLogLevel(pair.substr(colon + 1), level) ||
-            !base::setLogLevel(pair.substr(0, colon), level)) {
-          return bad("unknown logger or level in paths");
-        }
-      }
-      continue;
-    }
-    if (!base::parseLogLevel(value, level)) return bad("unknown logger level");
-    if (name == "level") {
-      base::setLogLevel(level);
-    } else if (!base::setLogLevel(name, level)) {
-      return bad("unknown logger name");
-    }
-  }
-  std::string out = "active loggers:\n";
-  for (const auto& [name, level] : base::logLevels())
-    out += fmt::format("  {}: {}\n", name, base::toString(level));
-  respondText(responder, 200, std::move(out));
 }
 
 }  // namespace postern::proxy

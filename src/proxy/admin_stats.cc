@@ -39,6 +39,11 @@ const char* typeName(Stats::Value::Kind kind) {
   return "histogram";
 }
 
+bool isType(const std::string& type) {
+  return type.empty() || type == "All" || type == "Counters" || type == "Gauges" ||
+         type == "Histograms" || type == "TextReadouts";
+}
+
 bool wanted(const std::string& type, Stats::Value::Kind kind) {
   if (type.empty() || type == "All") return true;
   if (type == "Counters") return kind == Stats::Value::Kind::kCounter;
@@ -146,8 +151,9 @@ void answerStats(Server& server, const http::Request& request, bool prometheus,
   if (!filter.ok())
     return respondText(responder, 400, "Invalid re2 regex: " + filter.error() + "\n");
   if (!format.empty() && format != "json" && format != "text" && format != "prometheus") {
-    return respondText(responder, 404, "usage: /stats?format=(json|prometheus|text)\n\n");
+    return respondText(responder, 400, "usage: /stats?format=(json|prometheus|text)\n\n");
   }
+  if (!isType(type)) return respondText(responder, 400, "invalid &type= param");
   server.refreshGauges();
   Values values = server.stats().read();
   const bool used_only = has(request, "usedonly");

@@ -5,6 +5,8 @@
 #include "config/supported.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "proxy/config_build.h"
+#include "proxy/config_matchers.h"
+#include "proxy/proto_fields.h"
 
 #include <google/protobuf/struct.pb.h>
 #include <nlohmann/json.hpp>
@@ -23,8 +25,10 @@ const config::SupportedFields& honoured() {
   static const config::SupportedFields table{
       {"envoy.config.bootstrap.v3.Bootstrap",
        {"node", "static_resources", "dynamic_resources", "admin", "layered_runtime",
-        "stats_flush_interval", "cluster_manager"}},
-      {"envoy.config.bootstrap.v3.Bootstrap.StaticResources", {"listeners", "clusters"}},
+        "stats_flush_interval", "cluster_manager", "overload_manager"}},
+      {"envoy.config.overload.v3.OverloadManager", {"*"}},  // checked where it is read
+      {"envoy.config.bootstrap.v3.Bootstrap.StaticResources", {"listeners", "clusters", "secrets"}},
+      {"envoy.extensions.transport_sockets.tls.v3.Secret", {"*"}},
       {"envoy.config.listener.v3.Listener", {"*"}},  // checked where it is built
       {"envoy.config.cluster.v3.Cluster", {"*"}},
       {"envoy.config.bootstrap.v3.Bootstrap.DynamicResources",
@@ -39,7 +43,8 @@ const config::SupportedFields& honoured() {
        {"cluster_name", "authority", "max_receive_message_length"}},
       {"envoy.config.core.v3.HeaderValue", {"key", "value"}},
       {"envoy.config.core.v3.Node", {"*"}},
-      {"envoy.config.bootstrap.v3.Admin", {"address", "ignore_global_conn_limit"}},
+      {"envoy.config.bootstrap.v3.Admin", {"address", "allow_paths", "ignore_global_conn_limit"}},
+      {"envoy.type.matcher.v3.StringMatcher", {"*"}},  // checked where it is read
       {"envoy.config.core.v3.Address", {"socket_address", "pipe"}},
       {"envoy.config.core.v3.SocketAddress", {"protocol", "address", "port_value"}},
       {"envoy.config.core.v3.Pipe", {"path"}},
@@ -128,6 +133,12 @@ base::ConfigResult<BootstrapValues> readBootstrap(const boot::Bootstrap& bootstr
   if (bootstrap.admin().has_address()) {
     POSTERN_TRY(out.admin, readAddress(bootstrap.admin().address(), "admin.address"));
   }
+  BuildErrors errors;
+  for (int i = 0; i < bootstrap.admin().allow_paths_size(); ++i) {
+    out.admin_paths.push_back(readString(bootstrap.admin().allow_paths(i),
+                                         Place("admin", errors).item("allow_paths", i)));
+  }
+  if (errors.failed()) return std::unexpected(errors.error());
   const auto& dynamic = bootstrap.dynamic_resources();
   if (dynamic.has_ads_config()) {
     const std::string at = "dynamic_resources.ads_config";
@@ -157,6 +168,10 @@ base::ConfigResult<BootstrapValues> readBootstrap(const boot::Bootstrap& bootstr
   }
   for (const auto& layer : bootstrap.layered_runtime().layers())
     readRuntime("", layer.static_layer(), out);
+  if (bootstrap.has_overload_manager()) {
+    POSTERN_TRY(out.overload, readOverload(bootstrap.overload_manager(), "overload_manager"));
+    if (out.overload.connections_max != 0) out.connections_max = out.overload.connections_max;
+  }
   out.node = readNode(bootstrap.node());
   return out;
 }

@@ -4,6 +4,8 @@
 #include "base/error.h"
 #include "http/headers.h"
 #include "net/address.h"
+#include "proxy/matcher.h"
+#include "proxy/overload.h"
 #include "xds/client.h"
 
 #include <chrono>
@@ -11,6 +13,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace envoy::config::bootstrap::v3 {
 class Bootstrap;
@@ -27,11 +30,13 @@ struct AdsSource {
 
 struct BootstrapValues {
   std::optional<net::Address> admin;
+  std::vector<StringMatcher> admin_paths;  // empty: all
   std::optional<AdsSource> ads;
   std::optional<std::chrono::milliseconds> clusters_timeout;   // set: clusters come by ADS
   std::optional<std::chrono::milliseconds> listeners_timeout;  // set: listeners come by ADS
   std::uint64_t connections_max = 0;                           // 0: no limit
   std::map<std::string, std::uint64_t> connection_limits;      // by listener
+  OverloadConfig overload;
   xds::NodeInfo node;
 };
 

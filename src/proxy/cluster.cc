@@ -14,6 +14,20 @@ namespace postern::proxy {
 
 namespace {
 
+/// True when connections to the host, made before, are what its socket asks for now.
+bool sameSecurity(const Host& host, const ClusterSocket* socket, const std::string& hostname) {
+  if (host.security != (socket == nullptr ? std::string_view() : socket->fingerprint)) return false;
+  const bool named = socket != nullptr && socket->tls != nullptr && socket->tls->sniOfHost();
+  return !named || host.hostname == hostname;
+}
+
+bool sameSockets(const Cluster& a, const Cluster& b) {
+  return std::equal(a.sockets.begin(), a.sockets.end(), b.sockets.begin(), b.sockets.end(),
+                    [](const ClusterSocket& one, const ClusterSocket& other) {
+                      return one.fingerprint == other.fingerprint && one.criteria == other.criteria;
+                    });
+}
+
 /// Most destinations an original-destination cluster remembers statistics for.
 constexpr std::size_t kOriginalsMax = 16384;
 
@@ -40,12 +54,17 @@ const LoadAssignment& ClusterState::assignment() const {
 
 void ClusterState::update(ClusterEntry entry) {
   store_.scope(stats_.scope.prefix());  // shown again after a removal
-  if (entry.config->type != entry_.config->type) {
+  if (entry.config->type != entry_.config->type ||
+      (entry.config->type == Cluster::Type::kOriginalDst &&
+       !sameSockets(*entry.config, *entry_.config))) {
     originals_.clear();
     replaceHosts({});
   }
   entry_ = std::move(entry);
   showBreakers();
+  for (auto& [text, host] : originals_) {
+    if (const ClusterSocket* socket = socketFor({})) host->tls = socket->tls;
+  }
   rebuild();
 }
 
@@ -68,12 +87,19 @@ void ClusterState::rebuild() {
     for (const Endpoint& endpoint : locality.endpoints) {
       if (!endpoint.address) continue;  // a name that is not resolved
       std::string key = endpoint.address->toString();
-      const auto old = before.find(key);
+      auto old = before.find(key);
       // One address is one host: the first to name it decides.
       if (!taken.insert(std::move(key)).second) continue;
+      const ClusterSocket* socket = socketFor(endpoint.socket_criteria);
+      const std::string& hostname = endpoint.hostname.empty() ? endpoint.name : endpoint.hostname;
+      // Connections that were made under another identity, or another trust, are not for this one.
+      if (old != before.end() && !sameSecurity(*old->second, socket, hostname)) old = before.end();
       HostPtr host = old != before.end() ? old->second : std::make_shared<Host>();
+      host->socket_criteria = endpoint.socket_criteria;
+      host->tls = socket == nullptr ? nullptr : socket->tls;
+      host->security = socket == nullptr ? "" : socket->fingerprint;
       host->address = *endpoint.address;
-      host->hostname = endpoint.hostname.empty() ? endpoint.name : endpoint.hostname;
+      host->hostname = hostname;
       host->locality = locality.locality;
       host->weight = endpoint.weight;
       host->priority = locality.priority;
@@ -147,6 +173,10 @@ HostPtr ClusterState::originalHost(const net::Address& original) {
   if (it != originals_.end()) return it->second;
   auto host = std::make_shared<Host>();
   host->address = address;
+  if (const ClusterSocket* socket = socketFor({})) {
+    host->tls = socket->tls;
+    host->security = socket->fingerprint;
+  }
   if (originals_.size() < kOriginalsMax) {
     originals_.emplace(key, host);
     hosts_.push_back(host);
@@ -176,13 +206,46 @@ void ClusterState::forgetOriginals() {
 
 // ---- connecting ----
 
+const ClusterSocket* ClusterState::socketFor(const SocketCriteria& criteria) const {
+  for (const ClusterSocket& each : config().sockets) {
+    const bool fits =
+        std::all_of(each.criteria.begin(), each.criteria.end(), [&](const auto& want) {
+          const auto it = criteria.find(want.first);
+          return it != criteria.end() && it->second == want.second;
+        });
+    if (fits) return each.tls == nullptr && each.fingerprint.empty() ? nullptr : &each;
+  }
+  return nullptr;
+}
+
+std::unique_ptr<net::Transport> ClusterState::secure(std::unique_ptr<net::Transport> plain,
+                                                     const Host& host,
+                                                     std::vector<std::string> alpn) {
+  const TlsSocket& socket = *host.tls;
+  if (tls_stats_ == nullptr) tls_stats_ = std::make_unique<TlsStats>(store_, stats_.scope.prefix());
+  std::shared_ptr<const tls::ClientContext> context = socket.client();
+  if (context == nullptr) {
+    store_.scope(stats_.scope.prefix() + "client_ssl_socket_factory.")
+        .counter("upstream_context_secrets_not_ready")
+        .add();
+    return tls::notReady(loop_, std::move(plain));
+  }
+  tls::ConnectOptions options;
+  options.server_name = socket.sniOfHost() && !host.hostname.empty() ? host.hostname : socket.sni();
+  if (socket.sanOfSni()) options.required_san = options.server_name;
+  options.alpn = std::move(alpn);
+  options.observer = tls_stats_.get();
+  return tls::connectTls(loop_, std::move(plain), std::move(context), options);
+}
+
 std::string ClusterState::greeting(const ConnectionFacts& downstream) const {
   return config().proxy_protocol
              ? writeUpstreamHeader(*config().proxy_protocol, downstream, stats_.scope)
              : "";
 }
 
-std::unique_ptr<net::Transport> ClusterState::connect(const Host& host, std::string_view greeting) {
+std::unique_ptr<net::Transport> ClusterState::connect(const Host& host, std::string_view greeting,
+                                                      std::vector<std::string> alpn) {
   net::ConnectOptions options;
   options.first_bytes = greeting;
   if (host.address.isIp() && config().source &&
@@ -200,6 +263,7 @@ std::unique_ptr<net::Transport> ClusterState::connect(const Host& host, std::str
     set(IPPROTO_TCP, TCP_KEEPINTVL, static_cast<int>(cluster.keepalive_interval_s));
     set(IPPROTO_TCP, TCP_KEEPCNT, static_cast<int>(cluster.keepalive_probes));
   }
+  if (host.tls != nullptr) return secure(std::move(transport), host, std::move(alpn));
   return transport;
 }
 

@@ -11,6 +11,7 @@
 #include "proxy/h2_counters.h"
 #include "proxy/response_codes.h"
 #include "proxy/stats.h"
+#include "proxy/tls_stats.h"
 
 #include <map>
 #include <memory>
@@ -29,6 +30,9 @@ struct Host {
   std::uint32_t weight = 1;
   std::uint32_t priority = 0;
   Health health = Health::kHealthy;
+  SocketCriteria socket_criteria;
+  std::shared_ptr<TlsSocket> tls;  // null: plain
+  std::string security;            // the socket's fingerprint; stays what it was
   bool removed = false;  // no longer of the cluster: connections may finish, none is reused
 
   std::uint64_t cx_total = 0;
@@ -108,7 +112,9 @@ class ClusterState {
   /// The PROXY header that a connection on behalf of `downstream` begins with; "": none.
   std::string greeting(const ConnectionFacts& downstream) const;
   /// Starts connecting; the caller holds an UpstreamTicket as long as the connection lives.
-  std::unique_ptr<net::Transport> connect(const Host& host, std::string_view greeting);
+  /// `alpn` is offered where TLS is spoken and its configuration names none.
+  std::unique_ptr<net::Transport> connect(const Host& host, std::string_view greeting,
+                                          std::vector<std::string> alpn = {});
 
   /// False when a limit is used up.
   bool available(Resource resource, RoutingPriority priority = RoutingPriority::kDefault);
@@ -127,6 +133,9 @@ class ClusterState {
   const LoadAssignment& assignment() const;
   void rebuild();
   void replaceHosts(std::vector<HostPtr> hosts);
+  const ClusterSocket* socketFor(const SocketCriteria& criteria) const;
+  std::unique_ptr<net::Transport> secure(std::unique_ptr<net::Transport> plain, const Host& host,
+                                         std::vector<std::string> alpn);
   HostPtr originalHost(const net::Address& original);
   void forgetOriginals();
   void countMembers(std::size_t healthy, std::size_t degraded);
@@ -143,6 +152,7 @@ class ClusterState {
   ClusterStats stats_;
   Gauge* remaining_[2][kResourceCount] = {};  // with track_remaining
   std::uint32_t shown_limits_[2][kResourceCount] = {};
+  std::unique_ptr<TlsStats> tls_stats_;  // once there was a TLS socket
   std::vector<HostPtr> hosts_;
   std::unique_ptr<Balancer> balancer_;
   std::map<std::string, HostPtr, std::less<>> originals_;  // of an original-destination cluster

@@ -10,6 +10,7 @@
 #include "net/socket.h"
 #include "proxy/connection_facts.h"
 #include "proxy/http_config.h"
+#include "proxy/tls_socket.h"
 
 #include <algorithm>
 #include <atomic>
@@ -83,6 +84,8 @@ struct FilterChain {
   std::string name;
   FilterChainMatch match;
   std::vector<ConnectionLimitFilter> limits;
+  std::shared_ptr<TlsSocket> tls;                  // null: plain
+  std::chrono::milliseconds handshake_timeout{0};  // 0: none
   std::variant<HttpManager, TcpProxy> filter;
   std::string match_key;    // equal for equal matches
   std::string fingerprint;  // equal for equal configuration
@@ -158,6 +161,7 @@ struct Listener {
   bool transparent = false;
   bool freebind = false;
   bool ignore_connection_limit = false;
+  bool bypass_overload = false;  // no action against overload concerns it
   int backlog = 1024;
   TrafficDirection direction = TrafficDirection::kUnspecified;
   std::vector<ListenerFilterEntry> filters;
@@ -172,6 +176,13 @@ struct Listener {
   std::vector<AccessLogConfig> logs;
   std::vector<std::string> route_names;  // asked for by RDS
   std::string fingerprint;               // of everything but the filter chains
+
+  /// With the default chain.
+  std::vector<std::shared_ptr<const FilterChain>> allChains() const {
+    auto out = chains;
+    if (fallback != nullptr) out.push_back(fallback);
+    return out;
+  }
 };
 
 // ---- clusters ----
@@ -185,6 +196,18 @@ struct Locality {
 
 enum class Health : unsigned char { kHealthy, kDegraded, kUnhealthy };
 
+/// Keys and values (in a canonical form) of an endpoint's metadata "envoy.transport_socket_match",
+/// or what they must be.
+using SocketCriteria = std::map<std::string, std::string>;
+
+/// How connections to some hosts of a cluster are secured.
+struct ClusterSocket {
+  std::string name;
+  SocketCriteria criteria;         // empty: any host
+  std::shared_ptr<TlsSocket> tls;  // null: plain
+  std::string fingerprint;         // equal for equal configuration
+};
+
 struct Endpoint {
   std::optional<net::Address> address;  // none: `name` is looked up
   std::string name;
@@ -192,6 +215,7 @@ struct Endpoint {
   std::string hostname;
   std::uint32_t weight = 1;
   Health health = Health::kHealthy;
+  SocketCriteria socket_criteria;
 };
 
 struct LocalityEndpoints {
@@ -245,6 +269,10 @@ struct Cluster {
   std::size_t response_header_bytes_max = 60 * 1024;
   std::size_t response_header_count_max = 100;
   http::H2Limits h2{.concurrent_streams_max = 1024, .invalid_message_ends_stream = false};
+  http::HeaderCase h1_header_case = http::HeaderCase::kLower;
+  bool h1_trailers = false;              // otherwise dropped
+  bool h1_absolute_form = false;         // "GET http://host/path"
+  bool h1_chunked_beats_length = false;  // otherwise both together are a protocol error
   std::size_t buffer_bytes_max = 1024 * 1024;
   std::chrono::milliseconds cleanup_interval{5000};  // kOriginalDst: unused hosts go
   CircuitBreaker breakers[2];                        // by RoutingPriority
@@ -261,6 +289,8 @@ struct Cluster {
   std::string eds_name;  // kEds: what to ask for
   std::chrono::milliseconds eds_timeout{15000};
   LoadAssignment assignment;  // kStatic and DNS
+  /// The first whose criteria an endpoint has; the last one has none. Empty: plain.
+  std::vector<ClusterSocket> sockets;
 };
 
 /// What is in use of a cluster's limits, over all workers. Outlives the snapshots.

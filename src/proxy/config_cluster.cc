@@ -2,9 +2,9 @@
 #include "config/supported.h"
 #include "envoy/config/cluster/v3/cluster.pb.h"
 #include "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.pb.h"
-#include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
 #include "proxy/config_build.h"
 #include "proxy/stats.h"
+#include "proxy/tls_socket.h"
 #include "proxy/upstream_proxy_protocol.h"
 
 #include <limits>
@@ -195,6 +195,46 @@ base::ConfigResult<core::TransportSocket> readProxyProtocol(const core::Transpor
   return config.transport_socket();
 }
 
+SocketCriteria readCriteria(const google::protobuf::Struct& message) {
+  SocketCriteria out;
+  for (const auto& [key, value] : message.fields()) out.emplace(key, api::serialize(value));
+  return out;
+}
+
+base::ConfigResult<ClusterSocket> readSocket(const core::TransportSocket& message,
+                                             std::string_view path) {
+  ClusterSocket out;
+  POSTERN_TRY(out.tls, readUpstreamSocket(message, path));
+  if (out.tls != nullptr) out.fingerprint = api::serialize(message);
+  return out;
+}
+
+base::ConfigResult<void> readSockets(const cluster::Cluster& message, std::string_view path,
+                                     Cluster& out) {
+  for (int i = 0; i < message.transport_socket_matches_size(); ++i) {
+    const auto& each = message.transport_socket_matches(i);
+    const std::string at = joinPath(path, "transport_socket_matches", i);
+    if (each.name().empty()) return base::failConfig(at + ".name", "must not be empty");
+    ClusterSocket socket;
+    if (each.has_transport_socket()) {
+      POSTERN_TRY(socket, readSocket(each.transport_socket(), joinPath(at, "transport_socket")));
+    }
+    socket.name = each.name();
+    socket.criteria = readCriteria(each.match());
+    out.sockets.push_back(std::move(socket));
+  }
+  if (!message.has_transport_socket() && out.sockets.empty()) return {};
+  ClusterSocket rest;
+  if (message.has_transport_socket()) {
+    std::string at = joinPath(path, "transport_socket");
+    POSTERN_TRY(const core::TransportSocket socket,
+                readProxyProtocol(message.transport_socket(), at, out));
+    POSTERN_TRY(rest, readSocket(socket, at));
+  }
+  out.sockets.push_back(std::move(rest));
+  return {};
+}
+
 base::ConfigResult<void> readConnections(const cluster::Cluster& message, std::string_view path,
                                          Cluster& out) {
   if (message.has_connect_timeout()) {
@@ -220,15 +260,7 @@ base::ConfigResult<void> readConnections(const cluster::Cluster& message, std::s
     out.keepalive_interval_s = keepalive.keepalive_interval().value();
     out.keepalive_probes = keepalive.keepalive_probes().value();
   }
-  if (message.has_transport_socket()) {
-    std::string at = joinPath(path, "transport_socket");
-    POSTERN_TRY(const core::TransportSocket socket,
-                readProxyProtocol(message.transport_socket(), at, out));
-    envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer raw;
-    if (!api::unpack(socket.typed_config(), raw))
-      return base::failConfig(joinPath(at, "typed_config"), "only RawBuffer is supported");
-  }
-  return {};
+  return readSockets(message, path, out);
 }
 
 base::ConfigResult<Endpoint> readEndpoint(const endpoint::LbEndpoint& message,
@@ -250,6 +282,9 @@ base::ConfigResult<Endpoint> readEndpoint(const endpoint::LbEndpoint& message,
     return std::unexpected(std::move(read).error());
   }
   out.hostname = message.endpoint().hostname();
+  const auto& metadata = message.metadata().filter_metadata();
+  if (const auto it = metadata.find("envoy.transport_socket_match"); it != metadata.end())
+    out.socket_criteria = readCriteria(it->second);
   if (message.has_load_balancing_weight()) {
     out.weight = message.load_balancing_weight().value();
     if (out.weight == 0)

@@ -1,7 +1,6 @@
 #include "proxy/config_http.h"
 
 #include "base/strings.h"
-#include "envoy/config/core/v3/address.pb.h"
 #include "envoy/config/core/v3/protocol.pb.h"
 #include "envoy/config/core/v3/substitution_format_string.pb.h"
 #include "envoy/extensions/filters/http/cors/v3/cors.pb.h"
@@ -11,13 +10,16 @@
 #include "envoy/extensions/request_id/uuid/v3/uuid.pb.h"
 #include "proxy/config_filters.h"
 #include "proxy/config_http2.h"
+#include "proxy/config_http_options.h"
 #include "proxy/config_logs.h"
 #include "proxy/config_matchers.h"
 #include "proxy/config_routes.h"
 
+// Fields that Envoy calls deprecated still come from older control planes.
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
 namespace postern::proxy {
 
-namespace core = envoy::config::core::v3;
 namespace hcm = envoy::extensions::filters::network::http_connection_manager::v3;
 namespace filters = envoy::extensions::filters::http;
 
@@ -70,79 +72,6 @@ void readFilters(const Message& message, const Place& place, HttpManager& out) {
   if (!router) place.fail("http_filters", "must end with the router");
 }
 
-void readHttpOptions(const core::HttpProtocolOptions& message, const Place& place,
-                     HttpManager& out) {
-  place.only(message,
-             {"idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration",
-              "headers_with_underscores_action", "max_requests_per_connection"});
-  if (message.has_idle_timeout())
-    out.limits.idle_timeout = place.duration("idle_timeout", message.idle_timeout());
-  if (message.has_max_connection_duration()) {
-    out.connection_duration_max =
-        place.duration("max_connection_duration", message.max_connection_duration());
-  }
-  if (message.has_max_headers_count())
-    out.limits.header_count_max = message.max_headers_count().value();
-  if (message.has_max_stream_duration())
-    out.stream_duration_max = place.duration("max_stream_duration", message.max_stream_duration());
-  constexpr UnderscoreHeaders kActions[] = {UnderscoreHeaders::kAllow, UnderscoreHeaders::kReject,
-                                            UnderscoreHeaders::kDrop};
-  if (message.headers_with_underscores_action() > 2)
-    return place.fail("headers_with_underscores_action", "is not a known value");
-  out.underscore_headers = kActions[message.headers_with_underscores_action()];
-  out.requests_per_connection_max = message.max_requests_per_connection().value();
-}
-
-void readHttp1Options(const core::Http1ProtocolOptions& message, const Place& place,
-                      HttpManager& out) {
-  place.only(message, {"allow_absolute_url", "accept_http_10", "default_host_for_http_10",
-                       "enable_trailers"});
-  if (message.has_allow_absolute_url() && !message.allow_absolute_url().value())
-    place.fail("allow_absolute_url", "false is not supported");
-  out.accept_http_10 = message.accept_http_10();
-  out.default_host_for_http_10 = message.default_host_for_http_10();
-  out.http1_trailers = message.enable_trailers();
-}
-
-void readForwarding(const Message& message, const Place& place, HttpManager& out) {
-  out.use_remote_address = message.use_remote_address().value();
-  out.trusted_hops = message.xff_num_trusted_hops();
-  out.skip_xff_append = message.skip_xff_append();
-  out.append_forwarded_port = message.append_x_forwarded_port();
-  out.via = message.via();
-  if (message.has_scheme_header_transformation()) {
-    const Place at = place.field("scheme_header_transformation");
-    at.only(message.scheme_header_transformation(), {"scheme_to_overwrite"});
-    out.scheme_overwrite = message.scheme_header_transformation().scheme_to_overwrite();
-  }
-  if (message.has_internal_address_config()) {
-    out.internal_unix = message.internal_address_config().unix_sockets();
-    const auto& ranges = message.internal_address_config().cidr_ranges();
-    for (int i = 0; i < ranges.size(); ++i) {
-      const unsigned bits = ranges[i].has_prefix_len() ? ranges[i].prefix_len().value() : 0;
-      auto range = net::Cidr::make(ranges[i].address_prefix(), bits);
-      if (range) {
-        out.internal_ranges.push_back(*range);
-      } else {
-        place.field("internal_address_config")
-            .item("cidr_ranges", i)
-            .fail("address_prefix", "is not a valid range");
-      }
-    }
-  }
-  constexpr ClientCertificate kModes[] = {
-      ClientCertificate::kSanitize, ClientCertificate::kForwardOnly,
-      ClientCertificate::kAppendForward, ClientCertificate::kSanitizeSet,
-      ClientCertificate::kAlwaysForwardOnly};
-  if (message.forward_client_cert_details() > 4)
-    return place.fail("forward_client_cert_details", "is not a known value");
-  out.client_certificate = kModes[message.forward_client_cert_details()];
-  const auto& details = message.set_current_client_cert_details();
-  place.field("set_current_client_cert_details").only(details, {"subject", "cert", "dns", "uri"});
-  out.certificate_details = {details.subject().value(), details.cert(), details.dns(),
-                             details.uri()};
-}
-
 void readRequestId(const Message& message, const Place& place, HttpManager& out) {
   if (message.has_generate_request_id())
     out.generate_request_id = message.generate_request_id().value();
@@ -176,10 +105,26 @@ void readTimeouts(const Message& message, const Place& place, HttpManager& out) 
     out.stream_idle_timeout = place.duration("stream_idle_timeout", message.stream_idle_timeout());
   if (message.has_request_timeout())
     out.request_timeout = place.duration("request_timeout", message.request_timeout());
-  if (message.has_request_headers_timeout()) {
+  // Without a limit of its own, a head is a stream that may be idle for so long.
+  out.limits.headers_timeout = out.stream_idle_timeout;
+  if (message.has_request_headers_timeout() && (message.request_headers_timeout().seconds() > 0 ||
+                                                message.request_headers_timeout().nanos() > 0)) {
     out.limits.headers_timeout =
         place.duration("request_headers_timeout", message.request_headers_timeout());
   }
+  out.limits.flush_timeout = out.stream_idle_timeout;
+  if (message.has_stream_flush_timeout()) {
+    out.limits.flush_timeout =
+        place.duration("stream_flush_timeout", message.stream_flush_timeout());
+  }
+  out.limits.drain_timeout = std::chrono::seconds(5);
+  if (message.has_drain_timeout())
+    out.limits.drain_timeout = place.duration("drain_timeout", message.drain_timeout());
+  if (message.has_delayed_close_timeout()) {
+    out.limits.delayed_close_timeout =
+        place.duration("delayed_close_timeout", message.delayed_close_timeout());
+  }
+  out.http1_safe_duration = message.http1_safe_max_connection_duration();
   if (message.has_max_request_headers_kb()) {
     const std::uint32_t kilobytes = message.max_request_headers_kb().value();
     if (kilobytes == 0 || kilobytes > kHeaderKilobytesMax)
@@ -211,6 +156,35 @@ void readLocalReplies(const hcm::LocalReplyConfig& message, const Place& place, 
     readHeaderOps(each.headers_to_add(), {}, at, "", mapper.headers);
     out.local_replies.push_back(std::move(mapper));
   }
+}
+
+void readProxyStatus(const Message::ProxyStatusConfig& message, HttpManager& out) {
+  out.proxy_status.emplace();
+  out.proxy_status->name = message.literal_proxy_name();
+  out.proxy_status->use_node_id = message.use_node_id();
+  out.proxy_status->details = !message.remove_details();
+  out.proxy_status->termination = !message.remove_connection_termination_details();
+  out.proxy_status->flags = !message.remove_response_flags();
+  out.proxy_status->recommended_status = message.set_recommended_response_code();
+}
+
+void readLogOptions(const Message& message, const Place& place, HttpManager& out) {
+  // The older fields and the newer message say the same; Envoy refuses both together.
+  const bool both = message.has_access_log_options() && (message.has_access_log_flush_interval() ||
+                                                         message.flush_access_log_on_new_request());
+  if (both) place.fail("access_log_options", "cannot be set together with the fields it replaces");
+  const auto& options = message.access_log_options();
+  const Place at = message.has_access_log_options() ? place.field("access_log_options") : place;
+  const auto& interval = message.has_access_log_options() ? options.access_log_flush_interval()
+                                                          : message.access_log_flush_interval();
+  if (options.has_access_log_flush_interval() || message.has_access_log_flush_interval()) {
+    out.log_interval = at.duration("access_log_flush_interval", interval);
+    if (out.log_interval.count() == 0)
+      at.fail("access_log_flush_interval", "must be at least 1 ms");
+  }
+  out.log_new_requests =
+      options.flush_access_log_on_new_request() || message.flush_access_log_on_new_request();
+  out.log_tunnels = options.flush_log_on_tunnel_successfully_established();
 }
 
 void readUpgrades(const Message& message, const Place& place, HttpManager& out) {
@@ -262,7 +236,19 @@ HttpManager readManager(const Message& message, const Place& place) {
                        "strip_matching_host_port",
                        "strip_any_host_port",
                        "strip_trailing_host_dot",
-                       "append_x_forwarded_port"});
+                       "append_x_forwarded_port",
+                       "add_user_agent",
+                       "drain_timeout",
+                       "delayed_close_timeout",
+                       "stream_flush_timeout",
+                       "http1_safe_max_connection_duration",
+                       "original_ip_detection_extensions",
+                       "early_header_mutation_extensions",
+                       "stream_error_on_invalid_http_message",
+                       "access_log_options",
+                       "proxy_status_config",
+                       "access_log_flush_interval",
+                       "flush_access_log_on_new_request"});
   switch (message.codec_type()) {
     case Message::AUTO:
       break;
@@ -279,6 +265,7 @@ HttpManager readManager(const Message& message, const Place& place) {
   if (out.stat_prefix.empty()) place.fail("stat_prefix", "is required");
   readRouteSource(message, place, out);
   readFilters(message, place, out);
+  out.http1_keeps_open = message.stream_error_on_invalid_http_message().value();
   readHttpOptions(message.common_http_protocol_options(),
                   place.field("common_http_protocol_options"), out);
   readHttp1Options(message.http_protocol_options(), place.field("http_protocol_options"), out);
@@ -298,9 +285,11 @@ HttpManager readManager(const Message& message, const Place& place) {
   readTimeouts(message, place, out);
   out.proxy_100_continue = message.proxy_100_continue();
   readUpgrades(message, place, out);
+  if (message.has_proxy_status_config()) readProxyStatus(message.proxy_status_config(), out);
   if (message.has_local_reply_config())
     readLocalReplies(message.local_reply_config(), place.field("local_reply_config"), out);
   out.logs = readAccessLogs(message.access_log(), place, "access_log");
+  readLogOptions(message, place, out);
   return out;
 }
 

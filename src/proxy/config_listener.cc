@@ -6,11 +6,11 @@
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
 #include "envoy/extensions/filters/network/sni_cluster/v3/sni_cluster.pb.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb.h"
-#include "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.pb.h"
 #include "proxy/config_build.h"
 #include "proxy/config_http.h"
 #include "proxy/filter_chain_match.h"
 #include "proxy/stats.h"
+#include "proxy/tls_socket.h"
 
 #include <google/protobuf/message.h>
 
@@ -167,16 +167,19 @@ base::ConfigResult<std::shared_ptr<const FilterChain>> readChain(
   auto out = std::make_shared<FilterChain>();
   out->name = message.name();
   out->fingerprint = api::serialize(message);
-  if (message.has_transport_socket()) {
-    envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer raw;
-    if (!api::unpack(message.transport_socket().typed_config(), raw)) {
-      return base::failConfig(joinPath(path, "transport_socket.typed_config"),
-                              "only RawBuffer is supported");
-    }
-  }
   POSTERN_TRY(out->match,
               readMatch(message.filter_chain_match(), joinPath(path, "filter_chain_match")));
   out->match_key = api::serialize(message.filter_chain_match());
+  if (message.has_transport_socket()) {
+    POSTERN_TRY(out->tls,
+                readDownstreamSocket(message.transport_socket(), joinPath(path, "transport_socket"),
+                                     out->match.server_names));
+  }
+  if (message.has_transport_socket_connect_timeout()) {
+    POSTERN_TRY(out->handshake_timeout,
+                readDuration(message.transport_socket_connect_timeout(),
+                             joinPath(path, "transport_socket_connect_timeout")));
+  }
   POSTERN_TRY_VOID(readFilters(message, path, *out));
   return std::shared_ptr<const FilterChain>(std::move(out));
 }
@@ -255,6 +258,7 @@ base::ConfigResult<std::shared_ptr<const Listener>> buildListener(const listener
     default:
       return base::failConfig(joinPath(path, "traffic_direction"), "is not a known direction");
   }
+  out->bypass_overload = message.bypass_overload_manager();
   if (out->udp) {
     POSTERN_TRY(out->logs, buildAccessLogs(message.access_log(), joinPath(path, "access_log")));
     return std::shared_ptr<const Listener>(std::move(out));

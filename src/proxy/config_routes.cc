@@ -188,7 +188,14 @@ ForwardAction readAction(const route::RouteAction& message, const Place& place) 
   out.high_priority = message.priority() == envoy::config::core::v3::HIGH;
   for (int i = 0; i < message.upgrade_configs_size(); ++i) {
     const auto& each = message.upgrade_configs(i);
-    place.item("upgrade_configs", i).only(each, {"upgrade_type", "enabled"});
+    const Place at = place.item("upgrade_configs", i);
+    at.only(each, {"upgrade_type", "enabled", "connect_config"});
+    if (each.has_connect_config()) {
+      at.field("connect_config").only(each.connect_config(), {});
+      if (!base::equalsIgnoreCase(each.upgrade_type(), "connect"))
+        at.fail("connect_config", "is only for CONNECT");
+      out.ends_connect = !each.has_enabled() || each.enabled().value();
+    }
     out.upgrades.emplace_back(base::toLower(each.upgrade_type()),
                               !each.has_enabled() || each.enabled().value());
   }

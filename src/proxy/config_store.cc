@@ -8,6 +8,7 @@
 #include "envoy/config/endpoint/v3/endpoint.pb.h"
 #include "envoy/config/listener/v3/listener.pb.h"
 #include "envoy/config/route/v3/route.pb.h"
+#include "envoy/extensions/transport_sockets/tls/v3/secret.pb.h"
 #include "proxy/config_build.h"
 #include "proxy/config_http.h"
 #include "proxy/listener_state.h"
@@ -22,10 +23,7 @@ namespace conf = envoy::config;
 using config::joinPath;
 using google::protobuf::Message;
 
-base::LogComponent& log() {
-  static base::LogComponent component("config");
-  return component;
-}
+base::LogComponent kLog("config");
 
 template <class T>
 const T& as(const Message& message) {
@@ -41,6 +39,7 @@ std::string statPrefix(std::string_view type_url) {
   if (type_url == api::kClusterType) return "cluster_manager.cds.";
   if (type_url == api::kListenerType) return "listener_manager.lds.";
   if (type_url == api::kRouteType) return "http.rds.";
+  if (type_url == api::kSecretType) return "sds.";
   return "cluster.eds.";
 }
 
@@ -60,9 +59,16 @@ ConfigStore::ConfigStore(event::Loop& loop, StatsStore& stats, Options options, 
     : loop_(loop),
       stats_(stats),
       options_(std::move(options)),
+      binds_(options_.bind),
+      inherited_(options_.inherited),
       publish_(std::move(publish)),
       subscribe_(std::move(subscribe)),
       resolver_(net::makeResolver(loop)),
+      secrets_(loop, stats,
+               [this] {
+                 (void)rebuildSockets("");
+                 settle_.arm({});
+               }),
       published_(std::make_shared<const Snapshot>()),
       deadline_(loop, [this] { settle(); }),
       settle_(loop, [this] { settle(); }) {}
@@ -77,6 +83,11 @@ base::ConfigResult<void> ConfigStore::addStatic(const conf::bootstrap::v3::Boots
     text.updated = loop_.clock().wall();
     return text;
   };
+  for (int i = 0; i < resources.secrets_size(); ++i) {
+    const auto& message = resources.secrets(i);
+    POSTERN_TRY_VOID(
+        secrets_.addStatic(message, joinPath("static_resources", "secrets", i), textOf(message)));
+  }
   for (int i = 0; i < resources.clusters_size(); ++i) {
     const auto& message = resources.clusters(i);
     const std::string path = joinPath("static_resources", "clusters", i);
@@ -118,6 +129,7 @@ base::ConfigResult<void> ConfigStore::update(std::string_view type_url,
                                              const std::vector<std::string>& removed) {
   // Removals first: an address that one listener leaves may be taken by another.
   for (const std::string& name : removed) remove(type_url, name);
+  dropRestored(type_url, updated);
   std::string errors;
   std::set<std::string_view> seen;
   for (const xds::Update& each : updated) {
@@ -137,7 +149,7 @@ base::ConfigResult<void> ConfigStore::update(std::string_view type_url,
   countUpdate(type_url, errors.empty());
   settle();
   if (errors.empty()) return {};
-  log().warning("refused {}: {}", type_url, errors);
+  kLog.warning("refused {}: {}", type_url, errors);
   return base::failConfig("", errors);
 }
 
@@ -146,7 +158,8 @@ base::ConfigResult<void> ConfigStore::take(std::string_view type_url, const xds:
     return base::failConfig("", "is not of type " + std::string(type_url));
   POSTERN_TRY(const auto message, api::unpack(*update.resource));
   if (const std::size_t unknown = config::countUnknownFields(*message)) {
-    stats_.scope("server.").counter("dynamic_unknown_fields").add(unknown);
+    if (!options_.ignore_unknown_fields)
+      stats_.scope("server.").counter("dynamic_unknown_fields").add(unknown);
     if (options_.reject_unknown_fields)
       return base::failConfig("", "has " + std::to_string(unknown) + " unknown fields");
   }
@@ -158,6 +171,7 @@ base::ConfigResult<void> ConfigStore::take(std::string_view type_url, const xds:
   if (type_url == api::kListenerType) return takeListener(*message, "", std::move(text), false);
   if (type_url == api::kRouteType) return takeRoutes(*message, std::move(text));
   if (type_url == api::kEndpointType) return takeEndpoints(*message, std::move(text));
+  if (type_url == api::kSecretType) return takeSecret(*message, std::move(text));
   return base::failConfig("", "nobody asked for this type");
 }
 
@@ -176,9 +190,12 @@ void ConfigStore::fail(std::string_view type_url, const xds::Update& update,
     routes_[update.name].error = std::move(error);
   else if (type_url == api::kEndpointType)
     endpoints_[update.name].error = std::move(error);
+  else if (type_url == api::kSecretType)
+    secrets_.fail(update.name, std::move(error));
 }
 
 void ConfigStore::countUpdate(std::string_view type_url, bool accepted) {
+  if (type_url == api::kSecretType) return;  // each secret counts its own
   StatsScope& scope = stats_.scope(statPrefix(type_url));
   scope.counter("update_attempt").add();
   scope.counter(accepted ? "update_success" : "update_rejected").add();
@@ -189,6 +206,9 @@ void ConfigStore::countUpdate(std::string_view type_url, bool accepted) {
 base::ConfigResult<void> ConfigStore::takeCluster(const Message& message, const std::string& path,
                                                   ResourceText text, bool is_static) {
   POSTERN_TRY(auto cluster, buildCluster(as<conf::cluster::v3::Cluster>(message), path));
+  for (const ClusterSocket& each : cluster->sockets) {
+    if (each.tls != nullptr) POSTERN_TRY_VOID(each.tls->build(secrets_));
+  }
   ClusterRecord& record = clusters_[cluster->name];
   if (!is_static && record.is_static)
     return base::failConfig("name", "is that of a static cluster");
@@ -224,7 +244,7 @@ base::ConfigResult<void> ConfigStore::takeCluster(const Message& message, const 
 base::ConfigResult<std::shared_ptr<const BoundSockets>> ConfigStore::socketsFor(
     const Listener& listener, const ListenerRecord& record,
     const std::vector<const ListenerEntry*>& before) {
-  if (!listener.bind || !options_.bind) return nullptr;
+  if (!listener.bind || !binds_) return nullptr;
   // A port that the kernel chose belongs to its place; any other address may have moved.
   const bool chosen = listener.address.isIp() && listener.address.port() == 0;
   for (const ListenerEntry* old : chosen ? before : entriesOf(record)) {
@@ -249,7 +269,7 @@ base::ConfigResult<std::shared_ptr<const BoundSockets>> ConfigStore::socketsFor(
         "socket option results in unstable packet proxying. Configure the reuse_port listener "
         "option or set concurrency = 1.");
   }
-  return BoundSockets::bind(listener, options_.workers);
+  return BoundSockets::bind(listener, options_.workers, inherited_);
 }
 
 base::ConfigResult<std::vector<ListenerEntry>> ConfigStore::moreOf(const Listener& listener,
@@ -301,6 +321,9 @@ base::ConfigResult<void> ConfigStore::takeListener(const Message& message, const
     record.error.reset();
     return {};
   }
+  for (const auto& chain : listener->allChains()) {
+    if (chain->tls != nullptr) POSTERN_TRY_VOID(chain->tls->build(secrets_));
+  }
   POSTERN_TRY(auto sockets, socketsFor(*listener, record, {&record.warming, &record.active}));
   record.error.reset();
   if (sockets != nullptr) listener->address = sockets->address();
@@ -347,6 +370,51 @@ base::ConfigResult<void> ConfigStore::takeEndpoints(const Message& message, Reso
   return {};
 }
 
+base::ConfigResult<void> ConfigStore::takeSecret(const Message& message, ResourceText text) {
+  const auto& secret = as<envoy::extensions::transport_sockets::tls::v3::Secret>(message);
+  const std::string name = secret.name();
+  POSTERN_TRY_VOID(secrets_.take(message, std::move(text)));
+  changed_ = true;
+  return rebuildSockets(name);
+}
+
+std::vector<std::shared_ptr<TlsSocket>> ConfigStore::sockets() const {
+  std::vector<std::shared_ptr<TlsSocket>> out;
+  for (const auto& [name, record] : listeners_) {
+    for (const ListenerEntry* entry : {&record.active, &record.warming}) {
+      if (entry->config == nullptr) continue;
+      for (const auto& chain : entry->config->allChains()) {
+        if (chain->tls != nullptr) out.push_back(chain->tls);
+      }
+    }
+  }
+  for (const auto& [name, record] : clusters_) {
+    for (const Cluster* cluster : {record.active.get(), record.warming.get()}) {
+      if (cluster == nullptr) continue;
+      for (const ClusterSocket& each : cluster->sockets) {
+        if (each.tls != nullptr) out.push_back(each.tls);
+      }
+    }
+  }
+  return out;
+}
+
+base::ConfigResult<void> ConfigStore::rebuildSockets(const std::string& secret) {
+  base::ConfigResult<void> first;
+  for (const auto& socket : sockets()) {
+    const auto& uses = socket->secrets();
+    const bool meant =
+        secret.empty() || std::any_of(uses.begin(), uses.end(),
+                                      [&](const SecretUse& use) { return use.name == secret; });
+    if (!meant) continue;
+    auto built = socket->build(secrets_);
+    if (built) continue;
+    kLog.warning("{}: the TLS context before stays: {}", secret, built.error().message());
+    if (first) first = std::move(built);
+  }
+  return first;
+}
+
 void ConfigStore::remove(std::string_view type_url, const std::string& name) {
   if (type_url == api::kClusterType) {
     const auto it = clusters_.find(name);
@@ -371,6 +439,8 @@ void ConfigStore::remove(std::string_view type_url, const std::string& name) {
     RouteTable nothing;
     nothing.name = name;
     it->second.table = std::make_shared<const RouteTable>(std::move(nothing));
+  } else if (type_url == api::kSecretType) {
+    secrets_.removed(name);
   }
   changed_ = true;
 }

@@ -9,6 +9,8 @@
 #include "net/resolver.h"
 #include "proxy/config.h"
 #include "proxy/dns_cluster.h"
+#include "proxy/resource_text.h"
+#include "proxy/secrets.h"
 #include "proxy/stats.h"
 #include "xds/client.h"
 
@@ -21,6 +23,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace envoy::config::bootstrap::v3 {
@@ -30,29 +33,17 @@ class Bootstrap;
 namespace postern::proxy {
 
 class BoundSockets;
-
-/// A resource as it came, for /config_dump.
-struct ResourceText {
-  google::protobuf::Any message;
-  std::string version;
-  base::WallTime updated{};
-};
-
-/// The last refusal of a resource.
-struct ResourceError {
-  google::protobuf::Any message;
-  std::string version;
-  base::WallTime at{};
-  std::string details;
-};
+class InheritedSockets;
 
 class ConfigStore {
  public:
   struct Options {
     std::uint32_t workers = 1;
     bool reject_unknown_fields = false;  // of unknown numbers, in discovered resources
+    bool ignore_unknown_fields = false;  // they are not counted
     bool bind = true;                    // false: only validate
     std::map<std::string, std::uint64_t> connection_limits;  // by listener
+    InheritedSockets* inherited = nullptr;  // of the process before; outlives the store
   };
   /// Called with the names of a type that are wanted now.
   using Subscribe =
@@ -74,8 +65,16 @@ class ConfigStore {
   base::ConfigResult<void> update(std::string_view type_url,
                                   const std::vector<xds::Update>& updated,
                                   const std::vector<std::string>& removed);
+  /// Takes resources of a former run, as if they had been discovered; what is no longer accepted is
+  /// left out with a warning. Clusters and listeners that the first response of their type does not
+  /// name go with it.
+  void restore(const std::vector<DynamicResources>& saved);
+  /// The last accepted version of every discovered resource, in the order to take them again.
+  std::vector<DynamicResources> dynamicResources() const;
   /// True once the first configuration is complete and everything in it warm; stays true.
   bool initialized() const { return initialized_; }
+  /// From now on listeners that come do not bind: another process has taken over.
+  void stopBinding() { binds_ = false; }
   void onInitialized(base::Function<void()> callback) { on_initialized_ = std::move(callback); }
   const Snapshot& snapshot() const { return *published_; }
 
@@ -119,6 +118,7 @@ class ConfigStore {
   const Records<ListenerRecord>& listeners() const { return listeners_; }
   const Records<RouteRecord>& routes() const { return routes_; }
   const Records<EndpointRecord>& endpoints() const { return endpoints_; }
+  const SecretStore& secrets() const { return secrets_; }
   /// The last version accepted of a type.
   std::string version(std::string_view type_url) const;
 
@@ -133,6 +133,7 @@ class ConfigStore {
                                          ResourceText text);
   base::ConfigResult<void> take(std::string_view type_url, const xds::Update& update);
   void remove(std::string_view type_url, const std::string& name);
+  void dropRestored(std::string_view type_url, const std::vector<xds::Update>& updated);
   void fail(std::string_view type_url, const xds::Update& update, const std::string& details);
   /// `before`: what versions before had in this place.
   base::ConfigResult<std::shared_ptr<const BoundSockets>> socketsFor(
@@ -142,6 +143,11 @@ class ConfigStore {
                                                         const ListenerRecord& record);
   std::shared_ptr<const FilterChain> known(const ListenerRecord& record,
                                            const std::shared_ptr<const FilterChain>& chain) const;
+  base::ConfigResult<void> takeSecret(const google::protobuf::Message& message, ResourceText text);
+  std::vector<std::shared_ptr<TlsSocket>> sockets() const;
+  /// Builds those that name the secret (empty: all); the first error, after all were tried.
+  base::ConfigResult<void> rebuildSockets(const std::string& secret);
+  bool isWarm(const TlsSocket& socket) const;
   bool isWarm(const ClusterRecord& record) const;
   bool isWarm(const Listener& listener) const;
   void settle();  // activates what is warm, subscribes, publishes
@@ -155,6 +161,8 @@ class ConfigStore {
   event::Loop& loop_;
   StatsStore& stats_;
   const Options options_;
+  bool binds_;
+  InheritedSockets* inherited_;
   Publish publish_;
   Subscribe subscribe_;
   base::Function<void()> on_initialized_;
@@ -164,7 +172,10 @@ class ConfigStore {
   Records<ListenerRecord> listeners_;
   Records<RouteRecord> routes_;
   Records<EndpointRecord> endpoints_;
+  SecretStore secrets_;
   std::map<std::string, std::string, std::less<>> versions_;
+  std::map<std::string, std::set<std::string>, std::less<>>
+      restored_;  // by type, not yet confirmed
   std::shared_ptr<const Snapshot> published_;
   bool clusters_expected_ = false;
   bool listeners_expected_ = false;

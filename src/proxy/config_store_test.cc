@@ -244,8 +244,8 @@ TEST_F(ConfigStoreTest, ErrorsNameTheField) {
             "l: address.socket_address.address: malformed IP address: nowhere");
   EXPECT_EQ(refused("/filter_chains/0/filters/0/typed_config/max_connect_attempts", 0),
             "l: filter_chains[0].filters[0].typed_config.max_connect_attempts: must be at least 1");
-  EXPECT_EQ(refused("/filter_chains/0/transport_socket_connect_timeout", "1s"),
-            "l: filter_chains[0].transport_socket_connect_timeout: is not supported");
+  EXPECT_EQ(refused("/filter_chains/0/use_proxy_proto", true),
+            "l: filter_chains[0].use_proxy_proto: is not supported");
   EXPECT_EQ(refused("/filter_chains/1", tcpChain("z", 1, "b")),
             "l: filter_chains[1].filter_chain_match: error adding listener '127.0.0.1:0': filter "
             "chain 'z' has the same matching rules defined as 'x'");

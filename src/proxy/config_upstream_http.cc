@@ -5,6 +5,7 @@
 #include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb.h"
 #include "proxy/config_build.h"
 #include "proxy/config_http2.h"
+#include "proxy/config_http_options.h"
 
 namespace postern::proxy {
 
@@ -22,6 +23,19 @@ base::ConfigResult<void> readHttp2(const core::Http2ProtocolOptions& message, st
                                    Cluster& out) {
   BuildErrors errors;
   readHttp2Options(message, Place(path, errors), out.h2);
+  if (errors.failed()) return std::unexpected(errors.error());
+  return {};
+}
+
+base::ConfigResult<void> readHttp1(const core::Http1ProtocolOptions& message, std::string path,
+                                   Cluster& out) {
+  out.h1_trailers = message.enable_trailers();
+  out.h1_absolute_form = message.send_fully_qualified_url();
+  out.h1_chunked_beats_length = message.allow_chunked_length();
+  if (!message.has_header_key_format()) return {};
+  BuildErrors errors;
+  out.h1_header_case = readHeaderCase(message.header_key_format(),
+                                      Place(joinPath(path, "header_key_format"), errors));
   if (errors.failed()) return std::unexpected(errors.error());
   return {};
 }
@@ -71,15 +85,21 @@ base::ConfigResult<void> readProtocol(const upstreams::HttpProtocolOptions& opti
       if (!config.has_http_protocol_options())
         return base::failConfig(joinPath(path, "explicit_http_config"), "must name a protocol");
       out.codec = UpstreamCodec::kHttp1;
-      return {};
+      return readHttp1(config.http_protocol_options(),
+                       joinPath(path, "explicit_http_config.http_protocol_options"), out);
     }
     case upstreams::HttpProtocolOptions::kUseDownstreamProtocolConfig:
       out.codec = UpstreamCodec::kAsDownstream;
+      POSTERN_TRY_VOID(
+          readHttp1(options.use_downstream_protocol_config().http_protocol_options(),
+                    joinPath(path, "use_downstream_protocol_config.http_protocol_options"), out));
       return readHttp2(options.use_downstream_protocol_config().http2_protocol_options(),
                        joinPath(path, "use_downstream_protocol_config.http2_protocol_options"),
                        out);
     case upstreams::HttpProtocolOptions::kAutoConfig:
       out.codec = UpstreamCodec::kByAlpn;
+      POSTERN_TRY_VOID(readHttp1(options.auto_config().http_protocol_options(),
+                                 joinPath(path, "auto_config.http_protocol_options"), out));
       return readHttp2(options.auto_config().http2_protocol_options(),
                        joinPath(path, "auto_config.http2_protocol_options"), out);
     default:
@@ -95,6 +115,8 @@ base::ConfigResult<void> readUpstreamHttp(const cluster::Cluster& message, std::
     out.requests_per_connection_max = message.max_requests_per_connection().value();
   POSTERN_TRY_VOID(readCommon(message.common_http_protocol_options(),
                               joinPath(path, "common_http_protocol_options"), out));
+  POSTERN_TRY_VOID(
+      readHttp1(message.http_protocol_options(), joinPath(path, "http_protocol_options"), out));
   if (message.has_http2_protocol_options()) {
     out.codec = UpstreamCodec::kHttp2;
     POSTERN_TRY_VOID(

@@ -10,15 +10,20 @@ namespace postern::proxy {
 
 namespace {
 
-base::LogComponent& log() {
-  static base::LogComponent component("config");
-  return component;
-}
+base::LogComponent kLog("config");
 
 }  // namespace
 
+bool ConfigStore::isWarm(const TlsSocket& socket) const {
+  return std::none_of(socket.secrets().begin(), socket.secrets().end(),
+                      [&](const SecretUse& use) { return secrets_.waitsFor(use); });
+}
+
 bool ConfigStore::isWarm(const ClusterRecord& record) const {
   const Cluster& cluster = *record.warming;
+  for (const ClusterSocket& each : cluster.sockets) {
+    if (each.tls != nullptr && !isWarm(*each.tls)) return false;
+  }
   if (record.warming_dns != nullptr) return record.warming_dns->assignment() != nullptr;
   if (cluster.type != Cluster::Type::kEds || record.deadline <= loop_.now()) return true;
   const auto it = endpoints_.find(cluster.eds_name);
@@ -26,6 +31,9 @@ bool ConfigStore::isWarm(const ClusterRecord& record) const {
 }
 
 bool ConfigStore::isWarm(const Listener& listener) const {
+  for (const auto& chain : listener.allChains()) {
+    if (chain->tls != nullptr && !isWarm(*chain->tls)) return false;
+  }
   return std::all_of(listener.route_names.begin(), listener.route_names.end(),
                      [&](const std::string& name) {
                        const auto it = routes_.find(name);
@@ -66,7 +74,7 @@ void ConfigStore::activateListeners() {
     const auto listen = [&name](const ListenerEntry& entry) {
       if (entry.sockets == nullptr) return;
       if (auto listening = entry.sockets->listen(entry.config->backlog); !listening)
-        log().error("listener {}: {}", name, listening.error().message());
+        kLog.error("listener {}: {}", name, listening.error().message());
     };
     listen(record.active);
     for (const ListenerEntry& each : record.active_more) listen(each);
@@ -75,7 +83,7 @@ void ConfigStore::activateListeners() {
   const bool waiting = listeners_expected_ && listeners_deadline_ > loop_.now();
   if (all && clusters_ready_ && !waiting && !initialized_) {
     initialized_ = true;
-    log().info("all configuration is initialized");
+    kLog.info("all configuration is initialized");
   }
 }
 
@@ -116,6 +124,10 @@ void ConfigStore::subscribeNames() {
     changed_ = true;
     if (subscribe_) subscribe_(type_url, names);
   };
+  const std::set<std::string> secrets = secrets_.names();
+  secrets_.follow(sockets());
+  if (const std::set<std::string> now = secrets_.names(); now != secrets && subscribe_)
+    subscribe_(api::kSecretType, now);
   follow(endpoints_, endpoints, api::kEndpointType);
   follow(routes_, routes, api::kRouteType);
 }
@@ -128,6 +140,7 @@ void ConfigStore::armDeadline() {
   for (const auto& [name, record] : clusters_) {
     if (record.warming != nullptr) consider(record.deadline);
   }
+  consider(secrets_.nextDeadline());
   if (clusters_expected_) consider(clusters_deadline_);
   if (listeners_expected_) consider(listeners_deadline_);
   if (next == base::MonotonicTime::max()) {

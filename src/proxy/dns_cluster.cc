@@ -8,10 +8,7 @@ namespace postern::proxy {
 
 namespace {
 
-base::LogComponent& log() {
-  static base::LogComponent component("upstream");
-  return component;
-}
+base::LogComponent kLog("upstream");
 
 /// Most addresses taken of one name.
 constexpr std::size_t kAddressesMax = 512;
@@ -75,7 +72,7 @@ void DnsCluster::answered(Name& name, base::Result<net::DnsAnswer> answer) {
   }
   if (!answer) {  // the last good answer stays in use
     stats_.counter("update_failure").add();
-    log().debug("cluster {}: {}: {}", config_->name, name.name, answer.error().message());
+    kLog.debug("cluster {}: {}: {}", config_->name, name.name, answer.error().message());
   } else {
     stats_.counter("update_success").add();
     auto& addresses = answer->addresses;

@@ -1,6 +1,7 @@
 #include "proxy/exchange.h"
 
 #include "base/strings.h"
+#include "http/h1_message.h"
 #include "proxy/forwarding.h"
 #include "proxy/path_normalize.h"
 
@@ -65,6 +66,7 @@ Exchange::Exchange(HttpConnection& connection, http::Stream& down)
   record_.connection_id = conn_.id;
   record_.downstream_peer = &down.transport().peer();
   record_.request = &request_;
+  if (down.httpVersion() == 2) record_.protocol = "HTTP/2";  // also of a request without headers
   idle_timeout_ = config_.stream_idle_timeout;
 }
 
@@ -72,12 +74,37 @@ Exchange::~Exchange() = default;
 
 // ---- the request ----
 
-void Exchange::onHeaders(HeaderMap headers, End end) {
-  request_ = std::move(headers);
-  request_ended_ = end == End::kYes;
+void Exchange::begin() {
   const int version = down_->httpVersion();
   record_.protocol = version == 2 ? "HTTP/2" : version == 0 ? "HTTP/1.0" : "HTTP/1.1";
   (version == 2 ? conn_.stats.rq_http2_total : conn_.stats.rq_http1_total).add();
+}
+
+/// The codec cannot take this request: it is answered and logged like any other. Bodies are the
+/// status's own words.
+bool Exchange::onRefused(int status, std::string_view details) {
+  if (down_ == nullptr || response_started_) return false;
+  if (record_.protocol.empty()) begin();
+  conn_.stats.rq_rx_reset.add();
+  request_ended_ = false;
+  const bool slow = status == 408;
+  if (slow) {
+    conn_.stats.rq_header_timeout.add();
+  } else {
+    conn_.countProtocolError();
+    record_.flags.set(Flag::kDownstreamProtocolError);
+  }
+  reply({.status = status,
+         .body = slow ? "request header timeout" : http::reasonPhrase(status),
+         .flag = std::nullopt,
+         .details = details});
+  return true;
+}
+
+void Exchange::onHeaders(HeaderMap headers, End end) {
+  request_ = std::move(headers);
+  request_ended_ = end == End::kYes;
+  begin();
   head_ = request_.method() == "HEAD";
   random_ = threadRandom().next();
   if (config_.request_timeout.count() > 0 && !request_ended_)
@@ -86,28 +113,45 @@ void Exchange::onHeaders(HeaderMap headers, End end) {
     setDeadline(Deadline::kStream, config_.stream_duration_max);
   touch();
   if (request_ended_) record_.at.request_end = now();
-  if (!checkRequest()) return;
+  if (shedRequest() || !checkRequest()) return;
+  // The layers above know one form of an upgrade, that of HTTP/1 (RFC 8441 5).
+  if (const auto protocol = request_.get(":protocol")) {
+    request_.add("upgrade", std::string(*protocol));
+    request_.add("connection", "upgrade");
+    request_.remove(":protocol");
+    request_.set(":method", "GET");
+  }
   upgrade_ = upgradeType(request_);
+  const bool ignored = std::any_of(
+      config_.ignored_upgrades.begin(), config_.ignored_upgrades.end(),
+      [&](const StringMatcher& each) { return each.matches(request_.value("upgrade")); });
   if (upgrade_ == "h2c") upgrade_.clear();
+  if (ignored && down_->httpVersion() != 2) {
+    upgrade_.clear();
+    request_.remove("upgrade");
+  }
   mutate();
+}
+
+/// Answers without looking at the request while there is too much to do.
+bool Exchange::shedRequest() {
+  if (!conn_.overloaded(OverloadAction::kStopAcceptingRequests)) return false;
+  conn_.stats.rq_overload_close.add();
+  reply({.status = 503,
+         .body = "envoy overloaded",
+         .flag = Flag::kOverloadManager,
+         .details = "overload"});
+  return true;
 }
 
 /// What no route and no filter may see. Answers and returns false.
 bool Exchange::checkRequest() {
-  const int version = down_->httpVersion();
-  if (version == 0) {
-    if (!config_.accept_http_10) {
-      reply({.status = 426,
-             .body = "",
-             .flag = std::nullopt,
-             .details = "low_version",
-             .close = true});
-      return false;
-    }
-    if (!request_.has(":authority") && !config_.default_host_for_http_10.empty())
-      request_.add(":authority", config_.default_host_for_http_10);
+  if (!checkUnderscores()) return false;
+  if (!request_.has(":authority") && down_->httpVersion() == 0 &&
+      !config_.default_host_for_http_10.empty()) {
+    request_.add(":authority", config_.default_host_for_http_10);
   }
-  if (request_.authority().empty()) {
+  if (!request_.has(":authority")) {
     reply({.status = 400, .body = "", .flag = std::nullopt, .details = "missing_host_header"});
     return false;
   }
@@ -125,6 +169,25 @@ bool Exchange::checkRequest() {
   return cleanPath();
 }
 
+bool Exchange::checkUnderscores() {
+  if (config_.underscore_headers == UnderscoreHeaders::kAllow) return true;
+  const std::size_t found = applyUnderscores(config_.underscore_headers, request_);
+  if (found == 0) return true;
+  if (config_.underscore_headers == UnderscoreHeaders::kDrop) {
+    conn_.stats.headers_with_underscores_dropped.add(found);
+    return true;
+  }
+  conn_.stats.rq_rejected_with_underscores.add();
+  request_ = HeaderMap();  // refused as a head that cannot be read
+  conn_.countProtocolError();
+  reply({.status = 400,
+         .body = "Bad Request",
+         .flag = Flag::kDownstreamProtocolError,
+         .details = down_->httpVersion() == 2 ? "http2.unexpected_underscore"
+                                              : "http1.unexpected_underscore"});
+  return false;
+}
+
 bool Exchange::cleanPath() {
   std::string path;
   switch (normalizePath(config_, request_.path(), path)) {
@@ -139,6 +202,7 @@ bool Exchange::cleanPath() {
         return true;
       }
       conn_.stats.rq_redirected_with_normalized_path.add();
+      request_.set(":path", path);
       reply({.status = 307,
              .body = "",
              .flag = std::nullopt,
@@ -165,20 +229,27 @@ void Exchange::cleanHost() {
 
 void Exchange::mutate() {
   cleanHost();
+  if (!config_.early_mutations.empty()) mutateEarly(config_, record_, request_);
   if (config_.routes != nullptr) {
     table_ = config_.routes.get();
   } else {
     table_kept_ = conn_.worker.routes(config_.rds_name);
     table_ = table_kept_.get();
   }
-  const RequestSource source{conn_.peer, conn_.peer_ip, conn_.local_ip,
-                             conn_.facts.destination.port(), down_->transport().peer()};
+  const RequestSource source{conn_.peer,
+                             conn_.peer_ip,
+                             conn_.local_ip,
+                             conn_.facts.destination.port(),
+                             down_->transport().peer(),
+                             conn_.worker.options().service_cluster,
+                             conn_.worker.options().service_node};
   const ForwardingResult result = mutateRequest(config_, table_, source, threadRandom(), request_);
-  if (result.bad_underscore) {
-    return reply({.status = 400,
+  if (result.reject_status != 0) {
+    conn_.stats.rq_rejected_via_ip_detection.add();
+    return reply({.status = result.reject_status,
                   .body = "",
                   .flag = std::nullopt,
-                  .details = "http1.unexpected_underscore"});
+                  .details = "rejecting_because_detection_failed"});
   }
   internal_ = result.internal;
   envoy_headers_ = result.envoy_headers;
@@ -190,9 +261,21 @@ void Exchange::mutate() {
   if (!config_.proxy_100_continue && request_.has("expect") && !request_ended_ &&
       base::equalsIgnoreCase(request_.value("expect"), "100-continue")) {
     request_.remove("expect");
-    if (down_->httpVersion() != 0) down_->sendHeaders({{":status", "100"}}, End::kNo);
+    if (down_->httpVersion() != 0) {
+      down_->sendHeaders({{":status", "100"}}, End::kNo);
+      conn_.stats.completed(100);
+    }
   }
+  if (config_.log_new_requests) logNow("DownstreamStart");
+  if (config_.log_interval.count() > 0) setDeadline(Deadline::kLog, config_.log_interval);
   chooseRoute();
+}
+
+void Exchange::logNow(std::string_view type) {
+  record_.log_type = type;
+  if (response_started_) record_.response = &response_;
+  conn_.worker.log(config_.logs, record_);
+  record_.log_type = {};
 }
 
 void Exchange::onData(base::Buffer& data, End end) {
@@ -213,14 +296,9 @@ void Exchange::onData(base::Buffer& data, End end) {
 void Exchange::onTrailers(HeaderMap trailers) {
   request_ended_ = true;
   touch();
-  if (down_->httpVersion() == 2 || config_.http1_trailers) {
-    has_trailers_ = true;
-    request_trailers_ = std::move(trailers);
-    if (up_ != nullptr) up_->sendTrailers(request_trailers_);
-  } else if (up_ != nullptr) {
-    base::Buffer nothing;
-    up_->sendData(nothing, End::kYes);
-  }
+  has_trailers_ = true;
+  request_trailers_ = std::move(trailers);
+  if (up_ != nullptr) up_->sendTrailers(request_trailers_);
   requestComplete();
 }
 
@@ -245,11 +323,14 @@ void Exchange::readDownstream() {
 void Exchange::onReset(http::ResetReason reason) {
   const bool http2 = down_ != nullptr && down_->httpVersion() == 2;
   down_ = nullptr;
-  if (reason == http::ResetReason::kProtocol) {
+  if (reason == http::ResetReason::kProtocol || reason == http::ResetReason::kInvalidField) {
     record_.flags.set(Flag::kDownstreamProtocolError);
-    record_.details = http2 ? "http2.violation.of.messaging.rule" : "http1.codec_error";
-    if (!response_started_) record_.response_code = 400;
-    conn_.stats.cx_protocol_error.add();
+    record_.details = !http2 ? "http1.codec_error"
+                      : reason == http::ResetReason::kInvalidField
+                          ? "http2.invalid.header.field"
+                          : "http2.violation.of.messaging.rule";
+    if (!response_started_ && !http2) record_.response_code = 400;
+    if (!http2 || !config_.limits.h2.invalid_message_ends_stream) conn_.countProtocolError();
   } else if (http2 && reason == http::ResetReason::kCancel) {
     record_.flags.set(Flag::kDownstreamRemoteReset);
     record_.details = "http2.remote_reset";
@@ -294,8 +375,7 @@ void Exchange::onDeadline(base::MonotonicTime at) {
         return idleTimeout();
       case Deadline::kStream:
         conn_.stats.rq_max_duration_reached.add();
-        record_.flags.set(Flag::kDurationTimeout);
-        return requestTimeout("max_duration_timeout");
+        return durationTimeout();
       case Deadline::kResponse:
         return responseTimeout();
       case Deadline::kPerTry:
@@ -310,11 +390,34 @@ void Exchange::onDeadline(base::MonotonicTime at) {
         return abortByFault();
       case Deadline::kTunnelEnd:
         record_.flags.set(Flag::kDownstreamConnectionTermination);
+        record_.details = "downstream_remote_disconnect";
         return finish();
+      case Deadline::kLog:
+        logNow("DownstreamPeriodic");
+        setDeadline(Deadline::kLog, config_.log_interval);
+        break;
       case Deadline::kCount:
         return;
     }
   }
+}
+
+void Exchange::reduceIdle(const TimerScale& scale, double strength) {
+  const base::MonotonicTime deadline = deadlines_[static_cast<std::size_t>(Deadline::kIdle)];
+  if (done_ || deadline == base::MonotonicTime{}) return;
+  if (now() >= deadline - idle_timeout_ + scale.apply(idle_timeout_, strength)) idleTimeout();
+}
+
+std::size_t Exchange::bytesHeld() const {
+  return body_.size() + (down_ != nullptr ? down_->bytesHeld() : 0) +
+         (up_ != nullptr ? up_->bytesHeld() : 0);
+}
+
+void Exchange::resetForOverload() {
+  if (done_) return;
+  record_.flags.set(Flag::kOverloadManager);
+  record_.details = "overload";
+  finish();
 }
 
 void Exchange::idleTimeout() {
@@ -331,12 +434,18 @@ void Exchange::idleTimeout() {
 void Exchange::requestTimeout(const char* details) {
   record_.details = details;
   if (response_started_) return finish();
-  const bool duration = record_.flags.has(Flag::kDurationTimeout);
-  reply({.status = duration && request_ended_ ? 504 : 408,
-         .body = duration ? "downstream duration timeout" : "request timeout",
+  reply({.status = 408, .body = "request timeout", .flag = std::nullopt, .details = details});
+}
+
+/// max_stream_duration, or what a gRPC caller has allowed.
+void Exchange::durationTimeout() {
+  record_.details = "max_duration_timeout";
+  if (response_started_) return finish();
+  reply({.status = request_ended_ ? 504 : 408,
+         .body = "downstream duration timeout",
          .flag = std::nullopt,
-         .details = details,
-         .grpc_status = duration ? kGrpcDeadlineExceeded : -1});
+         .details = "max_duration_timeout",
+         .grpc_status = kGrpcDeadlineExceeded});
 }
 
 // ---- the end ----
@@ -345,6 +454,7 @@ void Exchange::finish() {
   if (done_) return;
   done_ = true;
   base::ListHook<HttpConnection>::unlink();
+  conn_.onExchangeEnd();
   if (waiting_) {
     waiting_ = false;
     conn_.worker.pool().cancel(*this);

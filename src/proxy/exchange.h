@@ -40,6 +40,7 @@ class Exchange final : public http::StreamObserver,
   void onTrailers(http::HeaderMap trailers) override;
   void onWritable() override;
   void onReset(http::ResetReason reason) override;
+  bool onRefused(int status, std::string_view details) override;
 
   // ---- UpstreamPool::Waiter ----
   void onReady(const PooledConnection& connection) override;
@@ -47,6 +48,11 @@ class Exchange final : public http::StreamObserver,
 
   /// Some deadline of this exchange may have passed.
   void onDeadline(base::MonotonicTime now);
+  /// Ends it if its idle timeout were over when made shorter.
+  void reduceIdle(const TimerScale& scale, double strength);
+  /// What it holds of bodies, in both directions.
+  std::size_t bytesHeld() const;
+  void resetForOverload();
   base::MonotonicTime nextDeadline() const;
 
  private:
@@ -63,6 +69,7 @@ class Exchange final : public http::StreamObserver,
     kAttempt,    // the cluster's max_stream_duration
     kBackOff,    // time to try again
     kDelay,      // injected by the fault filter
+    kLog,        // a line of a request that runs on
     kTunnelEnd,  // one side of a tunnel has ended, the other should
     kCount,
   };
@@ -81,7 +88,10 @@ class Exchange final : public http::StreamObserver,
   };
 
   // exchange.cc
+  void begin();
+  bool shedRequest();
   bool checkRequest();
+  bool checkUnderscores();
   bool cleanPath();
   void cleanHost();
   void mutate();
@@ -93,7 +103,9 @@ class Exchange final : public http::StreamObserver,
   void touch();
   void idleTimeout();
   void requestTimeout(const char* details);
+  void durationTimeout();
   void finish();
+  void logNow(std::string_view type);
   void count();
   base::MonotonicTime now() const { return conn_.worker.loop().now(); }
 
@@ -107,6 +119,7 @@ class Exchange final : public http::StreamObserver,
   void addCors(HeaderMap& headers) const;
   void act();
   void redirect(const Redirect& to);
+  bool wantsTls() const;
   void redirectToTls();
   void respondDirectly(const DirectResponse& direct);
   void forward();
@@ -119,7 +132,7 @@ class Exchange final : public http::StreamObserver,
   std::string prefixReplaced(std::string_view target, std::string_view with) const;
 
   // exchange_upstream.cc
-  void announceTimeout();
+  void announceTimeout(base::Duration used);
   void startTimeouts();
   void tryUpstream();
   void sendRequest(const PooledConnection& connection);
@@ -148,6 +161,7 @@ class Exchange final : public http::StreamObserver,
   // exchange_reply.cc
   void forwardResponse(End end);
   void openTunnel(int& status, End end);
+  HeaderMap tunnelHead() const;
   void sendResponseHeaders(End end);
   void responseComplete();
   struct Reply {
@@ -164,6 +178,8 @@ class Exchange final : public http::StreamObserver,
   };
   /// Answers by ourselves; the exchange is over.
   void reply(const Reply& reply);
+  /// Whether the connection ends with this answer; writes `connection: close` then.
+  void decideClose();
   void mapLocalReply(int& status, std::string& body, std::string& content_type, HeaderMap& headers);
 
   HttpConnection& conn_;

@@ -2,6 +2,7 @@
 #include "proxy/exchange.h"
 #include "proxy/format_piece.h"
 #include "proxy/forwarding.h"
+#include "proxy/proxy_status.h"
 #include "tls/x509.h"
 
 namespace postern::proxy {
@@ -37,7 +38,7 @@ std::string_view digits(std::uint64_t value, char (&room)[24]) {
 
 }  // namespace
 
-/// Whether the upstream agreed to switch; 101 of HTTP/1 is a 200 of HTTP/2 (RFC 8441).
+/// Whether the upstream agreed to switch. 200 of an extended CONNECT is a 101 here (RFC 8441).
 void Exchange::openTunnel(int& status, End end) {
   const bool up_http2 = record_.upstream_protocol == "HTTP/2";
   const bool connect = upgrade_ == "connect";
@@ -48,24 +49,25 @@ void Exchange::openTunnel(int& status, End end) {
   tunnel_ = true;
   conn_.stats.cx_upgrades_total.add();
   conn_.stats.cx_upgrades_active.add();
-  if (connect) return;
-  const bool down_http2 = down_->httpVersion() == 2;
-  if (down_http2 && status == 101) {
-    status = 200;
-    response_.set(":status", "200");
-    response_.remove("upgrade");
-    response_.remove("connection");
-    if (!request_.has("sec-websocket-key")) response_.remove("sec-websocket-accept");
-  } else if (!down_http2 && status != 101) {
-    status = 101;
-    response_.set(":status", "101");
-    response_.set("upgrade", upgrade_);
-    const std::string_view key = request_.value("sec-websocket-key");
-    if (upgrade_ == "websocket" && !key.empty() && !response_.has("sec-websocket-accept")) {
-      const std::string text = std::string(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-      response_.add("sec-websocket-accept", base::base64Encode(tls::sha1(text)));
-    }
+  if (connect || status == 101) return;
+  status = 101;
+  response_.set(":status", "101");
+  response_.set("upgrade", upgrade_);
+  const std::string_view key = request_.value("sec-websocket-key");
+  if (upgrade_ == "websocket" && !key.empty() && !response_.has("sec-websocket-accept")) {
+    const std::string text = std::string(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    response_.add("sec-websocket-accept", base::base64Encode(tls::sha1(text)));
   }
+}
+
+/// The head of a tunnel as HTTP/2 says it.
+http::HeaderMap Exchange::tunnelHead() const {
+  HeaderMap out = response_;
+  out.set(":status", "200");
+  out.remove("upgrade");
+  out.remove("connection");
+  if (!request_.has("sec-websocket-key")) out.remove("sec-websocket-accept");
+  return out;
 }
 
 void Exchange::forwardResponse(End end) {
@@ -73,7 +75,7 @@ void Exchange::forwardResponse(End end) {
   if (!upgrade_.empty()) openTunnel(status, end);
   record_.response_code = status;
   record_.details = "via_upstream";
-  if (!config_.suppress_envoy_headers) {
+  if (!config_.suppress_envoy_headers && upgrade_.empty()) {
     const base::MonotonicTime sent = record_.at.request_end != base::MonotonicTime{}
                                          ? record_.at.request_end
                                          : record_.at.request_begin;
@@ -83,13 +85,14 @@ void Exchange::forwardResponse(End end) {
         "x-envoy-upstream-service-time",
         digits(static_cast<std::uint64_t>(std::max<std::int64_t>(0, took.count())), room));
   }
-  if (vhost_->attempt_count_in_response)
-    response_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
   record_.response = &response_;
   applyResponseOps(response_);
+  if (vhost_->attempt_count_in_response)
+    response_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
   addCors(response_);
   sendResponseHeaders(end);
   if (end == End::kYes) return responseComplete();
+  if (tunnel_ && config_.log_tunnels) logNow("DownstreamTunnelSuccessfullyEstablished");
   if (tunnel_) {
     if (!request_ended_) readDownstream();
     if (!body_.empty() && up_ != nullptr) up_->sendData(body_, End::kNo);
@@ -101,14 +104,30 @@ void Exchange::sendResponseHeaders(End end) {
   record_.response = &response_;
   record_.at.response_begin = now();
   mutateResponse(config_, request_, conn_.worker.loop().clock().wall(), response_);
-  const http::Flow flow = down_->sendHeaders(response_, end);
+  if (config_.proxy_status) {
+    addProxyStatus(*config_.proxy_status, config_.server_name, conn_.worker.options().service_node,
+                   record_, response_);
+  }
+  conn_.onAnswer();
+  decideClose();
+  const bool switched = tunnel_ && down_->httpVersion() == 2 && response_.status() == 101;
+  const http::Flow flow = down_->sendHeaders(switched ? tunnelHead() : response_, end);
   if (end == End::kNo && flow == http::Flow::kOpen && up_ != nullptr) up_->read();
+}
+
+void Exchange::decideClose() {
+  if (!request_ended_) {
+    conn_.stats.rq_response_before_rq_complete.add();
+    // What is left of the request would have to be read before the next one: not worth waiting for.
+    if (down_->httpVersion() != 2 && !tunnel_) conn_.closeSoon();
+  }
+  if (conn_.closing() && !tunnel_ && down_->httpVersion() != 2)
+    response_.set("connection", "close");
 }
 
 /// All of the answer is with the codec.
 void Exchange::responseComplete() {
   response_ended_ = true;
-  if (!request_ended_ && !tunnel_) conn_.stats.rq_response_before_rq_complete.add();
   if (cluster_ != nullptr && record_.at.upstream_tx_begin != base::MonotonicTime{}) {
     const auto took = now() - record_.at.upstream_tx_begin;
     cluster_->stats().upstream_rq_time.record(
@@ -154,6 +173,10 @@ void Exchange::reply(const Reply& reply) {
     conn_.worker.pool().cancel(*this);
   }
   int status = reply.status;
+  if (config_.proxy_status && config_.proxy_status->recommended_status) {
+    const ProxyError error = proxyErrorOf(record_);
+    if (error.status != 0) status = error.status;
+  }
   std::string body(reply.body);
   std::string content_type(reply.content_type);
   response_ = HeaderMap();
@@ -193,7 +216,9 @@ void Exchange::reply(const Reply& reply) {
   }
   record_.response_code = grpc ? 200 : status;
   addCors(response_);
-  if (reply.close) conn_.closeSoon();
+  // A message nobody could make sense of: what follows it may be anything.
+  const bool broken = reply.status == 400 && down_->httpVersion() != 2 && !config_.http1_keeps_open;
+  if (reply.close || broken) conn_.closeSoon();
   const bool empty = body.empty() || head_;
   record_.bytes_sent += head_ ? 0 : body.size();
   sendResponseHeaders(empty ? End::kYes : End::kNo);

@@ -72,7 +72,7 @@ void Exchange::chooseRoute() {
       std::string_view name = target_->name;
       if (!target_->name_header.empty()) name = request_.value(target_->name_header);
       cluster_ = conn_.worker.clusters().find(name);
-      if (cluster_ != nullptr) record_.upstream_cluster = cluster_->config().name;
+      if (cluster_ != nullptr && !wantsTls()) record_.upstream_cluster = cluster_->config().name;
       if (action_->idle_timeout) {
         idle_timeout_ = *action_->idle_timeout;
         clear(Deadline::kIdle);
@@ -82,6 +82,11 @@ void Exchange::chooseRoute() {
     }
   }
   if (!upgrade_.empty()) {
+    request_ended_ = false;  // what follows is the tunnel's
+    clear(Deadline::kRequest);
+  }
+  // Without a route CONNECT is answered as other requests are.
+  if (!upgrade_.empty() && (route_ != nullptr || upgrade_ != "connect")) {
     bool allowed = std::find(config_.upgrades.begin(), config_.upgrades.end(), upgrade_) !=
                    config_.upgrades.end();
     if (action_ != nullptr) {
@@ -91,14 +96,13 @@ void Exchange::chooseRoute() {
     }
     if (!allowed) {
       conn_.stats.rq_ws_on_non_ws_route.add();
+      if (target_ != nullptr) record_.upstream_cluster = target_->name;
       return reply({.status = 403,
                     .body = "",
                     .flag = std::nullopt,
                     .details = "upgrade_failed",
                     .close = true});
     }
-    request_ended_ = false;  // what follows is the tunnel's
-    clear(Deadline::kRequest);
   }
   if (!injectFault() && !answerCors()) act();
 }
@@ -262,15 +266,19 @@ void Exchange::act() {
     return reply(
         {.status = 404, .body = "", .flag = Flag::kNoRouteFound, .details = "route_not_found"});
   }
-  const VirtualHost::Tls tls = vhost_->require_tls;
-  if (tls != VirtualHost::Tls::kNone && request_.value("x-forwarded-proto") != "https" &&
-      (tls == VirtualHost::Tls::kAll || !internal_)) {
-    return redirectToTls();
-  }
+  if (wantsTls()) return redirectToTls();
   if (const auto* direct = std::get_if<DirectResponse>(&route_->action))
     return respondDirectly(*direct);
   if (const auto* to = std::get_if<Redirect>(&route_->action)) return redirect(*to);
   forward();
+}
+
+/// The virtual host is for TLS only and this request came without.
+bool Exchange::wantsTls() const {
+  const VirtualHost::Tls tls = vhost_->require_tls;
+  if (tls == VirtualHost::Tls::kNone || request_.value("x-forwarded-proto") == "https")
+    return false;
+  return tls == VirtualHost::Tls::kAll || !internal_;
 }
 
 void Exchange::redirectToTls() {
@@ -375,7 +383,7 @@ void Exchange::forward() {
     }
   }
   if (timeout_.count() > 0 && per_try_timeout_ >= timeout_) per_try_timeout_ = {};
-  announceTimeout();
+  announceTimeout({});
   if (vhost_->attempt_count_in_request) request_.set("x-envoy-attempt-count", "1");
   finalizeRequest();
   record_.at.connect_begin = now();
@@ -409,15 +417,19 @@ void Exchange::finalizeRequest() {
 }
 
 void Exchange::setHost(std::string_view host) {
-  if (host.empty() || host == request_.authority()) return;
+  if (host.empty()) return;
   const std::string before(request_.authority());
-  if (action_->append_forwarded_host) {
+  if (!config_.suppress_envoy_headers) request_.set("x-envoy-original-host", before);
+  if (action_->append_forwarded_host && !before.empty()) {
     std::string list = request_.joined("x-forwarded-host").value_or("");
-    if (!list.empty()) list += ',';
-    request_.set("x-forwarded-host", list + before);
+    // Only what is not the last one already.
+    const std::string_view last =
+        base::trim(std::string_view(list).substr(list.rfind(',') + 1));  // npos + 1 is 0
+    if (last != before) {
+      if (!list.empty()) list += ',';
+      request_.set("x-forwarded-host", list + before);
+    }
   }
-  if (!config_.suppress_envoy_headers && !request_.has("x-envoy-original-host"))
-    request_.add("x-envoy-original-host", before);
   request_.set(":authority", std::string(host));
 }
 

@@ -40,6 +40,7 @@ UpstreamFailure failureOf(http::ResetReason reason) {
     case http::ResetReason::kConnectFailure:
       return UpstreamFailure::kConnectFailure;
     case http::ResetReason::kProtocol:
+    case http::ResetReason::kInvalidField:
       return UpstreamFailure::kProtocolError;
     case http::ResetReason::kOverflow:
       return UpstreamFailure::kOverflow;
@@ -109,23 +110,22 @@ std::chrono::milliseconds Exchange::routeTimeout() const {
   return timeout;
 }
 
-/// Tells the upstream how long an answer is waited for: what is left, at least 1 ms (0 would mean
-/// that there is no limit).
-void Exchange::announceTimeout() {
+/// Tells the upstream how long an answer is waited for: what is left of it, at least 1 ms (0 would
+/// mean that there is no limit).
+void Exchange::announceTimeout(base::Duration used) {
   if (config_.suppress_envoy_headers) return;
   std::chrono::milliseconds expected = per_try_timeout_.count() > 0 ? per_try_timeout_ : timeout_;
   if (expected.count() == 0) return;
-  if (timeout_.count() > 0 && record_.at.request_end != base::MonotonicTime{}) {
-    const auto left = timeout_ - std::chrono::duration_cast<std::chrono::milliseconds>(
-                                     now() - record_.at.request_end);
+  if (timeout_.count() > 0) {
+    const auto left = timeout_ - std::chrono::duration_cast<std::chrono::milliseconds>(used);
     expected = std::clamp(left, std::chrono::milliseconds(1), expected);
   }
   request_.set("x-envoy-expected-rq-timeout-ms", std::to_string(expected.count()));
 }
 
-/// The limits that run from the end of the request.
+/// The limits that run from the end of the request; that of a tunnel never comes.
 void Exchange::startTimeouts() {
-  if (!request_ended_ || cluster_ == nullptr || done_) return;
+  if (!request_ended_ || cluster_ == nullptr || done_ || !upgrade_.empty()) return;
   if (timeout_.count() > 0 &&
       deadlines_[static_cast<std::size_t>(Deadline::kResponse)] == base::MonotonicTime{}) {
     setDeadline(Deadline::kResponse, timeout_);
@@ -154,7 +154,8 @@ void Exchange::tryUpstream() {
   if (host_->text.empty()) host_->text = host_->address.toString();
   record_.upstream_host = host_->text;
   record_.upstream_host_name = host_->hostname;
-  if (action_->auto_host_rewrite && !host_->hostname.empty()) setHost(host_->hostname);
+  if (action_->auto_host_rewrite && host_->hostname != request_.authority())
+    setHost(host_->hostname);
   attempt_open_ = true;
   ++host_->rq_active;
   ++host_->rq_total;
@@ -162,7 +163,10 @@ void Exchange::tryUpstream() {
   startTimeouts();
   using Idle = UpstreamPool::Idle;
   const bool repeatable = request_ended_ && idempotent(request_.method()) && replayable();
-  conn_.worker.pool().acquire(*cluster_, host_, protocolFor(cluster_->config().codec, *down_),
+  const bool tunnel = upgrade_ == "connect" && action_->ends_connect;
+  const http::Protocol protocol =
+      tunnel ? http::Protocol::kTunnel : protocolFor(cluster_->config().codec, *down_);
+  conn_.worker.pool().acquire(*cluster_, host_, protocol,
                               static_cast<RoutingPriority>(action_->high_priority),
                               repeatable ? Idle::kTrusted : Idle::kProbed, conn_.facts, *this);
 }
@@ -194,8 +198,10 @@ void Exchange::onReady(const PooledConnection& connection) {
   waiting_ = false;
   record_.at.connect_end = now();
   record_.upstream_local = connection.local;
+  if (connection.tls != record_.upstream_tls) record_.upstream_tls = connection.tls;
   record_.upstream_connection_id = connection.id;
   record_.upstream_protocol = connection.http2 ? "HTTP/2" : "HTTP/1.1";
+  if (upgrade_ == "connect" && action_->ends_connect) record_.upstream_protocol = {};
   cluster_->stats().upstream_rq_total.add();
   cluster_->stats().upstream_rq_active.add();
   cluster_->take(Resource::kRequests, static_cast<RoutingPriority>(action_->high_priority));
@@ -220,7 +226,8 @@ void Exchange::onFailed(PoolFailure failure, base::Error error) {
   }
   if (failure == PoolFailure::kConnectTimeout)
     return attemptFailed(UpstreamFailure::kConnectTimeout, "");
-  std::string text = "delayed connect error: ";
+  const bool tls = std::string_view(error.text).starts_with("TLS");
+  std::string text = tls ? "" : "delayed connect error: ";
   text += error.sys != 0 ? std::strerror(error.sys) : error.text;
   attemptFailed(UpstreamFailure::kConnectFailure, text);
 }
@@ -228,9 +235,13 @@ void Exchange::onFailed(PoolFailure failure, base::Error error) {
 void Exchange::sendRequest(const PooledConnection& connection) {
   if (vhost_->attempt_count_in_request)
     request_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
-  if (record_.attempts > 1) announceTimeout();
+  if (record_.attempts > 1 && request_ended_) announceTimeout(now() - record_.at.request_end);
   if (vhost_->timeout_retry_header && timed_out_retry_)
     request_.set("x-envoy-is-timeout-retry", "true");
+  if (config_.scheme_of_upstream) {
+    const bool tls = connection.client.transport().peer().tls;
+    request_.set(":scheme", tls ? "https" : "http");
+  }
   if (record_.at.upstream_tx_begin == base::MonotonicTime{}) record_.at.upstream_tx_begin = now();
   http::Flow flow = http::Flow::kOpen;
   if (upgrade_.empty()) {
@@ -256,14 +267,11 @@ void Exchange::sendUpgrade(const PooledConnection& connection) {
     return attemptFailed(UpstreamFailure::kProtocolError, "extended CONNECT is not supported");
   }
   HeaderMap converted = request_;
-  if (extended && connection.http2 && !request_.has(":protocol")) {
+  if (extended && connection.http2) {
     converted.set(":method", "CONNECT");
     converted.add(":protocol", upgrade_);
     converted.remove("upgrade");
-  } else if (extended && !connection.http2 && request_.has(":protocol")) {
-    converted.set(":method", "GET");
-    converted.remove(":protocol");
-    converted.set("upgrade", upgrade_);
+  } else if (extended) {
     // HTTP/2 needs no key, an HTTP/1 origin does not answer without one.
     if (upgrade_ == "websocket" && !converted.has("sec-websocket-key")) {
       char bytes[16];
@@ -320,6 +328,7 @@ bool Exchange::replayable() const { return body_kept_ && upgrade_.empty(); }
 void Exchange::upInformational(HeaderMap& headers) {
   if (done_ || down_ == nullptr || down_->httpVersion() == 0) return;
   if (!config_.proxy_100_continue) return;  // of the others too, as in Envoy
+  conn_.stats.completed(headers.status());
   down_->sendHeaders(headers, End::kNo);
 }
 
@@ -362,12 +371,7 @@ void Exchange::upTrailers(HeaderMap trailers) {
   record_.at.upstream_rx_end = now();
   response_trailers_ = std::move(trailers);
   record_.trailers = &response_trailers_;
-  if (down_->httpVersion() == 2 || config_.http1_trailers) {
-    down_->sendTrailers(response_trailers_);
-  } else {
-    base::Buffer nothing;
-    down_->sendData(nothing, End::kYes);
-  }
+  down_->sendTrailers(response_trailers_);
   responseComplete();
 }
 
@@ -383,14 +387,17 @@ void Exchange::upReset(http::ResetReason reason) {
     conn_.stats.rq_reset_after_response_started.add();
     return finish();
   }
-  // Nobody was told, nothing was done: the next connection takes it.
+  // Nobody was told, nothing was done: the next connection takes it. A policy that asks for a retry
+  // comes first.
+  const UpstreamFailure failure = failureOf(reason);
+  const bool asked = retry_.wantsRetry(failure, true) && !retry_.exhausted();
   const bool safe =
       reason == http::ResetReason::kRefused || reason == http::ResetReason::kNotSent ||
       (reason == http::ResetReason::kLostBeforeReply && idempotent(request_.method()));
-  if (safe && retryLater(true)) return;
+  if (safe && !asked && retryLater(true)) return;
   if (reason == http::ResetReason::kCancel || reason == http::ResetReason::kRefused)
     cluster_->stats().scope.counter("upstream_rq_rx_reset").add();
-  attemptFailed(failureOf(reason), "");
+  attemptFailed(failure, "");
 }
 
 // ---- failures ----

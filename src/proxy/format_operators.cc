@@ -37,7 +37,7 @@ constexpr Entry kTable[] = {
     {"REQ_WITHOUT_QUERY", kRequestWithoutQuery, Arguments::kHeaders},
     {"PATH", kPath, Arguments::kOptional},
     {"QUERY_PARAM", kQueryParameter, Arguments::kRequired},
-    {"QUERY_PARAMS", kQueryParameters},
+    {"QUERY_PARAMS", kQueryParameters, Arguments::kOptional},
     {"PROTOCOL", kProtocol},
     {"REQUESTED_SERVER_NAME", kServerName, Arguments::kOptional},
     {"RESPONSE_CODE", kResponseCode, kNo, true},
@@ -76,9 +76,6 @@ constexpr Entry kTable[] = {
     {"UPSTREAM_REQUEST_ATTEMPT_COUNT", kAttempts, kNo, true},
     {"UPSTREAM_CONNECTION_ID", kUpstreamConnectionId, kNo, true},
     {"UPSTREAM_PROTOCOL", kUpstreamProtocol},
-    {"UPSTREAM_TLS_VERSION", kUpstreamTlsVersion},
-    {"UPSTREAM_TLS_CIPHER", kUpstreamTlsCipher},
-    {"UPSTREAM_PEER_SUBJECT", kUpstreamPeerSubject},
     {"UPSTREAM_FILTER_STATE", kUnset, Arguments::kRequired},
     {"DOWNSTREAM_REMOTE_ADDRESS", kDownstreamRemote},
     {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", kDownstreamRemote, kNo, false, kWithoutPort},
@@ -91,13 +88,6 @@ constexpr Entry kTable[] = {
     {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", kDownstreamLocal, kNo, false, kWithoutPort},
     {"DOWNSTREAM_LOCAL_PORT", kDownstreamLocal, kNo, true, kPort},
     {"DOWNSTREAM_TRANSPORT_FAILURE_REASON", kUnset},
-    {"DOWNSTREAM_TLS_VERSION", kDownstreamTlsVersion},
-    {"DOWNSTREAM_TLS_CIPHER", kDownstreamTlsCipher},
-    {"DOWNSTREAM_PEER_SUBJECT", kDownstreamPeerSubject},
-    {"DOWNSTREAM_PEER_CERT", kDownstreamPeerCertificate},
-    {"DOWNSTREAM_PEER_FINGERPRINT_256", kDownstreamPeerFingerprint},
-    {"DOWNSTREAM_PEER_URI_SAN", kDownstreamPeerUriSan},
-    {"DOWNSTREAM_PEER_DNS_SAN", kDownstreamPeerDnsSan},
     {"CONNECTION_ID", kConnectionId, kNo, true},
     {"FILTER_CHAIN_NAME", kFilterChain},
     {"DYNAMIC_METADATA", kUnset, Arguments::kRequired},
@@ -174,6 +164,16 @@ bool pathOperator(std::string_view arguments, FormatPiece& piece, std::string& e
   return true;
 }
 
+bool tlsOperator(const TlsOperator& found, std::string_view command, std::string_view arguments,
+                 bool has_arguments, FormatPiece& piece, std::string& error) {
+  piece.op = found.upstream ? kUpstreamTls : kDownstreamTls;
+  piece.tls = found.value;
+  piece.first = arguments;
+  if (!has_arguments || found.takes_format) return true;
+  error = "'%" + std::string(command) + "%' takes no argument";
+  return false;
+}
+
 bool applyArguments(const Entry& entry, std::string_view arguments, FormatPiece& piece,
                     std::string& error) {
   piece.op = entry.op;
@@ -195,6 +195,9 @@ bool applyArguments(const Entry& entry, std::string_view arguments, FormatPiece&
     case kDetails:
       piece.flag = arguments == "ALLOW_WHITESPACES";
       if (arguments.empty() || piece.flag) return true;
+      break;
+    case kQueryParameters:
+      if (arguments.empty() || arguments == "ORIG") return true;
       break;
     case kServerName:
       if (arguments.empty() || arguments == "SNI_ONLY") return true;
@@ -239,6 +242,8 @@ bool compileOperator(std::string_view command, std::string_view arguments, bool 
       piece.first.resize(piece.length_max);
     return true;
   }
+  if (const TlsOperator found = findTlsOperator(command); found.value != nullptr)
+    return tlsOperator(found, command, arguments, has_arguments, piece, error);
   for (const Entry& each : kTable) {
     if (each.name != command) continue;
     const bool wants =

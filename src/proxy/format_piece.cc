@@ -57,14 +57,6 @@ bool number(std::string& out, std::uint64_t value) {
   return true;
 }
 
-bool list(std::string& out, const std::vector<std::string>& values) {
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (i > 0) out += ',';
-    out += values[i];
-  }
-  return !values.empty();
-}
-
 /// strftime with Envoy's additions: %s (epoch seconds), %f and %1f..%9f (fraction).
 void appendStrftime(std::string& out, base::WallTime at, const std::string& format, bool local) {
   const auto since = at.time_since_epoch();
@@ -249,12 +241,8 @@ bool FormatPiece::appendUpstream(std::string& out, const AccessRecord& record) c
       return record.upstream_connection_id > 0 && number(out, record.upstream_connection_id);
     case Operator::kUpstreamProtocol:
       return text(out, record.upstream_protocol);
-    case Operator::kUpstreamTlsVersion:
-      return text(out, record.upstream_tls_version);
-    case Operator::kUpstreamTlsCipher:
-      return text(out, record.upstream_tls_cipher);
-    case Operator::kUpstreamPeerSubject:
-      return text(out, record.upstream_peer_subject);
+    case Operator::kUpstreamTls:
+      return record.upstream_tls != nullptr && tls(out, record.upstream_tls->peer, first);
     default:
       return false;
   }
@@ -266,26 +254,7 @@ bool FormatPiece::appendDownstream(std::string& out, const AccessRecord& record)
     return addressPart(out, record.downstream_direct_remote, part);
   if (op == Operator::kDownstreamLocal) return addressPart(out, record.downstream_local, part);
   const net::PeerInfo* peer = record.downstream_peer;
-  if (peer == nullptr || !peer->tls) return false;
-  switch (op) {
-    case Operator::kDownstreamTlsVersion:
-      return text(out, peer->tls_version);
-    case Operator::kDownstreamTlsCipher:
-      return text(out, peer->cipher);
-    case Operator::kDownstreamPeerSubject:
-      return text(out, peer->subject);
-    case Operator::kDownstreamPeerCertificate:
-      out += base::percentEncode(peer->certificate_pem);
-      return !peer->certificate_pem.empty();
-    case Operator::kDownstreamPeerFingerprint:
-      return text(out, peer->sha256_fingerprint);
-    case Operator::kDownstreamPeerUriSan:
-      return list(out, peer->uri_sans);
-    case Operator::kDownstreamPeerDnsSan:
-      return list(out, peer->dns_sans);
-    default:
-      return false;
-  }
+  return op == Operator::kDownstreamTls && peer != nullptr && peer->tls && tls(out, *peer, first);
 }
 
 bool FormatPiece::appendValue(std::string& out, const AccessRecord& record) const {
@@ -369,6 +338,7 @@ bool FormatPiece::appendValue(std::string& out, const AccessRecord& record) cons
       if (record.request == nullptr) return false;
       return text(out, record.request->value("x-request-id"));
     case Operator::kLogType:
+      if (!record.log_type.empty()) return text(out, record.log_type);
       out += record.protocol.empty() ? "TcpConnectionEnd" : "DownstreamEnd";
       return true;
     case Operator::kUnset:

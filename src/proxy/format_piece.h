@@ -2,6 +2,7 @@
 #pragma once
 
 #include "proxy/access_record.h"
+#include "proxy/format_tls.h"
 
 #include <cstddef>
 #include <string>
@@ -48,19 +49,11 @@ enum class Operator : unsigned char {
   kAttempts,
   kUpstreamConnectionId,
   kUpstreamProtocol,
-  kUpstreamTlsVersion,
-  kUpstreamTlsCipher,
-  kUpstreamPeerSubject,
+  kUpstreamTls,  // `tls` of the upstream connection
   kDownstreamRemote,
   kDownstreamDirectRemote,
   kDownstreamLocal,
-  kDownstreamTlsVersion,
-  kDownstreamTlsCipher,
-  kDownstreamPeerSubject,
-  kDownstreamPeerCertificate,
-  kDownstreamPeerFingerprint,
-  kDownstreamPeerUriSan,
-  kDownstreamPeerDnsSan,
+  kDownstreamTls,  // `tls` of the downstream connection
   kConnectionId,
   kFilterChain,
   kUniqueId,
@@ -80,6 +73,7 @@ struct FormatPiece {
   std::size_t length_max = 0;  // 0: whole
   base::MonotonicTime Milestones::* from = nullptr;
   base::MonotonicTime Milestones::* to = nullptr;
+  TlsValue tls = nullptr;
   std::int64_t unit = 1'000'000;  // nanoseconds per unit of a duration
 
   /// Appends the value, cut to length_max; false and nothing appended when it is unset.

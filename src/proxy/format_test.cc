@@ -129,7 +129,7 @@ TEST(AccessLog, WritesWithin100Milliseconds) {
   ASSERT_GE(fd, 0);
   ::close(fd);
   event::Loop loop;
-  AccessLogWriter writer(loop);
+  AccessLogWriter writer(loop, {});
   const Sample sample;
   std::string error;
   AccessLogConfig log;

@@ -1,12 +1,11 @@
 #include "proxy/forwarding.h"
 
 #include "base/strings.h"
+#include "proxy/client_address.h"
 #include "proxy/client_certificate.h"
 
 #include <algorithm>
-#include <array>
 #include <ctime>
-#include <optional>
 #include <vector>
 
 namespace postern::proxy {
@@ -44,26 +43,28 @@ struct Seen {
   bool forwarded_for = false;
   bool forwarded_proto = false;
   bool certificate = false;
+  bool referer = false;
+  bool user_agent = false;
   bool request_id = false;
   bool envoy = false;
-  bool underscore = false;
 };
 
 Seen look(const http::HeaderMap& headers) {
   Seen out;
   for (std::size_t i = 0; i < headers.size(); ++i) {
     const std::string_view name = headers.at(i).name;
-    out.underscore |= name.find('_') != std::string_view::npos;
     switch (name.size()) {
       case 2:
         out.te |= name == "te";
         break;
       case 7:
         out.upgrade |= name == "upgrade";
+        out.referer |= name == "referer";
         break;
       case 10:
         out.connection |= name == "connection";
         out.hop_by_hop |= name == "keep-alive";
+        out.user_agent |= name == "user-agent";
         break;
       case 12:
         out.request_id |= name == "x-request-id";
@@ -101,7 +102,11 @@ void removeNominated(http::HeaderMap& headers, bool keep_upgrade) {
     if (name == "upgrade" && keep_upgrade) continue;
     headers.remove(name);
   }
-  headers.remove("connection");
+  if (keep_upgrade) {
+    headers.set("connection", "Upgrade");
+  } else {
+    headers.remove("connection");
+  }
 }
 
 void removeHopByHop(http::HeaderMap& headers, const Seen& seen) {
@@ -122,54 +127,26 @@ void removeHopByHop(http::HeaderMap& headers, const Seen& seen) {
     headers.remove(name);
 }
 
-/// Entry `number` (1 is the last) of x-forwarded-for; nothing when there are fewer.
-std::optional<std::string_view> forwardedEntry(std::string_view list, std::size_t number) {
-  for (;;) {
-    const std::size_t comma = list.rfind(',');
-    const std::string_view entry =
-        base::trim(comma == std::string_view::npos ? list : list.substr(comma + 1));
-    if (number == 1) return entry;
-    if (comma == std::string_view::npos) return std::nullopt;
-    list = list.substr(0, comma);
-    --number;
-  }
+/// A referer that is no URL is dropped.
+void cleanReferer(http::HeaderMap& headers) {
+  const std::string_view value = headers.value("referer");
+  const bool bad = std::any_of(value.begin(), value.end(), [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte <= 0x20 || byte >= 0x7f;
+  });
+  const bool relative = value.starts_with('/');
+  const std::size_t scheme = value.find("://");
+  const bool absolute = scheme != std::string_view::npos && scheme > 0 &&
+                        value.size() > scheme + 3 && value[scheme + 3] != '/';
+  if (bad || (!relative && !absolute)) headers.remove("referer");
 }
 
-bool isInternal(const HttpManager& config, const net::Address& address) {
-  if (address.isUnix()) return config.internal_unix;
-  return std::any_of(config.internal_ranges.begin(), config.internal_ranges.end(),
-                     [&](const net::Cidr& range) { return range.contains(address); });
-}
-
-void appendForwarded(http::HeaderMap& headers, bool present, std::string_view address) {
-  if (!present) return headers.add("x-forwarded-for", address);
-  std::string list = headers.joined("x-forwarded-for").value_or("");
-  list.append(",").append(address);
-  headers.set("x-forwarded-for", list);
-}
-
-/// Fills trusted_ip and internal, and x-forwarded-for.
-void forwardedFor(const HttpManager& config, const RequestSource& source, const Seen& seen,
-                  http::HeaderMap& headers, ForwardingResult& out) {
-  std::string list;
-  if (seen.forwarded_for) list = headers.joined("x-forwarded-for").value_or("");
-  std::size_t wanted = config.trusted_hops;
-  if (!config.use_remote_address) ++wanted;
-  if (wanted > 0 && !list.empty()) {
-    const auto entry = forwardedEntry(list, wanted);
-    if (entry && net::Address::fromIp(*entry, 0)) out.trusted_ip = *entry;
-  }
-  if (!config.internal_ranges.empty() || config.internal_unix) {
-    if (config.use_remote_address) {
-      out.internal = list.empty() && isInternal(config, source.peer);
-    } else if (!list.empty() && list.find(',') == std::string::npos) {
-      const auto address = net::Address::fromIp(base::trim(list), 0);
-      out.internal = address && isInternal(config, *address);
-    }
-  }
-  if (!config.use_remote_address || config.skip_xff_append || !source.peer.isIp()) return;
-  appendForwarded(headers, !list.empty(),
-                  source.peer.isLoopback() ? source.local_ip : source.peer_ip);
+void addUserAgent(const RequestSource& source, const Seen& seen, http::HeaderMap& headers) {
+  if (source.service_cluster.empty()) return;
+  headers.set("x-envoy-downstream-service-cluster", source.service_cluster);
+  if (!seen.user_agent) headers.add("user-agent", source.service_cluster);
+  if (!source.service_node.empty())
+    headers.set("x-envoy-downstream-service-node", source.service_node);
 }
 
 void forwardedProto(const HttpManager& config, const RequestSource& source, const Seen& seen,
@@ -181,6 +158,7 @@ void forwardedProto(const HttpManager& config, const RequestSource& source, cons
   std::string_view scheme = transport;
   if (!config.scheme_overwrite.empty()) {
     scheme = config.scheme_overwrite;
+    headers.set("x-forwarded-proto", scheme);
   } else if (base::equalsIgnoreCase(proto, "https")) {
     scheme = "https";
   } else if (base::equalsIgnoreCase(proto, "http")) {
@@ -231,25 +209,54 @@ std::string upgradeType(const http::HeaderMap& headers) {
   return {};
 }
 
+void mutateEarly(const HttpManager& config, const AccessRecord& record, http::HeaderMap& headers) {
+  for (const EarlyMutation& each : config.early_mutations) {
+    if (!each.by_name) {
+      each.ops.apply(headers, record);
+      continue;
+    }
+    std::vector<std::string> names;
+    headers.each([&](std::string_view name, std::string_view) {
+      if (!name.starts_with(':') && each.name.matches(name)) names.emplace_back(name);
+    });
+    for (const std::string& name : names) headers.remove(name);
+  }
+}
+
+std::size_t applyUnderscores(UnderscoreHeaders action, http::HeaderMap& headers) {
+  std::vector<std::string> names;
+  headers.each([&](std::string_view name, std::string_view) {
+    if (name.find('_') != std::string_view::npos) names.emplace_back(name);
+  });
+  if (action == UnderscoreHeaders::kDrop) {
+    for (const std::string& name : names) headers.remove(name);
+  }
+  return names.size();
+}
+
+namespace {
+
+/// Extends the list of those a message came through.
+void appendVia(const std::string& name, http::HeaderMap& headers) {
+  if (name.empty()) return;
+  if (const auto before = headers.joined("via")) {
+    headers.set("via", *before + ", " + name);
+  } else {
+    headers.add("via", name);
+  }
+}
+
+}  // namespace
+
 ForwardingResult mutateRequest(const HttpManager& config, const RouteTable* routes,
                                const RequestSource& source, base::Random& random,
                                http::HeaderMap& headers) {
   ForwardingResult out;
   const Seen seen = look(headers);
-  if (seen.underscore && config.underscore_headers != UnderscoreHeaders::kAllow) {
-    std::vector<std::string> names;
-    headers.each([&](std::string_view name, std::string_view) {
-      if (name.find('_') != std::string_view::npos) names.emplace_back(name);
-    });
-    if (config.underscore_headers == UnderscoreHeaders::kReject) {
-      out.bad_underscore = true;
-      return out;
-    }
-    for (const std::string& name : names) headers.remove(name);
-  }
   if (seen.connection || seen.te || seen.upgrade || seen.hop_by_hop) removeHopByHop(headers, seen);
   if (seen.envoy) headers.remove("x-envoy-internal");
-  forwardedFor(config, source, seen, headers, out);
+  if (seen.referer) cleanReferer(headers);
+  findClientAddress(config, source, seen.forwarded_for, headers, out);
   forwardedProto(config, source, seen, headers);
   const bool edge = config.use_remote_address && !out.internal;
   if (out.internal) {
@@ -261,7 +268,8 @@ ForwardingResult mutateRequest(const HttpManager& config, const RouteTable* rout
     }
   }
   out.envoy_headers = seen.envoy;
-  if (!config.via.empty()) headers.add("via", config.via);
+  if (config.add_user_agent) addUserAgent(source, seen, headers);
+  appendVia(config.via, headers);
   if (edge) {
     headers.set("x-envoy-external-address",
                 out.trusted_ip.empty() ? source.peer_ip : std::string_view(out.trusted_ip));
@@ -332,7 +340,8 @@ void mutateResponse(const HttpManager& config, const http::HeaderMap& request, b
         break;
     }
   }
-  if (connection) headers.remove("connection");
+  if (connection && headers.status() != 101) headers.remove("connection");
+  if (headers.status() == 204) headers.remove("content-length");  // RFC 9110 8.6
   if (upgrade && headers.status() != 101) headers.remove("upgrade");
   if (hop_by_hop) {
     for (const char* name : {"te", "keep-alive", "proxy-connection", "transfer-encoding"})
@@ -353,10 +362,10 @@ void mutateResponse(const HttpManager& config, const http::HeaderMap& request, b
     case ServerHeader::kPassThrough:
       break;
   }
-  if (!config.via.empty()) headers.add("via", config.via);
   if (config.request_id_in_response) {
     if (const auto id = request.get("x-request-id")) headers.set("x-request-id", *id);
   }
+  appendVia(config.via, headers);
 }
 
 }  // namespace postern::proxy

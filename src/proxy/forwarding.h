@@ -20,14 +20,22 @@ struct RequestSource {
   std::string_view local_ip;
   std::uint16_t local_port;
   const net::PeerInfo& tls;
+  std::string_view service_cluster;  // of this proxy, for add_user_agent
+  std::string_view service_node;
 };
 
 struct ForwardingResult {
   std::string trusted_ip;  // from x-forwarded-for; empty: the peer itself
   bool internal = false;
-  bool bad_underscore = false;  // a header name with '_' that is to be rejected
-  bool envoy_headers = false;   // x-envoy-* fields may be left
+  bool envoy_headers = false;  // x-envoy-* fields may be left
+  int reject_status = 0;       // no address was found where one is demanded
 };
+
+/// The changes that come before everything else (early_header_mutation_extensions).
+void mutateEarly(const HttpManager& config, const AccessRecord& record, http::HeaderMap& headers);
+
+/// How many fields have a '_' in their name; with kDrop they are removed.
+std::size_t applyUnderscores(UnderscoreHeaders action, http::HeaderMap& headers);
 
 /// Everything done to a request before its route is chosen.
 ForwardingResult mutateRequest(const HttpManager& config, const RouteTable* routes,

@@ -2,34 +2,43 @@
 
 namespace postern::proxy {
 
+namespace {
+
+bool wanted(const HeaderOp& op, const http::HeaderMap& headers) {
+  switch (op.action) {
+    case HeaderOp::Action::kAddIfAbsent:
+      return !headers.has(op.name);
+    case HeaderOp::Action::kOverwrite:
+      return headers.has(op.name);
+    default:
+      return true;
+  }
+}
+
+}  // namespace
+
 void HeaderOps::apply(http::HeaderMap& headers, const AccessRecord& record) const {
   for (const std::string& each : remove) headers.remove(each);
   std::string formatted;
-  for (const HeaderOp& op : add) {
-    std::string_view value = op.fixed;
-    if (!op.constant) {
-      formatted.clear();
-      op.value.append(formatted, record, "");
-      value = formatted;
+  auto run = [&](bool overwriting) {
+    for (const HeaderOp& op : add) {
+      const bool overwrites = op.action == HeaderOp::Action::kOverwriteOrAdd ||
+                              op.action == HeaderOp::Action::kOverwrite;
+      if (overwrites != overwriting || !wanted(op, headers)) continue;
+      std::string_view value = op.fixed;
+      if (!op.constant) {
+        formatted.clear();
+        op.value.append(formatted, record, "");
+        value = formatted;
+      }
+      if (value.empty() && !op.keep_empty) continue;
+      if (overwrites) headers.remove(op.name);  // it moves to the end
+      headers.add(op.name, value);
     }
-    if (value.empty() && !op.keep_empty) continue;
-    switch (op.action) {
-      case HeaderOp::Action::kAppend:
-        headers.add(op.name, value);
-        break;
-      case HeaderOp::Action::kAddIfAbsent:
-        if (!headers.has(op.name)) headers.add(op.name, value);
-        break;
-      case HeaderOp::Action::kOverwrite:
-        if (!headers.has(op.name)) break;
-        [[fallthrough]];
-      case HeaderOp::Action::kOverwriteOrAdd:
-        // It moves to the end, as in Envoy.
-        headers.remove(op.name);
-        headers.add(op.name, value);
-        break;
-    }
-  }
+  };
+  // What is overwritten comes before what is added, as in Envoy.
+  run(true);
+  run(false);
 }
 
 }  // namespace postern::proxy

@@ -79,6 +79,34 @@ struct LocalReplyMapper {
   HeaderOps headers;
 };
 
+/// A way to find the client's address (original_ip_detection_extensions): by x-forwarded-for, or by
+/// a header of its own. The first one that finds an address counts.
+struct IpDetection {
+  std::uint32_t hops = 0;          // of x-forwarded-for
+  std::vector<net::Cidr> trusted;  // of x-forwarded-for, instead of a number of hops
+  bool skip_append = true;         // the peer's address is not added to x-forwarded-for
+  std::string header;              // lower case; empty: x-forwarded-for
+  bool trusted_address = false;    // what the header says may make a request an internal one
+  std::optional<int> reject_status;
+};
+
+/// One step of a change before everything else.
+struct EarlyMutation {
+  HeaderOps ops;
+  bool by_name = false;  // fields whose name matches are removed
+  StringMatcher name;
+};
+
+/// What the proxy-status header tells.
+struct ProxyStatus {
+  std::string name;  // of this proxy; empty: the server's name
+  bool use_node_id = false;
+  bool details = true;
+  bool termination = true;  // why the connection ended, among the details
+  bool flags = true;
+  bool recommended_status = false;  // the answer has the status that the RFC recommends
+};
+
 struct HttpManager {
   std::string stat_prefix;
   std::shared_ptr<const RouteTable> routes;  // inline; null: by RDS
@@ -93,8 +121,13 @@ struct HttpManager {
   std::vector<net::Cidr> internal_ranges;
   bool internal_unix = false;
   bool append_forwarded_port = false;
+  bool add_user_agent = false;
+  std::string machine_ip;  // stands for a loopback peer in x-forwarded-for
+  std::vector<IpDetection> ip_detections;
+  std::vector<EarlyMutation> early_mutations;
   std::string via;
   std::string scheme_overwrite;
+  bool scheme_of_upstream = false;  // :scheme follows the connection it leaves by
   bool generate_request_id = true;
   bool preserve_external_request_id = false;
   bool request_id_in_response = false;
@@ -112,9 +145,9 @@ struct HttpManager {
   bool strip_any_port = false;
   bool strip_trailing_dot = false;
   bool proxy_100_continue = false;
-  bool accept_http_10 = false;
+  bool http1_keeps_open = false;     // after an answer of 400 of our own
+  bool http1_safe_duration = false;  // connection_duration_max ends HTTP/1 with an answer only
   std::string default_host_for_http_10;
-  bool http1_trailers = false;
   UnderscoreHeaders underscore_headers = UnderscoreHeaders::kAllow;
   std::chrono::milliseconds stream_idle_timeout{std::chrono::minutes(5)};  // 0: none
   std::chrono::milliseconds request_timeout{0};
@@ -122,13 +155,18 @@ struct HttpManager {
   std::chrono::milliseconds connection_duration_max{0};
   std::uint32_t requests_per_connection_max = 0;  // 0: any
   std::vector<std::string> upgrades;              // lower case
+  std::vector<StringMatcher> ignored_upgrades;    // HTTP/1: the request goes on without
   bool suppress_envoy_headers = false;
   bool respect_expected_timeout = false;
   std::shared_ptr<const FaultPolicy> fault;  // of the filter itself; set when the filter is there
   bool has_cors = false;
   std::vector<LocalReplyMapper> local_replies;
+  std::optional<ProxyStatus> proxy_status;
   std::optional<ReplyFormat> local_format;
   std::vector<AccessLogConfig> logs;
+  std::chrono::milliseconds log_interval{0};  // lines while a request runs; 0: none
+  bool log_new_requests = false;
+  bool log_tunnels = false;  // when one is established
 };
 
 }  // namespace postern::proxy

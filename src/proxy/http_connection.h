@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 namespace postern::proxy {
 
@@ -28,21 +29,50 @@ class HttpConnection final : public http::ServerObserver,
   // ---- DownstreamConnection ----
   void close() override;
   void drain() override;
+  void reduceTimeouts(const TimerScales& scales, double strength) override;
+  std::size_t resetStreams(std::size_t bytes_min, std::size_t most) override;
 
   // ---- http::ServerObserver ----
   http::StreamObserver* onStream(http::ServerConnection& connection, http::Stream& stream) override;
+  http::StreamObserver* onInvalidRequest(http::ServerConnection& connection,
+                                         http::Stream& stream) override {
+    return onStream(connection, stream);  // counted and logged as a request without headers
+  }
+  void onEvent(http::ServerConnection& connection, Event event) override;
   void onClosed(http::ServerConnection& connection) override;
   bool onHeldHeaders(std::ptrdiff_t change) override { return worker.holdHeaders(change); }
-  void onH2Event(http::H2Event event) override { worker.http2().add(event); }
+  void onH2Event(http::H2Event event) override {
+    if (event == http::H2Event::kProtocolError) return countProtocolError();
+    worker.http2().add(event);
+  }
 
   // ---- for exchanges ----
   void add(Exchange& exchange) { exchanges_.pushBack(exchange); }
   /// Calls Exchange::onDeadline at `when` or a little later. The timer is not moved for a later
   /// deadline, so that a busy connection hardly ever touches it.
   void wantDeadline(base::MonotonicTime when);
-  /// This connection should take no further request: `connection: close` with the next answer.
   bool closing() const { return closing_; }
+  /// The client broke the protocol: counts the connection, once.
+  void countProtocolError() {
+    if (!std::exchange(protocol_error_, true)) stats.cx_protocol_error.add();
+  }
+  /// No further request: `connection: close` with the next answer.
   void closeSoon();
+  /// Just before the head of an answer: the drain may want it to be the last.
+  void onAnswer() {
+    if (closing_) return;
+    if (overloaded(OverloadAction::kDisableHttpKeepalive)) {
+      stats.cx_overload_disable_keepalive.add();
+      return closeSoon();
+    }
+    if (worker.endsWithAnswer(*this)) drain();
+  }
+  /// Draws whether an action against overload concerns it now.
+  bool overloaded(OverloadAction action) {
+    return worker.overloaded(action) && !bypasses_overload_;
+  }
+  /// One of its exchanges is over.
+  void onExchangeEnd() { idle_since_ = worker.loop().now(); }
 
   Worker& worker;
   const HttpManager& config;  // kept alive by facts.chain
@@ -66,9 +96,13 @@ class HttpConnection final : public http::ServerObserver,
   base::MonotonicTime timer_at_{};
   base::MonotonicTime started_{};
   base::MonotonicTime ends_at_ = base::MonotonicTime::max();
+  base::MonotonicTime idle_since_{};
   std::uint64_t requests_ = 0;
+  bool bypasses_overload_ = false;
   bool counted_protocol_ = false;
+  bool http2_ = false;
   bool closing_ = false;
+  bool protocol_error_ = false;
 };
 
 }  // namespace postern::proxy

@@ -23,6 +23,8 @@ HttpConnection::HttpConnection(Worker& owner, const HttpManager& manager, HttpSt
   direct_text = facts.direct_source.toString();
   peer_ip = peer.ip();
   local_ip = facts.destination.ip();
+  bypasses_overload_ = facts.listener != nullptr && facts.listener->bypass_overload;
+  idle_since_ = started_;
   if (facts.chain != nullptr) chain_name = facts.chain->name;
   thread_local std::uint64_t last_id = 0;
   id = ++last_id;
@@ -43,8 +45,37 @@ void HttpConnection::start() {
 void HttpConnection::close() { connection_->close(); }
 
 void HttpConnection::drain() {
+  if (closing_) return;
   stats.cx_drain_close.add();
   closeSoon();
+}
+
+void HttpConnection::reduceTimeouts(const TimerScales& scales, double strength) {
+  using Milliseconds = std::chrono::milliseconds;
+  const base::MonotonicTime now = worker.loop().now();
+  const auto over = [&](const std::optional<TimerScale>& scale, Milliseconds timeout,
+                        base::MonotonicTime since) {
+    return scale && timeout.count() != 0 && now >= since + scale->apply(timeout, strength);
+  };
+  if (over(scales.connection_max, config.connection_duration_max, started_)) closeSoon();
+  if (exchanges_.empty()) {
+    if (over(scales.connection_idle, config.limits.idle_timeout, idle_since_)) closeSoon();
+    return;
+  }
+  std::vector<Exchange*> all;  // an exchange may end, and unlink itself
+  for (auto it = exchanges_.begin(); it != exchanges_.end(); ++it) all.push_back(&*it);
+  if (!scales.stream_idle) return;
+  for (Exchange* each : all) each->reduceIdle(*scales.stream_idle, strength);
+}
+
+std::size_t HttpConnection::resetStreams(std::size_t bytes_min, std::size_t most) {
+  std::vector<Exchange*> large;
+  for (auto it = exchanges_.begin(); it != exchanges_.end() && large.size() < most; ++it) {
+    if ((*it).bytesHeld() >= bytes_min) large.push_back(&*it);
+  }
+  // Ending the only exchange of an HTTP/1 connection may end the connection: touch it no more.
+  for (Exchange* each : large) each->resetForOverload();
+  return large.size();
 }
 
 void HttpConnection::closeSoon() {
@@ -56,7 +87,8 @@ void HttpConnection::closeSoon() {
 http::StreamObserver* HttpConnection::onStream(http::ServerConnection&, http::Stream& stream) {
   if (!counted_protocol_) {
     counted_protocol_ = true;
-    (stream.httpVersion() == 2 ? stats.cx_http2_total : stats.cx_http1_total).add();
+    http2_ = stream.httpVersion() == 2;
+    (http2_ ? stats.cx_http2_total : stats.cx_http1_total).add();
   }
   ++requests_;
   if (config.requests_per_connection_max > 0 && requests_ >= config.requests_per_connection_max &&
@@ -66,6 +98,10 @@ http::StreamObserver* HttpConnection::onStream(http::ServerConnection&, http::St
     connection_->drain();
   }
   return new Exchange(*this, stream);  // destroys itself when finished
+}
+
+void HttpConnection::onEvent(http::ServerConnection&, Event event) {
+  (event == Event::kIdleTimeout ? stats.cx_idle_timeout : stats.cx_delayed_close_timeout).add();
 }
 
 void HttpConnection::onClosed(http::ServerConnection&) {
@@ -90,7 +126,11 @@ void HttpConnection::onTimer() {
   if (now >= ends_at_) {
     ends_at_ = base::MonotonicTime::max();
     stats.cx_max_duration_reached.add();
-    closeSoon();
+    if (config.http1_safe_duration && counted_protocol_ && !http2_) {
+      closing_ = true;  // told with the next answer
+    } else {
+      closeSoon();
+    }
   }
   std::vector<Exchange*> all;  // an exchange may end, and unlink itself, in its deadline
   for (auto it = exchanges_.begin(); it != exchanges_.end(); ++it) all.push_back(&*it);

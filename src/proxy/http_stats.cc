@@ -2,7 +2,7 @@
 
 namespace postern::proxy {
 
-HttpStats::HttpStats(StatsScope& scope)
+HttpStats::HttpStats(StatsScope& scope, StatsScope& codec)
     : cx_total(scope.counter("downstream_cx_total")),
       cx_destroy(scope.counter("downstream_cx_destroy")),
       cx_active(scope.gauge("downstream_cx_active")),
@@ -11,8 +11,12 @@ HttpStats::HttpStats(StatsScope& scope)
       cx_length_ms(scope.histogram("downstream_cx_length_ms")),
       cx_protocol_error(scope.counter("downstream_cx_protocol_error")),
       cx_drain_close(scope.counter("downstream_cx_drain_close")),
+      cx_overload_disable_keepalive(scope.counter("downstream_cx_overload_disable_keepalive")),
+      rq_overload_close(scope.counter("downstream_rq_overload_close")),
       cx_max_duration_reached(scope.counter("downstream_cx_max_duration_reached")),
       cx_max_requests_reached(scope.counter("downstream_cx_max_requests_reached")),
+      cx_idle_timeout(scope.counter("downstream_cx_idle_timeout")),
+      cx_delayed_close_timeout(scope.counter("downstream_cx_delayed_close_timeout")),
       cx_upgrades_total(scope.counter("downstream_cx_upgrades_total")),
       cx_upgrades_active(scope.gauge("downstream_cx_upgrades_active")),
       rq_total(scope.counter("downstream_rq_total")),
@@ -30,7 +34,9 @@ HttpStats::HttpStats(StatsScope& scope)
       rq_tx_reset(scope.counter("downstream_rq_tx_reset")),
       rq_idle_timeout(scope.counter("downstream_rq_idle_timeout")),
       rq_timeout(scope.counter("downstream_rq_timeout")),
+      rq_header_timeout(scope.counter("downstream_rq_header_timeout")),
       rq_max_duration_reached(scope.counter("downstream_rq_max_duration_reached")),
+      rq_rejected_via_ip_detection(scope.counter("downstream_rq_rejected_via_ip_detection")),
       rq_non_relative_path(scope.counter("downstream_rq_non_relative_path")),
       rq_failed_path_normalization(scope.counter("downstream_rq_failed_path_normalization")),
       rq_redirected_with_normalized_path(
@@ -48,7 +54,10 @@ HttpStats::HttpStats(StatsScope& scope)
       fault_overflow(scope.counter("fault.faults_overflow")),
       faults_active(scope.gauge("fault.active_faults")),
       cors_valid(scope.counter("cors.origin_valid")),
-      cors_invalid(scope.counter("cors.origin_invalid")) {}
+      cors_invalid(scope.counter("cors.origin_invalid")),
+      headers_with_underscores_dropped(codec.counter("dropped_headers_with_underscores")),
+      rq_rejected_with_underscores(codec.counter("requests_rejected_with_underscores_in_headers")) {
+}
 
 void HttpStats::completed(int response_code) {
   rq_completed.add();

@@ -6,7 +6,8 @@
 namespace postern::proxy {
 
 struct HttpStats {
-  explicit HttpStats(StatsScope& scope);
+  /// `codec`: what Envoy counts for all managers together ("http1.").
+  HttpStats(StatsScope& scope, StatsScope& codec);
   /// Counts a finished request by the class of its answer.
   void completed(int response_code);
 
@@ -18,8 +19,12 @@ struct HttpStats {
   Histogram& cx_length_ms;
   Counter& cx_protocol_error;
   Counter& cx_drain_close;
+  Counter& cx_overload_disable_keepalive;
+  Counter& rq_overload_close;
   Counter& cx_max_duration_reached;
   Counter& cx_max_requests_reached;
+  Counter& cx_idle_timeout;
+  Counter& cx_delayed_close_timeout;
   Counter& cx_upgrades_total;
   Gauge& cx_upgrades_active;
   Counter& rq_total;
@@ -37,7 +42,9 @@ struct HttpStats {
   Counter& rq_tx_reset;
   Counter& rq_idle_timeout;
   Counter& rq_timeout;
+  Counter& rq_header_timeout;
   Counter& rq_max_duration_reached;
+  Counter& rq_rejected_via_ip_detection;
   Counter& rq_non_relative_path;
   Counter& rq_failed_path_normalization;
   Counter& rq_redirected_with_normalized_path;
@@ -55,6 +62,8 @@ struct HttpStats {
   Gauge& faults_active;
   Counter& cors_valid;
   Counter& cors_invalid;
+  Counter& headers_with_underscores_dropped;
+  Counter& rq_rejected_with_underscores;
 };
 
 }  // namespace postern::proxy

@@ -6,73 +6,19 @@
 #include "proxy/tcp_proxy.h"
 #include "proxy/worker.h"
 
-#include <fcntl.h>
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
 #include <sys/socket.h>
 
 namespace postern::proxy {
-
-// ---- BoundSockets ----
-
-base::ConfigResult<std::shared_ptr<const BoundSockets>> BoundSockets::bind(const Listener& listener,
-                                                                           std::uint32_t workers) {
-  auto out = std::make_shared<BoundSockets>();
-  out->requested_ = listener.address;
-  out->address_ = listener.address;
-  out->reuse_port_ = listener.reuse_port;
-  out->datagrams_ = listener.udp.has_value();
-  out->options_ = listener.socket_options;
-  net::ListenOptions options;
-  options.socket_options = listener.socket_options;
-  options.backlog = listener.backlog;
-  options.datagrams = listener.udp.has_value();
-  options.transparent = listener.transparent;
-  options.freebind = listener.freebind;
-  options.reuse_port = listener.reuse_port && listener.address.isIp();
-  if (listener.unix_mode != 0) options.unix_mode = listener.unix_mode;
-  const std::uint32_t count = options.reuse_port ? workers : 1;
-  for (std::uint32_t i = 0; i < count; ++i) {
-    auto socket = net::bindSocket(out->address_, options);
-    if (!socket) {
-      return base::failConfig(
-          "listener " + listener.name,
-          "cannot bind " + out->address_.toString() + ": " + socket.error().message());
-    }
-    if (listener.address.isIp()) out->address_ = net::localAddress(socket->get());
-    out->sockets_.push_back(std::move(*socket));
-  }
-  return std::shared_ptr<const BoundSockets>(std::move(out));
-}
-
-bool BoundSockets::fit(const Listener& listener) const {
-  return requested_ == listener.address && datagrams_ == listener.udp.has_value() &&
-         reuse_port_ == listener.reuse_port && options_ == listener.socket_options;
-}
-
-base::Result<void> BoundSockets::listen(int backlog) const {
-  if (stopped_ || datagrams_) return {};
-  net::ListenOptions options;
-  options.socket_options = options_;
-  options.backlog = backlog;
-  for (const base::Fd& socket : sockets_)
-    POSTERN_TRY_VOID(net::startListening(socket.get(), options));
-  return {};
-}
-
-void BoundSockets::stop() const {
-  stopped_ = true;
-  for (const base::Fd& socket : sockets_) (void)::shutdown(socket.get(), SHUT_RDWR);
-}
-
-base::Result<base::Fd> BoundSockets::take(std::uint32_t worker) const {
-  const int own = ::fcntl(sockets_[worker % sockets_.size()].get(), F_DUPFD_CLOEXEC, 0);
-  if (own < 0) return base::failErrno("dup");
-  return base::Fd(own);
-}
 
 ListenerStats::ListenerStats(StatsScope& scope)
     : downstream_cx_total(scope.counter("downstream_cx_total")),
       downstream_cx_destroy(scope.counter("downstream_cx_destroy")),
       downstream_cx_overflow(scope.counter("downstream_cx_overflow")),
+      downstream_cx_overload_reject(scope.counter("downstream_cx_overload_reject")),
       downstream_global_cx_overflow(scope.counter("downstream_global_cx_overflow")),
       downstream_pre_cx_timeout(scope.counter("downstream_pre_cx_timeout")),
       downstream_listener_filter_remote_close(
@@ -111,27 +57,40 @@ ListenerState::~ListenerState() {
 }
 
 void ListenerState::open() {
-  acceptor_.reset();
-  datagrams_.reset();
+  acceptors_.clear();
+  datagrams_.clear();
   if (entry_.sockets == nullptr) return;
-  auto socket = entry_.sockets->take(worker_.options().index);
-  if (!socket) return;  // out of descriptors: the next version tries again
-  if (entry_.config->udp) {
-    datagrams_ = std::make_unique<UdpListener>(worker_, std::move(*socket), entry_.config);
-    return;
+  // None when out of descriptors: the next version tries again.
+  for (base::Fd& socket : entry_.sockets->take(worker_.options().index)) {
+    if (entry_.config->udp) {
+      datagrams_.push_back(
+          std::make_unique<UdpListener>(worker_, std::move(socket), entry_.config));
+      continue;
+    }
+    acceptors_.push_back(std::make_unique<net::Acceptor>(
+        worker_.loop(), std::move(socket),
+        [this](base::Fd fd, const net::Address& peer) {
+          ConnectionFacts facts;
+          facts.source = peer;
+          facts.direct_source = peer;
+          facts.destination = net::localAddress(fd.get());
+          // A Unix client has no name of its own.
+          if (peer.isUnix() && peer.ip().empty()) facts.source = facts.destination;
+          accept(std::move(fd), std::move(facts), Handed::kNo);
+        },
+        entry_.config->accepts_per_turn));
   }
-  acceptor_ = std::make_unique<net::Acceptor>(
-      worker_.loop(), std::move(*socket),
-      [this](base::Fd fd, const net::Address& peer) {
-        ConnectionFacts facts;
-        facts.source = peer;
-        facts.direct_source = peer;
-        facts.destination = net::localAddress(fd.get());
-        // A Unix client has no name of its own.
-        if (peer.isUnix() && peer.ip().empty()) facts.source = facts.destination;
-        accept(std::move(fd), std::move(facts), Handed::kNo);
-      },
-      entry_.config->accepts_per_turn);
+  if (worker_.acceptingPaused()) pauseAccepting(true);
+}
+
+void ListenerState::pauseAccepting(bool pause) {
+  for (const auto& acceptor : acceptors_) {
+    pause && !entry_.config->bypass_overload ? acceptor->pause() : acceptor->resume();
+  }
+}
+
+void ListenerState::acceptQueued() {
+  for (const auto& acceptor : acceptors_) acceptor->acceptQueued();
 }
 
 void ListenerState::update(ListenerEntry entry) {
@@ -144,6 +103,11 @@ void ListenerState::update(ListenerEntry entry) {
 }
 
 void ListenerState::accept(base::Fd fd, ConnectionFacts facts, Handed handed) {
+  if (!entry_.config->bypass_overload &&
+      worker_.overloaded(OverloadAction::kRejectIncomingConnections)) {
+    stats_.downstream_cx_overload_reject.add();
+    return;
+  }
   if (fd.get() >= worker_.options().descriptor_max ||
       (!entry_.config->ignore_connection_limit && !worker_.admits())) {
     stats_.downstream_global_cx_overflow.add();
@@ -200,6 +164,23 @@ void ListenerState::closeDelayed() {
   std::erase(delayed_, nullptr);
 }
 
+std::unique_ptr<net::Transport> ListenerState::secure(std::unique_ptr<net::Transport> plain,
+                                                      const FilterChain& chain) {
+  const std::string prefix = "listener." + entry_.config->stat_name + ".";
+  std::shared_ptr<const tls::ServerContext> context = chain.tls->server();
+  if (context == nullptr) {
+    worker_.stats()
+        .scope(prefix + "server_ssl_socket_factory.")
+        .counter("downstream_context_secrets_not_ready")
+        .add();
+    return nullptr;
+  }
+  tls::AcceptOptions options;
+  options.observer = &worker_.tlsStats(prefix);
+  options.handshake_timeout = chain.handshake_timeout;
+  return tls::acceptTls(worker_.loop(), std::move(plain), std::move(context), options);
+}
+
 void ListenerState::proceed(base::Fd fd, ConnectionFacts facts, Handed handed) {
   if (facts.listener->use_original_dst && facts.restored && handed == Handed::kNo) {
     ListenerState* other = worker_.listenerFor(facts.destination);
@@ -225,6 +206,10 @@ void ListenerState::proceed(base::Fd fd, ConnectionFacts facts, Handed handed) {
   }
   auto transport = net::makeSocketTransport(worker_.loop(), std::move(fd));
   const auto chain = facts.chain;  // the facts move into the connection
+  if (chain->tls != nullptr) {
+    transport = secure(std::move(transport), *chain);
+    if (transport == nullptr) return;
+  }
   if (const auto* tcp = std::get_if<TcpProxy>(&chain->filter)) {
     return startTcpProxy(worker_, *tcp, std::move(transport), std::move(facts));
   }

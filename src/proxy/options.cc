@@ -1,10 +1,10 @@
 #include "proxy/options.h"
 
-#include "base/log.h"
 #include "base/strings.h"
+#include "proxy/cpu_quota.h"
 
 #include <algorithm>
-#include <functional>
+#include <array>
 #include <thread>
 
 namespace postern::proxy {
@@ -35,12 +35,135 @@ bool duration(std::string_view text, Duration& out) {
   return true;
 }
 
-bool nothing(Options&, std::string_view) { return true; }
+bool taken(Options&, std::string_view) { return true; }
 
 constexpr std::uint32_t kWorkersMax = 256;
+constexpr std::size_t kSocketPathBytesMax = 80;  // a name of at most 107, with base id and epoch
 
-// Flags of Envoy that have no meaning here, because there is no hot restart between processes, are
-// taken and do nothing; every other flag is an error.
+/// Components of Envoy's own; those that exist here too have effect.
+constexpr auto kEnvoyComponents = std::to_array<std::string_view>({"admin",
+                                                                   "alternate_protocols_cache",
+                                                                   "assert",
+                                                                   "aws",
+                                                                   "backtrace",
+                                                                   "basic_auth",
+                                                                   "cache_filter",
+                                                                   "client",
+                                                                   "compression",
+                                                                   "config",
+                                                                   "connection",
+                                                                   "conn_handler",
+                                                                   "credential_injector",
+                                                                   "decompression",
+                                                                   "dns",
+                                                                   "dynamic_forward_proxy",
+                                                                   "dynamic_modules",
+                                                                   "envoy_bug",
+                                                                   "ext_authz",
+                                                                   "ext_proc",
+                                                                   "file",
+                                                                   "filter",
+                                                                   "forward_proxy",
+                                                                   "geolocation",
+                                                                   "golang",
+                                                                   "grpc",
+                                                                   "happy_eyeballs",
+                                                                   "hc",
+                                                                   "health_checker",
+                                                                   "http",
+                                                                   "http2",
+                                                                   "hystrix",
+                                                                   "init",
+                                                                   "io",
+                                                                   "jwt",
+                                                                   "kafka",
+                                                                   "key_value_store",
+                                                                   "lua",
+                                                                   "main",
+                                                                   "matcher",
+                                                                   "misc",
+                                                                   "mongo",
+                                                                   "multi_connection",
+                                                                   "oauth2",
+                                                                   "pool",
+                                                                   "quic",
+                                                                   "quic_stream",
+                                                                   "rate_limit_quota",
+                                                                   "rbac",
+                                                                   "rds",
+                                                                   "redis",
+                                                                   "rocketmq",
+                                                                   "router",
+                                                                   "runtime",
+                                                                   "secret",
+                                                                   "stats",
+                                                                   "stats_sinks",
+                                                                   "tap",
+                                                                   "testing",
+                                                                   "thrift",
+                                                                   "tracing",
+                                                                   "udp",
+                                                                   "upstream",
+                                                                   "wasm",
+                                                                   "websocket"});
+
+template <bool Options::* field>
+bool yes(Options& out, std::string_view) {
+  return out.*field = true;
+}
+
+template <std::string Options::* field>
+bool text(Options& out, std::string_view value) {
+  out.*field = value;
+  return true;
+}
+
+template <bool Options::* field>
+bool yesForHotRestart(Options& out, std::string_view) {
+  out.hot_restart_asked = true;
+  return out.*field = true;
+}
+
+/// NAME:LEVEL,... Components of Envoy's that have no lines here are taken: they are users' habits.
+bool componentLevels(Options& out, std::string_view value) {
+  out.component_log_level = value;
+  for (const std::string_view pair : base::split(value, ',')) {
+    const std::size_t colon = pair.find(':');
+    if (colon == std::string_view::npos) return false;
+    const std::string_view name = pair.substr(0, colon);
+    base::LogLevel level{};
+    if (!base::parseLogLevel(pair.substr(colon + 1), level)) return false;
+    const auto ours = base::logLevels();
+    const bool known =
+        std::find(kEnvoyComponents.begin(), kEnvoyComponents.end(), name) !=
+            kEnvoyComponents.end() ||
+        std::any_of(ours.begin(), ours.end(), [&](const auto& each) { return each.first == name; });
+    if (!known) return false;
+    out.component_log_levels.emplace_back(name, level);
+  }
+  return true;
+}
+
+bool octalMode(Options& out, std::string_view value) {
+  std::uint32_t mode = 0;
+  if (value.empty() || value.size() > 4) return false;
+  for (const char c : value) {
+    if (c < '0' || c > '7') return false;
+    mode = mode * 8 + static_cast<std::uint32_t>(c - '0');
+  }
+  out.socket_mode = mode;
+  return mode <= 0777;
+}
+
+template <Options::Action action>
+bool act(Options& out, std::string_view) {
+  out.action = action;
+  return true;
+}
+
+constexpr std::uint32_t kFlushKilobytesMax = 1024;
+constexpr std::uint32_t kEpochMax = 1'000'000'000;
+
 constexpr Flag kFlags[] = {
     {"config-path", "c", "FILE", "bootstrap, YAML or JSON",
      [](Options& o, std::string_view v) { return !(o.config_path = v).empty(); }},
@@ -51,82 +174,108 @@ constexpr Flag kFlags[] = {
        o.mode = v == "validate" ? Options::Mode::kValidate : Options::Mode::kServe;
        return v == "validate" || v == "serve";
      }},
-    {"concurrency", "", "N", "worker threads; default: one per processor",
+    {"concurrency", "", "N",
+     "worker threads; default: one per processor; 0: as the cgroup's quota allows",
      [](Options& o, std::string_view v) {
-       return number(v, o.concurrency) && o.concurrency <= kWorkersMax;
+       if (!number(v, o.concurrency) || o.concurrency > kWorkersMax) return false;
+       if (o.concurrency == 0) o.concurrency = std::clamp(processorsOfQuota("/"), 1U, kWorkersMax);
+       return true;
      }},
+    {"cpuset-threads", "", "", "no effect: the default counts the processors of the cpuset", taken},
     {"log-level", "l", "LEVEL", "trace, debug, info, warning, error, critical or off",
      [](Options& o, std::string_view v) {
        base::LogLevel level{};
        o.log_level = v;
        return base::parseLogLevel(v, level);
      }},
-    {"component-log-level", "", "NAME:LEVEL,...", "levels of single components",
-     [](Options& o, std::string_view v) {
-       o.component_log_level = v;
-       return true;
-     }},
-    {"log-format", "", "FORMAT", "taken for compatibility: the format is fixed",
+    {"component-log-level", "", "NAME:LEVEL,...", "levels of single components", componentLevels},
+    {"log-format", "", "FORMAT", "shape of log lines in spdlog's pattern syntax",
      [](Options& o, std::string_view v) {
        o.log_format = v;
-       return true;
+       return base::LogFormat::parse(v).has_value();
      }},
-    {"base-id", "", "N", "no effect: no hot restart",
-     [](Options& o, std::string_view v) { return number(v, o.base_id); }},
-    {"restart-epoch", "", "N", "told by /server_info",
-     [](Options& o, std::string_view v) { return number(v, o.restart_epoch); }},
-    {"disable-hot-restart", "", "", "no effect: no hot restart", nothing},
-    {"drain-time-s", "", "SECONDS", "what connections of changed listeners may take; default 600",
+    {"log-format-escaped", "", "", "write control characters of log texts as C does",
+     yes<&Options::log_format_escaped>},
+    {"log-path", "", "FILE", "log there instead of stderr; SIGUSR1 opens it again",
+     text<&Options::log_path>},
+    {"base-id", "", "N", "processes of one base id replace each other by hot restart; default 0",
+     [](Options& o, std::string_view v) {
+       o.hot_restart_asked = true;
+       return number(v, o.base_id);
+     }},
+    {"use-dynamic-base-id", "", "", "choose a free base id",
+     yesForHotRestart<&Options::use_dynamic_base_id>},
+    {"base-id-path", "", "FILE", "where to write the base id", text<&Options::base_id_path>},
+    {"restart-epoch", "", "N",
+     "0: the first process; N: takes over from the process of epoch N-1 with the same base id",
+     [](Options& o, std::string_view v) {
+       o.hot_restart_asked = true;
+       return number(v, o.restart_epoch) && o.restart_epoch <= kEpochMax;
+     }},
+    {"disable-hot-restart", "", "", "neither take over nor be replaced",
+     yes<&Options::disable_hot_restart>},
+    {"skip-hot-restart-on-no-parent", "", "", "start afresh when the process to replace is gone",
+     yes<&Options::skip_hot_restart_on_no_parent>},
+    {"skip-hot-restart-parent-stats", "", "", "do not take over statistics",
+     yes<&Options::skip_hot_restart_parent_stats>},
+    {"socket-path", "", "PATH", "start of the hot restart socket's name; @: abstract name space",
+     [](Options& o, std::string_view v) {
+       o.socket_path = v;
+       return !v.empty() && v.size() <= kSocketPathBytesMax;
+     }},
+    {"socket-mode", "", "MODE", "permissions of a hot restart socket that is a file; default 600",
+     octalMode},
+    {"hot-restart-version", "", "", "print the hot restart compatibility version",
+     act<Options::Action::kRestartVersion>},
+    {"drain-time-s", "", "SECONDS",
+     "what connections may take to end after their listener changed or went, after a hot restart "
+     "and after SIGTERM; default 600",
      [](Options& o, std::string_view v) { return duration(v, o.drain_time); }},
-    {"drain-strategy", "", "gradual|immediate", "told by /server_info",
+    {"drain-strategy", "", "gradual|immediate",
+     "gradual: connections are asked to end over the drain time; immediate: at once",
      [](Options& o, std::string_view v) {
        o.drain_immediately = v == "immediate";
        return v == "immediate" || v == "gradual";
      }},
-    {"parent-shutdown-time-s", "", "SECONDS", "no effect: no hot restart",
+    {"parent-shutdown-time-s", "", "SECONDS",
+     "when a replaced process is ended, if it has not by itself; default 900",
      [](Options& o, std::string_view v) { return duration(v, o.parent_shutdown_time); }},
     {"file-flush-interval-msec", "", "MILLISECONDS",
-     "upper bound of how long access-log lines wait (they wait at most 100)",
-     [](Options& o, std::string_view v) { return duration(v, o.file_flush_interval); }},
-    {"service-node", "", "NAME", "node.id",
+     "how long access-log lines wait; default 100 (Envoy: 10000)",
      [](Options& o, std::string_view v) {
-       o.service_node = v;
-       return true;
+       return duration(v, o.file_flush_interval) && o.file_flush_interval.count() > 0;
      }},
-    {"service-cluster", "", "NAME", "node.cluster",
+    {"file-flush-min-size-kb", "", "KILOBYTES",
+     "how many access-log bytes are written without waiting; default 64",
      [](Options& o, std::string_view v) {
-       o.service_cluster = v;
-       return true;
+       return number(v, o.file_flush_min_size_kb) && o.file_flush_min_size_kb > 0 &&
+              o.file_flush_min_size_kb <= kFlushKilobytesMax;
      }},
-    {"service-zone", "", "NAME", "node.locality.zone",
-     [](Options& o, std::string_view v) {
-       o.service_zone = v;
-       return true;
-     }},
-    {"local-address-ip-version", "", "v4|v6", "told by /server_info",
+    {"service-node", "", "NAME", "node.id", text<&Options::service_node>},
+    {"service-cluster", "", "NAME", "node.cluster", text<&Options::service_cluster>},
+    {"service-zone", "", "NAME", "node.locality.zone", text<&Options::service_zone>},
+    {"local-address-ip-version", "", "v4|v6", "told by /server_info; no other effect",
      [](Options& o, std::string_view v) {
        o.prefer_v6 = v == "v6";
        return v == "v4" || v == "v6";
      }},
-    {"allow-unknown-static-fields", "", "", "leave out unknown fields of the bootstrap",
-     [](Options& o, std::string_view) { return o.allow_unknown_static_fields = true; }},
+    {"allow-unknown-static-fields", "", "",
+     "leave out, with a warning, fields of the bootstrap that are unknown or not supported",
+     yes<&Options::allow_unknown_static_fields>},
     {"reject-unknown-dynamic-fields", "", "", "refuse discovered resources with unknown fields",
-     [](Options& o, std::string_view) { return o.reject_unknown_dynamic_fields = true; }},
+     yes<&Options::reject_unknown_dynamic_fields>},
+    {"ignore-unknown-dynamic-fields", "", "", "do not count unknown fields of discovered resources",
+     yes<&Options::ignore_unknown_dynamic_fields>},
+    {"skip-deprecated-logs", "", "", "no effect: use of deprecated fields is not logged",
+     yes<&Options::skip_deprecated_logs>},
+    {"enable-core-dump", "", "", "let a crash write its memory", yes<&Options::enable_core_dump>},
     {"admin-address-path", "", "FILE", "where to write the admin port's address",
-     [](Options& o, std::string_view v) {
-       o.admin_address_path = v;
-       return true;
-     }},
-    {"version", "", "", "print the version",
-     [](Options& o, std::string_view) {
-       o.action = Options::Action::kVersion;
-       return true;
-     }},
-    {"help", "h", "", "print this text",
-     [](Options& o, std::string_view) {
-       o.action = Options::Action::kHelp;
-       return true;
-     }},
+     text<&Options::admin_address_path>},
+    {"saved-config-path", "", "FOLDER",
+     "keep the last accepted discovered configuration there and start from it",
+     text<&Options::saved_config_path>},
+    {"version", "", "", "print the version", act<Options::Action::kVersion>},
+    {"help", "h", "", "print this text", act<Options::Action::kHelp>},
 };
 
 const Flag* find(std::string_view word) {
@@ -143,7 +292,7 @@ const Flag* find(std::string_view word) {
 
 base::ConfigResult<Options> parseOptions(std::span<const std::string_view> arguments) {
   Options out;
-  out.concurrency = 0;
+  out.concurrency = std::clamp(std::thread::hardware_concurrency(), 1U, kWorkersMax);
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     std::string_view word = arguments[i];
     std::string_view value;
@@ -166,8 +315,15 @@ base::ConfigResult<Options> parseOptions(std::span<const std::string_view> argum
                               "\"" + std::string(value) + "\" is not " + std::string(flag->value));
     }
   }
-  if (out.concurrency == 0)
-    out.concurrency = std::clamp(std::thread::hardware_concurrency(), 1U, kWorkersMax);
+  if (out.disable_hot_restart) {
+    if (out.restart_epoch != 0)
+      return base::failConfig("--restart-epoch", "needs hot restart, which is disabled");
+    out.hot_restart_asked = false;
+  }
+  if (out.use_dynamic_base_id && out.restart_epoch != 0) {
+    return base::failConfig("--use-dynamic-base-id",
+                            "needs --restart-epoch 0: later epochs are told the base id");
+  }
   if (out.action == Options::Action::kRun && out.config_path.empty() && out.config_yaml.empty())
     return base::failConfig("", "--config-path or --config-yaml is required; see --help");
   return out;

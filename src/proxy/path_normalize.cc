@@ -50,22 +50,25 @@ std::string unescapeSlashes(std::string_view path) {
   return out;
 }
 
-/// Unreserved escapes decoded, others in upper case, backslashes turned.
+/// Unreserved escapes decoded, others left as they came, backslashes turned. What a decoded digit
+/// would make an escape together with a stray '%' before it stays escaped ("%%32e" must not become
+/// "%2e"): the result, decoded once more, is no other path.
 std::string canonicalEscapes(std::string_view path) {
-  constexpr char kDigits[] = "0123456789ABCDEF";
   std::string out;
+  std::size_t stray = std::string::npos;  // in `out`: the last '%' that begins no escape
   for (std::size_t i = 0; i < path.size(); ++i) {
     const int byte = escaped(path, i);
     if (byte < 0) {
+      if (path[i] == '%') stray = out.size();
       out += path[i] == '\\' ? '/' : path[i];
       continue;
     }
-    if (unreserved(byte)) {
+    const bool completes = stray != std::string::npos && out.size() - stray <= 2 &&
+                           hexDigit(static_cast<char>(byte)) >= 0;
+    if (unreserved(byte) && !completes) {
       out += static_cast<char>(byte);
     } else {
-      out += '%';
-      out += kDigits[byte >> 4];
-      out += kDigits[byte & 15];
+      out += path.substr(i, 3);
     }
     i += 2;
   }

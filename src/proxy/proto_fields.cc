@@ -1,6 +1,7 @@
 #include "proxy/proto_fields.h"
 
 #include "api/message.h"
+#include "config/supported.h"
 
 #include <google/protobuf/any.pb.h>
 #include <google/protobuf/descriptor.h>
@@ -42,8 +43,10 @@ void Place::only(const google::protobuf::Message& message,
   std::vector<const google::protobuf::FieldDescriptor*> set;
   message.GetReflection()->ListFields(message, &set);
   for (const auto* each : set) {
-    if (std::find(known.begin(), known.end(), each->name()) == known.end())
+    if (std::find(known.begin(), known.end(), each->name()) == known.end() &&
+        !config::Tolerance::takes(field(each->name()).path())) {
       fail(each->name(), "is not supported");
+    }
   }
 }
 

@@ -153,6 +153,7 @@ struct ForwardAction {
   std::chrono::milliseconds grpc_timeout_offset{0};
   std::optional<RetryPolicy> retry;
   bool high_priority = false;
+  bool ends_connect = false;  // CONNECT becomes a TCP connection of the cluster
   std::vector<std::pair<std::string, bool>> upgrades;  // lower case; what the manager says else
 };
 

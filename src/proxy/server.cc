@@ -1,13 +1,16 @@
 #include "proxy/server.h"
 
 #include "base/log.h"
+#include "config/supported.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "proxy/admin.h"
 #include "proxy/listener_state.h"
+#include "proxy/memory_use.h"
 
 #include <climits>
 
 #include <algorithm>
+#include <optional>
 
 #include <sys/resource.h>
 
@@ -15,15 +18,7 @@ namespace postern::proxy {
 
 namespace {
 
-base::LogComponent& log() {
-  static base::LogComponent component("main");
-  return component;
-}
-
-/// What connections may still take after SIGTERM: whoever drains longer asks /drain_listeners
-/// first.
-constexpr auto kShutdownDrainMax = std::chrono::seconds(5);
-constexpr auto kShutdownPoll = std::chrono::milliseconds(20);
+base::LogComponent kLog("main");
 
 /// An eighth of the descriptors the process may have stays free of accepted connections. It may
 /// have as many as the hard limit says: the soft one is for programs that use select().
@@ -87,7 +82,7 @@ Server::Server(event::Loop& loop, Options options)
       connections_(std::make_shared<ConnectionLimit>()),
       drained_(loop, [this] { checkDrained(); }),
       quit_(loop, [this] { stop(); }),
-      stop_listening_(loop, [this] { drainListeners(Worker::Drain::kYes, stop_only_); }) {}
+      stop_listening_(loop, [this] { stopListeners(stop_only_); }) {}
 
 Server::~Server() {
   ads_.reset();
@@ -95,16 +90,30 @@ Server::~Server() {
   workers_.clear();
 }
 
-base::ConfigResult<std::unique_ptr<Server>> Server::make(
-    event::Loop& loop, std::shared_ptr<const envoy::config::bootstrap::v3::Bootstrap> bootstrap,
-    Options options) {
+base::ConfigResult<std::unique_ptr<Server>> Server::make(event::Loop& loop, BootstrapFile bootstrap,
+                                                         Options options) {
   std::unique_ptr<Server> out(new Server(loop, std::move(options)));
-  POSTERN_TRY_VOID(out->start(std::move(bootstrap)));
+  std::optional<config::Tolerance> tolerance;
+  if (out->options_.allow_unknown_static_fields) tolerance.emplace();
+  POSTERN_TRY_VOID(out->start(std::move(bootstrap.message)));
+  auto ignored = std::move(bootstrap.unknown_fields);
+  if (tolerance) {
+    ignored.insert(ignored.end(), tolerance->paths().begin(), tolerance->paths().end());
+  }
+  out->warnOfIgnored(ignored);
   return out;
 }
 
-base::ConfigResult<void> Server::validate(
-    event::Loop& loop, const envoy::config::bootstrap::v3::Bootstrap& bootstrap) {
+void Server::warnOfIgnored(const std::vector<std::string>& paths) {
+  main_stats_.scope("server.").counter("static_unknown_fields").add(paths.size());
+  for (const std::string& path : paths) kLog.warning("{}: is not supported, left out", path);
+}
+
+base::ConfigResult<void> Server::validate(event::Loop& loop,
+                                          const envoy::config::bootstrap::v3::Bootstrap& bootstrap,
+                                          const Options& given) {
+  std::optional<config::Tolerance> tolerance;
+  if (given.allow_unknown_static_fields) tolerance.emplace();
   POSTERN_TRY(const BootstrapValues values, readBootstrap(bootstrap));
   Stats stats;
   ConfigStore::Options options;
@@ -121,11 +130,14 @@ base::ConfigResult<void> Server::start(
   if (!options_.service_cluster.empty()) values_.node.cluster = options_.service_cluster;
   if (!options_.service_zone.empty()) values_.node.zone = options_.service_zone;
   connections_->max = values_.connections_max;
+  POSTERN_TRY_VOID(joinHotRestart());
 
   ConfigStore::Options store;
   store.workers = options_.concurrency;
   store.reject_unknown_fields = options_.reject_unknown_dynamic_fields;
+  store.ignore_unknown_fields = options_.ignore_unknown_dynamic_fields;
   store.connection_limits = values_.connection_limits;
+  if (predecessor_ != nullptr) store.inherited = &predecessor_->sockets();
   store_ = std::make_unique<ConfigStore>(
       loop_, main_stats_, std::move(store),
       [this](std::shared_ptr<const Snapshot> snapshot) { publish(std::move(snapshot)); },
@@ -134,22 +146,46 @@ base::ConfigResult<void> Server::start(
       });
   POSTERN_TRY_VOID(store_->addStatic(*bootstrap_));
   if (values_.admin) {
-    POSTERN_TRY(admin_, Admin::start(*this, *values_.admin));
+    base::Fd inherited;
+    if (predecessor_ != nullptr) inherited = predecessor_->takeAdmin(*values_.admin);
+    const bool taken = static_cast<bool>(inherited);
+    POSTERN_TRY(admin_, Admin::start(*this, *values_.admin, std::move(inherited)));
+    if (taken) predecessor_->adminTaken();
   }
   for (std::uint32_t i = 0; i < options_.concurrency; ++i) {
     WorkerOptions worker;
+    worker.service_cluster = values_.node.cluster;
+    worker.service_node = values_.node.id;
     worker.index = i;
     worker.drain_time = options_.drain_time;
+    worker.drain_at_once = options_.drain_immediately;
     worker.limit = connections_;
     worker.descriptor_max = acceptedDescriptorMax();
+    worker.overload = overload_state_;
+    worker.logs.wait = options_.file_flush_interval;
+    worker.logs.write_at_bytes = options_.file_flush_min_size_kb * std::size_t{1024};
     workers_.push_back(std::make_unique<WorkerThread>(stats_->makeStore(), std::move(worker)));
+  }
+  if (!values_.overload.empty()) {
+    overload_ = std::make_unique<OverloadManager>(
+        loop_, main_stats_, values_.overload, overload_state_, connections_, [this] {
+          for (const auto& worker : workers_) {
+            worker->post([config = &values_.overload](Worker& on) { on.relieve(*config); });
+          }
+        });
+    overload_->refresh();
   }
   main_stats_.scope("listener_manager.").gauge("workers_started").set(1);
   main_stats_.scope("server.").gauge("concurrency").set(options_.concurrency);
   started_once_ = true;
+  store_->onInitialized([this] { onInitialized(); });
   makeAds();
   // The static clusters are published by this: the control plane's is one of them.
   store_->expect(values_.clusters_timeout, values_.listeners_timeout);
+  if (ads_ != nullptr && !options_.saved_config_path.empty()) {
+    POSTERN_TRY(saved_, SavedConfig::open(loop_, options_.saved_config_path, values_.node.id));
+    store_->restore(saved_->load());
+  }
   if (ads_ != nullptr) ads_->start();
   return {};
 }
@@ -168,7 +204,9 @@ void Server::makeAds() {
       loop_, values_.node, values_.ads->client, [this] { return openChannel(); },
       [this](std::string_view type_url, const std::vector<xds::Update>& updated,
              const std::vector<std::string>& removed) {
-        return store_->update(type_url, updated, removed);
+        auto taken = store_->update(type_url, updated, removed);
+        if (saved_ != nullptr && store_->initialized()) saved_->changed(*store_);
+        return taken;
       });
   if (values_.clusters_timeout) ads_->subscribeAll(api::kClusterType);
   if (values_.listeners_timeout) ads_->subscribeAll(api::kListenerType);
@@ -193,6 +231,12 @@ std::unique_ptr<http::GrpcChannel> Server::openChannel() {
   options.host = values_.ads->authority;
   options.connect_timeout = entry.config->connect_timeout;
   options.message_bytes_max = values_.ads->message_bytes_max;
+  if (!entry.config->sockets.empty() && entry.config->sockets.back().tls != nullptr) {
+    const TlsSocket& socket = *entry.config->sockets.back().tls;
+    options.tls = socket.client();
+    options.tls_name = socket.sni();
+    if (options.tls == nullptr) return nullptr;  // its secrets are not there
+  }
   return http::GrpcChannel::make(loop_, std::move(options));
 }
 
@@ -210,43 +254,6 @@ void Server::reopenLogs() {
   }
 }
 
-void Server::failHealth(bool failed) { health_failed_ = failed; }
-
-void Server::drainListeners(Worker::Drain drain, TrafficDirection only) {
-  for (const auto& worker : workers_) {
-    worker->post([drain, only](Worker& on) { on.stopListening(drain, only); });
-  }
-  for (const auto& [name, entry] : store_->snapshot().listeners) {
-    const bool meant = only == TrafficDirection::kUnspecified || entry.config->direction == only;
-    if (meant && entry.sockets != nullptr) entry.sockets->stop();
-  }
-}
-
-void Server::drainConnections(TrafficDirection only, bool keep_listening) {
-  for (const auto& worker : workers_) {
-    worker->post([only](Worker& on) { on.drainConnections(only); });
-  }
-  if (keep_listening) return;
-  stop_only_ = only;
-  stop_listening_.arm(options_.drain_time);
-}
-
-void Server::shutDown() {
-  if (shutting_down_) return stop();
-  shutting_down_ = true;
-  log().info("shutting down");
-  drainListeners(Worker::Drain::kYes, TrafficDirection::kUnspecified);
-  const base::Duration time = std::min<base::Duration>(options_.drain_time, kShutdownDrainMax);
-  drain_until_ = loop_.now() + std::chrono::duration_cast<base::MonotonicTime::duration>(time);
-  drained_.arm(kShutdownPoll);
-}
-
-void Server::checkDrained() {
-  const bool over = connections_->open.load(std::memory_order_relaxed) == 0;
-  if (over || loop_.now() >= drain_until_) return stop();
-  drained_.arm(kShutdownPoll);
-}
-
 const net::Address* Server::adminAddress() const {
   return admin_ == nullptr ? nullptr : &admin_->address();
 }
@@ -259,7 +266,8 @@ void Server::refreshGauges() {
   server.gauge("hot_restart_epoch").set(options_.restart_epoch);
   server.gauge("total_connections")
       .set(static_cast<std::int64_t>(connections_->open.load(std::memory_order_relaxed)));
-  server.gauge("parent_connections").set(0);
+  server.gauge("parent_connections").set(parent_connections_);
+  server.gauge("hot_restart_generation").set(std::int64_t{options_.restart_epoch} + 1);
   const MemoryUse memory = memoryUse();
   server.gauge("memory_allocated").set(static_cast<std::int64_t>(memory.allocated));
   server.gauge("memory_heap_size").set(static_cast<std::int64_t>(memory.heap));

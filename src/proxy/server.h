@@ -5,14 +5,18 @@
 #include "base/error.h"
 #include "event/loop.h"
 #include "proxy/bootstrap.h"
+#include "proxy/bootstrap_file.h"
 #include "proxy/config_store.h"
+#include "proxy/hot_restart.h"
 #include "proxy/options.h"
+#include "proxy/saved_config.h"
 #include "proxy/stats.h"
 #include "proxy/worker.h"
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -47,31 +51,32 @@ enum class ServerState : unsigned char {
 };
 std::string_view toString(ServerState state);
 
-class Server {
+class Server : private Replaceable {
  public:
-  /// `bootstrap` is kept for /config_dump.
-  static base::ConfigResult<std::unique_ptr<Server>> make(
-      event::Loop& loop, std::shared_ptr<const envoy::config::bootstrap::v3::Bootstrap> bootstrap,
-      Options options);
+  /// `bootstrap.message` is kept for /config_dump.
+  static base::ConfigResult<std::unique_ptr<Server>> make(event::Loop& loop,
+                                                          BootstrapFile bootstrap, Options options);
   /// Builds everything a configuration holds and binds nothing.
-  static base::ConfigResult<void> validate(
-      event::Loop& loop, const envoy::config::bootstrap::v3::Bootstrap& bootstrap);
-  ~Server();
+  static base::ConfigResult<void> validate(event::Loop& loop,
+                                           const envoy::config::bootstrap::v3::Bootstrap& bootstrap,
+                                           const Options& options);
+  ~Server() override;
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  /// Stops accepting, lets connections finish for a while, then stops the loop; a second call stops
-  /// it at once.
+  /// Stops accepting, asks all connections to end and stops the loop when they have, or when the
+  /// drain time is over; a second call stops it at once.
   void shutDown();
   void stop() { loop_.stop(); }
   void reopenLogs();
+  void resetCounters();
   /// After what is being answered has left.
   void stopSoon() { quit_.arm(std::chrono::milliseconds(10)); }
-  /// Asks connections to end while their listeners go on accepting for the drain time; then the
-  /// listeners stop, unless `keep_listening`.
+  /// Asks connections to end, by the drain strategy, while their listeners go on accepting for the
+  /// drain time; then the listeners stop, unless `keep_listening`.
   void drainConnections(TrafficDirection only, bool keep_listening);
-  /// Stops the listeners (of one direction, or all).
-  void drainListeners(Worker::Drain drain, TrafficDirection only);
+  /// Stops the listeners (of one direction, or all) after what waits was accepted.
+  void stopListeners(TrafficDirection only);
   /// /healthcheck/fail and /healthcheck/ok.
   void failHealth(bool failed);
 
@@ -89,6 +94,10 @@ class Server {
   base::Duration uptime() const { return loop_.now() - started_at_; }
   /// Where the admin port listens; none without one.
   const net::Address* adminAddress() const;
+  /// Of hot restart; 0 when there is none.
+  std::uint32_t baseId() const { return successor_ == nullptr ? 0 : successor_->baseId(); }
+  bool hotRestarts() const { return successor_ != nullptr; }
+  base::WallTime firstStart() const;
 
   /// Asks every worker and calls back on the main thread with all answers.
   template <class T>
@@ -116,9 +125,26 @@ class Server {
   base::ConfigResult<void> start(
       std::shared_ptr<const envoy::config::bootstrap::v3::Bootstrap> bootstrap);
   void publish(std::shared_ptr<const Snapshot> snapshot);
+  void warnOfIgnored(const std::vector<std::string>& paths);
   void makeAds();
   std::unique_ptr<http::GrpcChannel> openChannel();
+  base::ConfigResult<void> joinHotRestart();
+  void onInitialized();
+  void drainAll(DrainWindow window, TrafficDirection only);
+  DrainWindow drainWindow() const;
+  void endWhenDrained(base::MonotonicTime at_latest);
   void checkDrained();
+  void end();
+
+  // ---- Replaceable: what the process does for the next one ----
+  base::Result<std::vector<Socket>> socketsToShare() override;
+  std::optional<Socket> adminToShare() override;
+  std::string statsToShare() override;
+  std::int64_t firstStarted() const override;
+  void adminTaken(bool taken) override;
+  void replaced() override;
+  void successorLost() override;
+  void endReplaced() override { end(); }
 
   event::Loop& loop_;
   const Options options_;
@@ -129,8 +155,13 @@ class Server {
   std::shared_ptr<const envoy::config::bootstrap::v3::Bootstrap> bootstrap_;
   BootstrapValues values_;
   std::shared_ptr<ConnectionLimit> connections_;
+  std::shared_ptr<OverloadState> overload_state_ = std::make_shared<OverloadState>();
+  std::unique_ptr<OverloadManager> overload_;  // null: none
   std::vector<std::unique_ptr<WorkerThread>> workers_;
+  std::unique_ptr<Successor> successor_;      // null: no hot restart
+  std::unique_ptr<Predecessor> predecessor_;  // null: started afresh
   std::unique_ptr<ConfigStore> store_;
+  std::unique_ptr<SavedConfig> saved_;  // null: nothing is kept on disk
   std::unique_ptr<xds::Client> ads_;
   std::unique_ptr<Admin> admin_;
   event::Timer drained_;
@@ -141,6 +172,8 @@ class Server {
   std::size_t next_address_ = 0;
   bool started_once_ = false;
   bool shutting_down_ = false;
+  bool replaced_ = false;
+  std::int64_t parent_connections_ = 0;  // of the process before, while it drains
   bool health_failed_ = false;
 };
 

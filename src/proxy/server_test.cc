@@ -150,7 +150,7 @@ class ServerTest : public ::testing::TestWithParam<const char*> {
     Options options;
     options.concurrency = 2;
     options.drain_time = std::chrono::seconds(1);
-    auto server = Server::make(loop_, bootstrap, options);
+    auto server = Server::make(loop_, {bootstrap, {}}, options);
     ASSERT_TRUE(server) << server.error().message();
     server_ = std::move(*server);
   }

@@ -66,6 +66,13 @@ StatsScope& StatsStore::scope(std::string_view prefix) {
   return *it->second;
 }
 
+void StatsStore::resetCounters() {
+  // Only this thread inserts.
+  for (auto& [prefix, scope] : scopes_) {
+    for (auto& [name, counter] : scope->counters_) counter.reset();
+  }
+}
+
 void StatsStore::hide(std::string_view prefix) {
   const auto it = scopes_.find(prefix);
   if (it != scopes_.end()) it->second->hidden_.store(true, std::memory_order_relaxed);
@@ -78,8 +85,11 @@ StatsStore& Stats::makeStore() {
 }
 
 std::map<std::string, Stats::Value> Stats::read() const {
-  std::map<std::string, Value> out;
   const std::lock_guard lock(mutex_);
+  std::map<std::string, Value> out = inherited_;
+  for (const auto& [name, count] : forgotten_) {
+    if (const auto it = out.find(name); it != out.end()) it->second.number -= count;
+  }
   for (const auto& store : stores_) {
     const std::lock_guard store_lock(store->mutex_);
     for (const auto& [prefix, scope] : store->scopes_) {
@@ -105,6 +115,24 @@ std::map<std::string, Stats::Value> Stats::read() const {
     }
   }
   return out;
+}
+
+void Stats::setInherited(std::map<std::string, Value> values) {
+  const std::lock_guard lock(mutex_);
+  inherited_ = std::move(values);
+}
+
+void Stats::endInheritedGauges() {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(inherited_,
+                [](const auto& each) { return each.second.kind == Value::Kind::kGauge; });
+}
+
+void Stats::resetInheritedCounters() {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [name, value] : inherited_) {
+    if (value.kind == Value::Kind::kCounter) forgotten_[name] = value.number;
+  }
 }
 
 std::int64_t Stats::value(std::string_view name) const {

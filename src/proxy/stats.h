@@ -23,6 +23,7 @@ class Counter {
   void add(std::uint64_t count = 1) {
     value_.store(value_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
   }
+  void reset() { value_.store(0, std::memory_order_relaxed); }
   std::uint64_t value() const { return value_.load(std::memory_order_relaxed); }
 
  private:
@@ -102,6 +103,8 @@ class StatsStore {
   StatsScope& scope(std::string_view prefix);
   /// What it counts is not told any more (its cluster or listener is gone). References stay valid.
   void hide(std::string_view prefix);
+  /// Sets the counters to 0. On the owning thread.
+  void resetCounters();
 
  private:
   friend class Stats;
@@ -128,10 +131,19 @@ class Stats {
   std::map<std::string, Value> read() const;
   /// The sum of one counter or gauge; 0 when there is none. For tests and for /ready.
   std::int64_t value(std::string_view name) const;
+  /// What the process before counted (hot restart): added to what is read. Replaces what was set
+  /// before.
+  void setInherited(std::map<std::string, Value> values);
+  /// That process is gone: its counters stay, its gauges do not.
+  void endInheritedGauges();
+  /// What is inherited by now counts no more.
+  void resetInheritedCounters();
 
  private:
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<StatsStore>> stores_;
+  std::map<std::string, Value> inherited_;
+  std::map<std::string, std::int64_t> forgotten_;  // of inherited_, by reset
 };
 
 /// A name as part of a statistic's name: ':' becomes '_', as Envoy writes addresses and clusters.

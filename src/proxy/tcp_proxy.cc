@@ -60,6 +60,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     client_.ready = true;
     client_.transport->setObserver(&client_);
     describe();
+    record_.downstream_peer = &client_.transport->peer();
     stats_.cx_total.add();
     worker_.remember(*this, facts_);
     if (config_.duration_max.count() != 0) duration_.arm(durationMax());
@@ -145,6 +146,8 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     ticket_->connected();
     ticket_->cluster().stats().upstream_rq_total.add();
     record_.upstream_local = side.transport->local().toString();
+    if (side.transport->peer().tls)
+      record_.upstream_tls = std::make_shared<const UpstreamTls>(side.transport->peer());
     touch();
     if (config_.idle_timeout.count() != 0) idle_.arm(config_.idle_timeout);
     move(client_);
@@ -154,7 +157,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
   void onConnectTimer() {
     if (!ticket_) return connect();
     ticket_->failed(UpstreamTicket::Failure::kTimeout);
-    connectFailed("connection timeout");
+    connectFailed({});  // there is no transport to tell of
   }
 
   void broken(Side& side, const base::Error& error) {

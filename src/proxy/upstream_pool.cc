@@ -11,6 +11,22 @@
 
 namespace postern::proxy {
 
+namespace {
+
+/// What a TLS handshake offers for a protocol.
+std::vector<std::string> alpnOf(http::Protocol protocol) {
+  switch (protocol) {
+    case http::Protocol::kHttp1:
+      return {"http/1.1"};
+    case http::Protocol::kHttp2:
+      return {"h2"};
+    default:
+      return {"h2", "http/1.1"};
+  }
+}
+
+}  // namespace
+
 /// One host, protocol and priority.
 class UpstreamPool::HostPool {
  public:
@@ -88,8 +104,13 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     limits.header_count_max = config.response_header_count_max;
     limits.streams_before_settings = std::min(limits.streams_before_settings, pool.peer_streams_);
     limits.h2 = config.h2;
-    client_ = http::ClientConnection::start(loop(), cluster.connect(*pool.host_, pool.greeting()),
-                                            pool.protocol_, limits, *this);
+    limits.header_case = config.h1_header_case;
+    limits.trailers = config.h1_trailers;
+    limits.absolute_form = config.h1_absolute_form;
+    limits.chunked_beats_length = config.h1_chunked_beats_length;
+    client_ = http::ClientConnection::start(
+        loop(), cluster.connect(*pool.host_, pool.greeting(), alpnOf(pool.protocol_)),
+        pool.protocol_, limits, *this);
   }
 
   void onConnected(http::ClientConnection& connection) override {
@@ -102,6 +123,8 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
           .add();
     }
     local_ = connection.transport().local().toString();
+    const net::PeerInfo& peer = connection.transport().peer();
+    if (peer.tls) tls_ = std::make_shared<const UpstreamTls>(peer);
     if (pool_ == nullptr) return client_->drain();
     const auto duration = pool_->cluster_.config().connection_duration_max;
     if (duration.count() > 0) {
@@ -114,7 +137,11 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     if (pool_ != nullptr && !spent_) pool_->available(*this);
   }
   void onH2Event(http::H2Event event) override {
-    if (ticket_) ticket_->cluster().stats().http2.add(event);
+    if (!ticket_) return;
+    ClusterStats& stats = ticket_->cluster().stats();
+    if (event == http::H2Event::kProtocolError)
+      return stats.scope.counter("upstream_cx_protocol_error").add();
+    stats.http2.add(event);
   }
   void onDraining(http::ClientConnection&) override {
     if (pool_ != nullptr) pool_->unready(*this);
@@ -169,7 +196,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
   }
   void forgetPool() { pool_ = nullptr; }
   http::ClientConnection& client() { return *client_; }
-  PooledConnection facts() { return {*client_, local_, id_, client_->multiplexes()}; }
+  PooledConnection facts() { return {*client_, local_, id_, client_->multiplexes(), tls_}; }
   bool connecting() const { return connecting_; }
   bool ready = false;  // listed as ready
 
@@ -202,6 +229,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
   std::optional<UpstreamTicket> ticket_;
   http::ClientConnection* client_ = nullptr;
   std::string local_;
+  std::shared_ptr<const UpstreamTls> tls_;
   const std::uint64_t id_;
   std::uint64_t requests_ = 0;
   base::MonotonicTime idle_since_{};

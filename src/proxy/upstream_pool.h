@@ -6,6 +6,7 @@
 
 #include "base/intrusive_list.h"
 #include "http/client.h"
+#include "proxy/access_record.h"
 #include "proxy/cluster.h"
 
 #include <cstdint>
@@ -30,6 +31,7 @@ struct PooledConnection {
   std::string_view local;  // address text, owned by the connection
   std::uint64_t id;
   bool http2;
+  const std::shared_ptr<const UpstreamTls>& tls;  // null: plain
 };
 
 class UpstreamPool {

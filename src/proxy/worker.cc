@@ -14,20 +14,28 @@ Worker::Worker(event::Loop& loop, StatsStore& stats, WorkerOptions options)
       clusters_(loop, stats, options.index == 0),
       pool_(loop),
       http2_(stats_.scope("http2."), ""),
-      log_writer_(loop),
-      drain_(loop, [this] { closeDrained(); }) {
+      log_writer_(loop, options.logs),
+      drain_(loop, [this] { onDrainTimer(); }) {
   clusters_.onHostRemoved([this](const HostPtr& host) { pool_.hostRemoved(host); });
 }
 
 HttpStats& Worker::httpStats(const std::string& prefix) {
   const auto it = http_stats_.find(prefix);
   if (it != http_stats_.end()) return it->second;
-  return http_stats_.try_emplace(prefix, stats_.scope("http." + statName(prefix) + "."))
-      .first->second;
+  StatsScope& scope = stats_.scope("http." + statName(prefix) + ".");
+  return http_stats_.try_emplace(prefix, scope, stats_.scope("http1.")).first->second;
+}
+
+TlsStats& Worker::tlsStats(const std::string& prefix) {
+  const auto it = tls_stats_.find(prefix);
+  if (it != tls_stats_.end()) return it->second;
+  TlsStats& out = tls_stats_.try_emplace(prefix, stats_, prefix).first->second;
+  out.countTimeouts(stats_.scope(prefix).counter("downstream_cx_transport_socket_connect_timeout"));
+  return out;
 }
 
 Worker::~Worker() {
-  stopListening(Drain::kNo);
+  stopListening(Queued::kLeave);
   while (!connections_.empty()) connections_.begin()->first->close();
   listeners_.clear();
   removed_.clear();
@@ -41,6 +49,7 @@ void Worker::update(std::shared_ptr<const Snapshot> snapshot) {
       ++it;
       continue;
     }
+    it->second->acceptQueued();
     it->second->stopAccepting();
     removed_.push_back(std::move(it->second));
     it = listeners_.erase(it);
@@ -70,76 +79,12 @@ void Worker::forgetRemoved() {
     for (const auto& [other, state] : listeners_) {
       shared = shared || state->config()->stat_name == name;
     }
-    if (!shared) stats_.hide("listener." + name + ".");
+    if (!shared) {
+      stats_.hide("listener." + name + ".");
+      stats_.hide("listener." + name + ".ssl.");
+    }
     return true;
   });
-}
-
-/// Connections whose filter chain is no longer there are asked to end, and ended when their time is
-/// over; an equal chain in a new version of the listener goes on.
-void Worker::drainChanged() {
-  bool any = false;
-  std::vector<DownstreamConnection*> leaving;
-  for (auto& [connection, known] : connections_) {
-    if (known.draining || known.listener == nullptr) continue;
-    bool stays = false;
-    const auto it = listeners_.find(known.listener->config()->name);
-    if (it != listeners_.end() && it->second.get() == known.listener) {
-      const Listener& now = *known.listener->config();
-      stays = now.fallback == known.chain ||
-              std::find(now.chains.begin(), now.chains.end(), known.chain) != now.chains.end();
-    }
-    if (stays) continue;
-    known.draining = true;
-    known.drain_until = loop_.now() + options_.drain_time;
-    any = true;
-    leaving.push_back(connection);
-  }
-  if (any && !drain_.armed()) drain_.arm(options_.drain_time);
-  for (DownstreamConnection* connection : leaving) {
-    if (connections_.contains(connection)) connection->drain();
-  }
-}
-
-void Worker::closeDrained() {
-  std::vector<DownstreamConnection*> over;
-  base::MonotonicTime next = base::MonotonicTime::max();
-  for (const auto& [connection, known] : connections_) {
-    if (!known.draining) continue;
-    if (known.drain_until <= loop_.now()) {
-      over.push_back(connection);
-    } else {
-      next = std::min(next, known.drain_until);
-    }
-  }
-  if (next != base::MonotonicTime::max()) drain_.arm(next - loop_.now());
-  for (DownstreamConnection* connection : over) {
-    if (connections_.contains(connection)) connection->close();
-  }
-  forgetRemoved();
-}
-
-void Worker::stopListening(Drain drain, TrafficDirection only) {
-  for (const auto& [name, state] : listeners_) {
-    if (only == TrafficDirection::kUnspecified || state->config()->direction == only)
-      state->stopAccepting();
-  }
-  if (only == TrafficDirection::kUnspecified) listening_ = false;
-  if (drain == Drain::kYes) drainConnections(only);
-}
-
-void Worker::drainConnections(TrafficDirection only) {
-  if (only == TrafficDirection::kUnspecified) draining_ = true;
-  std::vector<DownstreamConnection*> all;
-  for (const auto& [connection, known] : connections_) {
-    if (only == TrafficDirection::kUnspecified ||
-        (known.listener != nullptr && known.listener->config()->direction == only)) {
-      all.push_back(connection);
-    }
-  }
-  for (DownstreamConnection* connection : all) {
-    if (connections_.contains(connection)) connection->drain();
-  }
 }
 
 std::vector<net::Address> Worker::addresses() const {
@@ -179,6 +124,9 @@ void Worker::remember(DownstreamConnection& connection, const ConnectionFacts& f
     known.limit = known.listener->entry().limit;
   }
   countOpen(known.limit);
+  for (const ProcessDrain& drain : process_drains_) {
+    if (drain.concerns(known)) known.window = drain.window;
+  }
   connections_.emplace(&connection, std::move(known));
 }
 

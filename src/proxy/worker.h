@@ -2,6 +2,7 @@
 // only immutable snapshots, which the main thread hands over through Loop::post.
 #pragma once
 
+#include "base/random.h"
 #include "event/loop.h"
 #include "net/splice_way.h"
 #include "proxy/access_log.h"
@@ -9,12 +10,14 @@
 #include "proxy/config.h"
 #include "proxy/connection_facts.h"
 #include "proxy/http_stats.h"
+#include "proxy/overload.h"
 #include "proxy/stats.h"
 #include "proxy/upstream_pool.h"
 
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,16 +34,33 @@ class DownstreamConnection {
   virtual void close() = 0;
   /// Its listener goes away: end soon, where the protocol has a way to say so.
   virtual void drain() {}
+  /// Ends what would have timed out with timeouts made shorter by this strength (0 to 1).
+  virtual void reduceTimeouts(const TimerScales&, double) {}
+  /// Resets at most `most` of its streams that hold so many bytes; how many it was.
+  virtual std::size_t resetStreams(std::size_t /*bytes_min*/, std::size_t /*most*/) { return 0; }
+};
+
+/// The time over which connections are asked to end: all at its begin, or each with a probability
+/// that rises from 0 to 1, so that clients do not come back all at once.
+struct DrainWindow {
+  base::MonotonicTime from{};
+  base::MonotonicTime until{};
+  bool at_once = false;
 };
 
 struct WorkerOptions {
   std::uint32_t index = 0;
   /// What a connection may live on after its listener or filter chain went.
   std::chrono::milliseconds drain_time{std::chrono::seconds(600)};
+  bool drain_at_once = false;              // --drain-strategy immediate
   std::shared_ptr<ConnectionLimit> limit;  // of the process; null: none
   /// Accepted descriptors from here on are refused: what is left of the process's descriptors
   /// serves origins, logs and the admin port.
   int descriptor_max = std::numeric_limits<int>::max();
+  std::string service_cluster;  // what this proxy calls itself to others
+  std::string service_node;
+  AccessLogWriter::Options logs;
+  std::shared_ptr<const OverloadState> overload = std::make_shared<const OverloadState>();
 };
 
 class Worker {
@@ -56,11 +76,19 @@ class Worker {
 
   /// Takes over a snapshot: what did not change is not touched. On the loop's thread.
   void update(std::shared_ptr<const Snapshot> snapshot);
-  /// Stops accepting; `only` limits it to one direction. Connections go on, drained if asked to.
-  enum class Drain : bool { kNo, kYes };
-  /// Asks the connections to end where their protocol can say so; accepting goes on.
-  void drainConnections(TrafficDirection only = TrafficDirection::kUnspecified);
-  void stopListening(Drain drain, TrafficDirection only = TrafficDirection::kUnspecified);
+  /// Stops accepting; `only` limits it to one direction. Connections go on. kTake: what waits in
+  /// the kernel is still accepted; kLeave: another process accepts it.
+  enum class Queued : bool { kTake, kLeave };
+  void stopListening(Queued queued, TrafficDirection only = TrafficDirection::kUnspecified);
+  /// Asks the connections, and those that come, to end where their protocol can say so; accepting
+  /// goes on.
+  void drainConnections(DrainWindow window, TrafficDirection only = TrafficDirection::kUnspecified);
+  /// /healthcheck/fail: each answer ends its connection where it can.
+  void failHealth(bool failed) { health_failed_ = failed; }
+  /// True when `connection` should end with the answer it is about to give.
+  bool endsWithAnswer(DownstreamConnection& connection) {
+    return (health_failed_ || drains_) && drawsEnd(connection);
+  }
   /// The bound addresses, by listener name.
   std::vector<net::Address> addresses() const;
 
@@ -68,6 +96,8 @@ class Worker {
   StatsStore& stats() { return stats_; }
   /// The statistics of a connection manager, "http.<prefix>.".
   HttpStats& httpStats(const std::string& prefix);
+  /// The TLS statistics of a listener, "<prefix>ssl.".
+  TlsStats& tlsStats(const std::string& prefix);
   ClusterManager& clusters() { return clusters_; }
   UpstreamPool& pool() { return pool_; }
   /// Of downstream connections, "http2.".
@@ -88,8 +118,15 @@ class Worker {
   void remember(DownstreamConnection& connection, const ConnectionFacts& facts);
   void forget(DownstreamConnection& connection);
   std::size_t connections() const { return connections_.size(); }
-  /// True once connections should end where they can.
-  bool draining() const { return draining_; }
+  /// Connections that are still in the listener filters.
+  std::size_t pending() const;
+
+  /// Draws whether an action against overload is taken now.
+  bool overloaded(OverloadAction action) { return options_.overload->draws(action, random_); }
+  /// Acts against overload on what exists already.
+  void relieve(const OverloadConfig& config);
+  /// Of listeners, while connections are to wait in the kernel.
+  bool acceptingPaused() const { return accepting_paused_; }
 
   /// The listener a restored destination belongs to; null: none.
   ListenerState* listenerFor(const net::Address& destination);
@@ -108,12 +145,24 @@ class Worker {
     std::shared_ptr<const FilterChain> chain;
     std::shared_ptr<ConnectionLimit> limit;
     base::MonotonicTime since{};
-    base::MonotonicTime drain_until{};
-    bool draining = false;
+    std::optional<DrainWindow> window;
+    base::MonotonicTime ask_at = base::MonotonicTime::max();    // to end
+    base::MonotonicTime close_at = base::MonotonicTime::max();  // whatever it does
+    bool asked = false;
+  };
+  struct ProcessDrain {
+    TrafficDirection only;
+    DrainWindow window;
+    bool concerns(const Known& known) const;
   };
   void drainChanged();
-  void closeDrained();
+  void begin(Known& known, DrainWindow window);
+  void onDrainTimer();
+  void armDrainTimer();
+  bool drawsEnd(DownstreamConnection& connection);
   void forgetRemoved();
+  std::vector<DownstreamConnection*> allConnections() const;
+  std::size_t resetLargest(std::size_t bytes_min, std::size_t most);
 
   event::Loop& loop_;
   StatsStore& stats_;
@@ -125,13 +174,18 @@ class Worker {
   net::PipePool pipes_;
   AccessLogWriter log_writer_;
   std::map<std::string, HttpStats> http_stats_;
+  std::map<std::string, TlsStats> tls_stats_;
   std::map<std::string, std::unique_ptr<ListenerState>, std::less<>> listeners_;
   std::vector<std::unique_ptr<ListenerState>> removed_;  // until their last connection ends
   std::map<DownstreamConnection*, Known> connections_;
   event::Timer drain_;
   std::size_t held_header_bytes_ = 0;
-  bool draining_ = false;  // new connections, too, should end where they can
+  base::Random random_;
+  std::vector<ProcessDrain> process_drains_;  // new connections, too, should end where they can
+  bool drains_ = false;                       // any connection has a window
+  bool health_failed_ = false;
   bool listening_ = true;
+  bool accepting_paused_ = false;
 };
 
 }  // namespace postern::proxy

@@ -111,7 +111,8 @@ TEST(Tls, VerifiesAnIpAddressAndAllowsNoClientCertificate) {
 TEST(Tls, RefusesAnotherName) {
   Session session;
   session.connect("evil.test", false);
-  EXPECT_EQ(session.client.error, "TLS certificate verification failed");
+  EXPECT_NE(session.client.error.find("hostname mismatch"), std::string::npos)
+      << session.client.error;
 }
 
 TEST(Tls, RefusesAKeyOfAnotherCertificate) {

@@ -1,36 +1,36 @@
-// The TLS transport: OpenSSL between two memory buffers of ours, so that the socket is read and
-// written by the plain transport below and one turn's records leave in one write.
+// The TLS transport: OpenSSL between two buffers of ours, so that the socket is read and written by
+// the plain transport below and one turn's records leave in one write.
 #include "base/strings.h"
+#include "tls/buffer_bio.h"
+#include "tls/certificate_info.h"
 #include "tls/context.h"
-#include "tls/x509.h"
-
-#include <openssl/err.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 namespace postern::tls {
 namespace {
 
 constexpr std::size_t kInnerReadBytes = 65536;
-// Ciphertext waiting for a slow socket; above it the writer is told to wait.
+// Ciphertext waiting for a slow socket; above it the writer is told to wait, and nothing is read
+// either: what a peer sends may ask for an answer (KeyUpdate), and it must not fill our memory.
 constexpr std::size_t kUnsentBytesMax = 256 * 1024;
-
-enum class Side : unsigned char { kServer, kClient };
 
 class TlsTransport final : public net::Transport, public net::TransportObserver {
  public:
   TlsTransport(event::Loop& loop, std::unique_ptr<net::Transport> inner, SslPtr ssl, Side side,
-               std::shared_ptr<const void> context)
-      : inner_(std::move(inner)),
+               std::unique_ptr<HandshakeState> state, std::shared_ptr<const void> context)
+      : loop_(loop),
+        inner_(std::move(inner)),
         context_(std::move(context)),
+        state_(std::move(state)),
         ssl_(std::move(ssl)),
         side_(side),
         again_(loop, [this] { onAgain(); }) {
-    BIO* in = BIO_new(BIO_s_mem());
-    BIO* out = BIO_new(BIO_s_mem());
-    BIO_set_mem_eof_return(in, -1);
-    SSL_set_bio(ssl_.get(), in, out);
+    BIO* bio = makeBufferBio(buffers_);
+    SSL_set_bio(ssl_.get(), bio, bio);
+    HandshakeState::attach(ssl_.get(), state_.get());
     if (side_ == Side::kServer) {
       SSL_set_accept_state(ssl_.get());
     } else {
@@ -40,82 +40,36 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
     peer_.tls = true;
     if (side_ == Side::kServer) resumeRead();
   }
-  ~TlsTransport() override { inner_->setObserver(nullptr); }
+  ~TlsTransport() override {
+    inner_->setObserver(nullptr);
+    // A connection that ends without close_notify must not cost its session: OpenSSL would forget
+    // it.
+    if (established_) SSL_set_shutdown(ssl_.get(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  }
+
+  void limitHandshake(base::Duration timeout) {
+    deadline_.emplace(loop_, [this] {
+      if (!established_)
+        failHandshake({base::Errc::kTimeout, "TLS handshake timeout"}, Failure::kTimeout);
+    });
+    deadline_->arm(timeout);
+  }
 
   void setObserver(net::TransportObserver* observer) override { observer_ = observer; }
-
-  net::IoResult read(base::Buffer& into, std::size_t max) override {
-    if (!established_) return {net::IoStatus::kAgain, 0};
-    std::size_t total = 0;
-    while (total < max) {
-      char* out = nullptr;
-      std::size_t room = std::min(into.reserve(out), max - total);
-      std::size_t got = 0;
-      int result = SSL_read_ex(ssl_.get(), out, room, &got);
-      into.commit(result == 1 ? got : 0);
-      if (result == 1) {
-        total += got;
-        continue;
-      }
-      int error = SSL_get_error(ssl_.get(), result);
-      if (error == SSL_ERROR_WANT_READ) {
-        net::IoStatus status = pullCiphertext();
-        if (status == net::IoStatus::kOk) continue;
-        if (total > 0) {
-          if (status != net::IoStatus::kAgain) resumeRead();
-          return {net::IoStatus::kOk, total};
-        }
-        return {status, 0};
-      }
-      if (total > 0) {
-        resumeRead();
-        return {net::IoStatus::kOk, total};
-      }
-      if (error == SSL_ERROR_ZERO_RETURN) return {net::IoStatus::kEof, 0};
-      return {setError(base::Errc::kProtocol, "TLS read failed"), 0};
-    }
-    return {net::IoStatus::kOk, total};
-  }
-
-  net::IoResult write(base::Buffer& from) override {
-    if (!established_) {
-      write_blocked_ = true;
-      return {net::IoStatus::kAgain, 0};
-    }
-    std::size_t total = 0;
-    while (!from.empty()) {
-      if (unsent_.size() >= kUnsentBytesMax) {
-        net::IoStatus status = flush();
-        if (status == net::IoStatus::kError) return {status, total};
-        if (!unsent_.empty()) break;
-      }
-      std::string_view piece = from.front();
-      std::size_t taken = 0;
-      if (SSL_write_ex(ssl_.get(), piece.data(), piece.size(), &taken) != 1) {
-        return {setError(base::Errc::kProtocol, "TLS write failed"), total};
-      }
-      from.drain(taken);
-      total += taken;
-      collectCiphertext();
-    }
-    if (flush() == net::IoStatus::kError) return {net::IoStatus::kError, total};
-    write_blocked_ = !from.empty();
-    return {from.empty() ? net::IoStatus::kOk : net::IoStatus::kAgain, total};
-  }
+  net::IoResult read(base::Buffer& into, std::size_t max) override;
+  net::IoResult write(base::Buffer& from) override;
 
   void resumeRead() override {
     readable_pending_ = true;
-    again_.arm({});
+    again_.schedule();
   }
-
   void shutdownWrite() override {
     shutdown_ = true;
     if (established_) {
       SSL_shutdown(ssl_.get());
       ERR_clear_error();
-      collectCiphertext();
     }
-    if (flush() == net::IoStatus::kOk && unsent_.empty()) inner_->shutdownWrite();
+    if (flush() == net::IoStatus::kOk && buffers_.out.empty()) inner_->shutdownWrite();
   }
   void resetOnClose() override { inner_->resetOnClose(); }
   base::Error error() const override { return error_; }
@@ -128,6 +82,10 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
   // ---- from the plain transport ----
   void onConnected() override { handshake(); }
   void onReadable() override {
+    inner_empty_ = false;
+    tellReadable();
+  }
+  void tellReadable() {
     if (!established_) {
       handshake();
     } else if (observer_ != nullptr) {
@@ -136,13 +94,15 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
   }
   void onWritable() override {
     if (flush() == net::IoStatus::kError) return report(error_);
-    if (!unsent_.empty()) return;
+    if (!buffers_.out.empty()) return;
     if (shutdown_) inner_->shutdownWrite();
+    if (std::exchange(read_blocked_, false)) resumeRead();
     if (established_ && std::exchange(write_blocked_, false) && observer_ != nullptr)
       observer_->onWritable();
   }
   void onError(base::Error error) override {
     error_ = error;
+    if (!established_) return failHandshake(error, Failure::kClosed);
     report(error);
   }
 
@@ -150,73 +110,39 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
     if (observer_ != nullptr) observer_->onError(error);
   }
 
+  /// One upward call each time; what is still due comes by the next one.
   void onAgain() {
-    if (!std::exchange(readable_pending_, false)) return;
-    onReadable();
-  }
-
-  void handshake() {
-    for (;;) {
-      int result = SSL_do_handshake(ssl_.get());
-      int error = result == 1 ? SSL_ERROR_NONE : SSL_get_error(ssl_.get(), result);
-      collectCiphertext();
-      if (flush() == net::IoStatus::kError) return report(error_);
-      if (result == 1) return finishHandshake();
-      if (error != SSL_ERROR_WANT_READ) {
-        setError(base::Errc::kProtocol,
-                 verifyFailed() ? "TLS certificate verification failed" : "TLS handshake failed");
-        return report(error_);
-      }
-      net::IoStatus status = pullCiphertext();
-      if (status == net::IoStatus::kAgain) return;
-      if (status == net::IoStatus::kEof)
-        setError(base::Errc::kClosed, "closed during TLS handshake");
-      if (status != net::IoStatus::kOk) return report(error_);
+    if (established_ && std::exchange(writable_pending_, false)) {
+      if (readable_pending_) again_.schedule();
+      if (observer_ != nullptr) observer_->onWritable();
+      return;
     }
+    if (std::exchange(readable_pending_, false)) tellReadable();
   }
 
-  bool verifyFailed() const { return SSL_get_verify_result(ssl_.get()) != X509_V_OK; }
+  void handshake();
+  void failHandshake(base::Error error, Failure failure);
+  void finishHandshake();
+  void describe();
 
-  void finishHandshake() {
-    established_ = true;
-    describePeer();
-    // Application bytes may already lie decrypted or undecrypted here: no socket report will follow
-    // for them.
-    resumeRead();
-    if (observer_ != nullptr) observer_->onConnected();
-  }
-
-  void describePeer();
-  void describeNames(X509* cert);
-
-  /// Moves bytes from the socket into OpenSSL.
-  net::IoStatus pullCiphertext() {
-    base::Buffer bytes;
-    net::IoResult result = inner_->read(bytes, kInnerReadBytes);
+  /// Moves bytes from the socket into OpenSSL's input.
+  net::IoStatus fill() {
+    if (inner_empty_) return net::IoStatus::kAgain;
+    if (buffers_.out.size() >= kUnsentBytesMax) {
+      read_blocked_ = true;
+      return net::IoStatus::kAgain;
+    }
+    const net::IoResult result = inner_->read(buffers_.in, kInnerReadBytes);
     if (result.status == net::IoStatus::kError) error_ = inner_->error();
-    if (result.status != net::IoStatus::kOk) return result.status;
-    while (!bytes.empty()) {
-      std::string_view piece = bytes.front();
-      BIO_write(SSL_get_rbio(ssl_.get()), piece.data(), static_cast<int>(piece.size()));
-      bytes.drain(piece.size());
-    }
-    return net::IoStatus::kOk;
-  }
-
-  void collectCiphertext() {
-    BIO* out = SSL_get_wbio(ssl_.get());
-    while (BIO_ctrl_pending(out) > 0) {
-      char* space = nullptr;
-      std::size_t room = unsent_.reserve(space);
-      int n = BIO_read(out, space, static_cast<int>(room));
-      unsent_.commit(n > 0 ? static_cast<std::size_t>(n) : 0);
-      if (n <= 0) return;
-    }
+    // A short read has emptied the socket: the next report comes with new bytes.
+    inner_empty_ = result.status == net::IoStatus::kAgain ||
+                   (result.status == net::IoStatus::kOk && result.bytes < kInnerReadBytes);
+    return result.status;
   }
 
   net::IoStatus flush() {
-    if (unsent_.empty()) return net::IoStatus::kOk;
-    net::IoResult result = inner_->write(unsent_);
+    if (buffers_.out.empty()) return net::IoStatus::kOk;
+    const net::IoResult result = inner_->write(buffers_.out);
     if (result.status == net::IoStatus::kError) error_ = inner_->error();
     return result.status;
   }
@@ -227,97 +153,270 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
     return net::IoStatus::kError;
   }
 
+  event::Loop& loop_;
   std::unique_ptr<net::Transport> inner_;
   std::shared_ptr<const void> context_;
+  BioBuffers buffers_;
+  std::unique_ptr<HandshakeState> state_;  // after the handshake only where sessions may still come
   SslPtr ssl_;
   Side side_;
-  event::Timer again_;
-  base::Buffer unsent_;
+  event::Soon again_;
+  std::optional<event::Timer> deadline_;  // of the handshake
   net::PeerInfo peer_;
   net::TransportObserver* observer_ = nullptr;
   base::Error error_;
   bool established_ = false;
+  bool failed_ = false;
   bool write_blocked_ = false;
+  bool read_blocked_ = false;
   bool shutdown_ = false;
+  bool inner_empty_ = false;  // until its next report
   bool readable_pending_ = false;
+  bool writable_pending_ = false;
 };
 
-void TlsTransport::describePeer() {
-  const unsigned char* alpn = nullptr;
-  unsigned size = 0;
-  SSL_get0_alpn_selected(ssl_.get(), &alpn, &size);
-  peer_.alpn.assign(reinterpret_cast<const char*>(alpn), size);
-  peer_.tls_version = SSL_get_version(ssl_.get());
-  peer_.cipher = SSL_get_cipher_name(ssl_.get());
-  if (const char* sni = SSL_get_servername(ssl_.get(), TLSEXT_NAMETYPE_host_name)) peer_.sni = sni;
-  CertPtr cert(SSL_get1_peer_certificate(ssl_.get()));
-  if (cert) describeNames(cert.get());
+net::IoResult TlsTransport::read(base::Buffer& into, std::size_t max) {
+  if (!established_) return {failed_ ? net::IoStatus::kError : net::IoStatus::kAgain, 0};
+  std::size_t total = 0;
+  net::IoStatus end = net::IoStatus::kOk;
+  while (total < max && end == net::IoStatus::kOk) {
+    char* out = nullptr;
+    const std::size_t room = std::min(into.reserve(out), max - total);
+    std::size_t got = 0;
+    const int result = SSL_read_ex(ssl_.get(), out, room, &got);
+    into.commit(result == 1 ? got : 0);
+    if (result == 1) {
+      total += got;
+      continue;
+    }
+    const int error = SSL_get_error(ssl_.get(), result);
+    if (error == SSL_ERROR_WANT_READ) {
+      end = fill();
+    } else if (error == SSL_ERROR_ZERO_RETURN) {
+      end = net::IoStatus::kEof;
+    } else {
+      end = setError(base::Errc::kProtocol, "TLS read failed");
+    }
+  }
+  // Reading may have made an answer: an alert, a key update.
+  if (!buffers_.out.empty() && flush() == net::IoStatus::kError && total == 0)
+    end = net::IoStatus::kError;
+  if (total == 0) return {end, 0};
+  if (end == net::IoStatus::kEof || end == net::IoStatus::kError) resumeRead();
+  return {net::IoStatus::kOk, total};
 }
 
-void TlsTransport::describeNames(X509* cert) {
-  BioPtr pem(BIO_new(BIO_s_mem()));
-  PEM_write_bio_X509(pem.get(), cert);
-  peer_.certificate_pem = bioText(pem.get());
-  BioPtr subject(BIO_new(BIO_s_mem()));
-  X509_NAME_print_ex(subject.get(), X509_get_subject_name(cert), 0, XN_FLAG_RFC2253);
-  peer_.subject = bioText(subject.get());
-  unsigned char hash[EVP_MAX_MD_SIZE];
-  unsigned hash_size = 0;
-  X509_digest(cert, EVP_sha256(), hash, &hash_size);
-  peer_.sha256_fingerprint =
-      base::toHex(std::string_view(reinterpret_cast<char*>(hash), hash_size));
-  X509_NAME* name = X509_get_subject_name(cert);
-  auto text = [name](int at) {
-    const ASN1_STRING* value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at));
-    return std::string(reinterpret_cast<const char*>(ASN1_STRING_get0_data(value)),
-                       static_cast<std::size_t>(ASN1_STRING_length(value)));
-  };
-  for (int at = -1; (at = X509_NAME_get_index_by_NID(name, NID_commonName, at)) >= 0;) {
-    peer_.common_name = text(at);
+net::IoResult TlsTransport::write(base::Buffer& from) {
+  if (!established_) {
+    write_blocked_ = true;
+    return {failed_ ? net::IoStatus::kError : net::IoStatus::kAgain, 0};
   }
-  for (int at = -1; (at = X509_NAME_get_index_by_NID(name, NID_organizationName, at)) >= 0;) {
-    peer_.organizations.push_back(text(at));
+  std::size_t total = 0;
+  while (!from.empty()) {
+    if (buffers_.out.size() >= kUnsentBytesMax) {
+      if (flush() == net::IoStatus::kError) return {net::IoStatus::kError, total};
+      if (!buffers_.out.empty()) break;
+    }
+    const std::string_view piece = from.front();
+    std::size_t taken = 0;
+    if (SSL_write_ex(ssl_.get(), piece.data(), piece.size(), &taken) != 1)
+      return {setError(base::Errc::kProtocol, "TLS write failed"), total};
+    from.drain(taken);
+    total += taken;
   }
-  auto* names =
-      static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(cert, NID_subject_alt_name, nullptr, nullptr));
-  for (int i = 0; i < sk_GENERAL_NAME_num(names); ++i) {
-    const GENERAL_NAME* each = sk_GENERAL_NAME_value(names, i);
-    if (each->type != GEN_URI && each->type != GEN_DNS) continue;
-    const ASN1_STRING* value =
-        each->type == GEN_URI ? each->d.uniformResourceIdentifier : each->d.dNSName;
-    std::string out(reinterpret_cast<const char*>(ASN1_STRING_get0_data(value)),
-                    static_cast<std::size_t>(ASN1_STRING_length(value)));
-    // A NUL inside a name is an attack on those who compare it as text.
-    if (out.find('\0') != std::string::npos) continue;
-    (each->type == GEN_URI ? peer_.uri_sans : peer_.dns_sans).push_back(std::move(out));
+  if (flush() == net::IoStatus::kError) return {net::IoStatus::kError, total};
+  write_blocked_ = !from.empty();
+  return {from.empty() ? net::IoStatus::kOk : net::IoStatus::kAgain, total};
+}
+
+void TlsTransport::handshake() {
+  if (failed_) return;
+  for (;;) {
+    ERR_clear_error();
+    const int result = SSL_do_handshake(ssl_.get());
+    const int error = result == 1 ? SSL_ERROR_NONE : SSL_get_error(ssl_.get(), result);
+    if (error != SSL_ERROR_NONE && error != SSL_ERROR_WANT_READ) {
+      const char* text = failureText(*state_);
+      (void)flush();  // the alert
+      return failHandshake({base::Errc::kProtocol, text}, state_->failure);
+    }
+    if (flush() == net::IoStatus::kError) return failHandshake(error_, Failure::kClosed);
+    if (result == 1) return finishHandshake();
+    const net::IoStatus status = fill();
+    if (status == net::IoStatus::kAgain) return;
+    if (status == net::IoStatus::kEof)
+      return failHandshake({base::Errc::kClosed, "closed during TLS handshake"}, Failure::kClosed);
+    if (status != net::IoStatus::kOk) return failHandshake(error_, Failure::kClosed);
   }
-  GENERAL_NAMES_free(names);
+}
+
+void TlsTransport::failHandshake(base::Error error, Failure failure) {
+  if (std::exchange(failed_, true)) return;
+  error_ = error;
+  if (deadline_) deadline_->cancel();
+  if (state_ != nullptr && state_->observer != nullptr) state_->observer->onFailure(failure);
+  report(error);
+}
+
+void TlsTransport::finishHandshake() {
+  established_ = true;
+  if (deadline_) deadline_->cancel();
+  describe();
+  if (HandshakeObserver* told = state_ != nullptr ? state_->observer : nullptr) {
+    HandshakeReport report;
+    report.version = peer_.tls_version;
+    report.cipher = peer_.cipher;
+    report.group = groupName(ssl_.get());
+    report.resumed = SSL_session_reused(ssl_.get()) == 1;
+    report.peer_certificate = SSL_get0_peer_certificate(ssl_.get()) != nullptr;
+    if (report.peer_certificate && !report.resumed)
+      report.signature = peerSignatureName(ssl_.get());
+    told->onHandshake(report);
+  }
+  if (state_ != nullptr && state_->sessions == nullptr) {
+    HandshakeState::attach(ssl_.get(), nullptr);
+    state_.reset();
+  }
+  // Application bytes may already lie decrypted or undecrypted here: no socket report will follow
+  // for them. Nor for a write that was tried too early.
+  writable_pending_ = std::exchange(write_blocked_, false);
+  resumeRead();
+  if (observer_ != nullptr) observer_->onConnected();
+}
+
+void TlsTransport::describe() {
+  SSL* ssl = ssl_.get();
+  const unsigned char* alpn = nullptr;
+  unsigned size = 0;
+  SSL_get0_alpn_selected(ssl, &alpn, &size);
+  peer_.alpn.assign(reinterpret_cast<const char*>(alpn), size);
+  peer_.tls_version = SSL_get_version(ssl);
+  peer_.cipher = SSL_get_cipher_name(ssl);
+  if (const char* sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)) peer_.sni = sni;
+  unsigned id_size = 0;
+  const unsigned char* id = SSL_SESSION_get_id(SSL_get_session(ssl), &id_size);
+  if (side_ == Side::kServer && SSL_version(ssl) < TLS1_3_VERSION && id_size > 0)
+    peer_.session_id = base::toHex(std::string_view(reinterpret_cast<const char*>(id), id_size));
+  describePeer(ssl, peer_);
+  if (side_ == Side::kServer) {
+    const auto* context =
+        static_cast<const OpensslServerContext*>(static_cast<const ServerContext*>(context_.get()));
+    const LoadedIdentity* identity = context->identityOf(ssl);
+    if (identity != nullptr) peer_.local = &identity->described;
+    const bool asks = context->trust != nullptr && context->trust->asks();
+    // A resumed session was verified when it began, under the same trust.
+    peer_.validated = SSL_session_reused(ssl) == 1
+                          ? asks && SSL_get0_peer_certificate(ssl) != nullptr &&
+                                !context->trust->source.accept_untrusted
+                          : state_->validated;
+  } else {
+    const auto* context =
+        static_cast<const OpensslClientContext*>(static_cast<const ClientContext*>(context_.get()));
+    if (context->identity != nullptr) peer_.local = &context->identity->described;
+    peer_.validated = state_->validated || (SSL_session_reused(ssl) == 1 && context->verifies());
+  }
+}
+
+/// Fails as soon as somebody listens.
+class NotReadyTransport final : public net::Transport {
+ public:
+  NotReadyTransport(event::Loop& loop, std::unique_ptr<net::Transport> inner)
+      : inner_(std::move(inner)), tell_(loop, [this] {
+          if (observer_ != nullptr) observer_->onError(error());
+        }) {
+    tell_.schedule();
+  }
+  void setObserver(net::TransportObserver* observer) override { observer_ = observer; }
+  net::IoResult read(base::Buffer&, std::size_t) override { return {net::IoStatus::kError, 0}; }
+  net::IoResult write(base::Buffer&) override { return {net::IoStatus::kAgain, 0}; }
+  void resumeRead() override {}
+  void shutdownWrite() override {}
+  void resetOnClose() override {}
+  base::Error error() const override {
+    return {base::Errc::kProtocol, "TLS error: Secret is not supplied by SDS"};
+  }
+  const net::Address& local() const override { return inner_->local(); }
+  const net::Address& remote() const override { return inner_->remote(); }
+  const net::PeerInfo& peer() const override { return inner_->peer(); }
+  int fd() const override { return inner_->fd(); }
+
+ private:
+  std::unique_ptr<net::Transport> inner_;
+  event::Soon tell_;
+  net::TransportObserver* observer_ = nullptr;
+};
+
+std::string sessionKey(const net::Address& remote, const ConnectOptions& options) {
+  std::string out = remote.toString() + "|" + options.server_name + "|" + options.required_san;
+  for (const std::string& each : options.alpn) out += "|" + each;
+  return out;
 }
 
 }  // namespace
 
 std::unique_ptr<net::Transport> acceptTls(event::Loop& loop, std::unique_ptr<net::Transport> inner,
-                                          std::shared_ptr<const ServerContext> context) {
+                                          std::shared_ptr<const ServerContext> context,
+                                          const AcceptOptions& options) {
   const auto& server = static_cast<const OpensslServerContext&>(*context);
-  SslPtr ssl(SSL_new(server.ctx.get()));
-  return std::make_unique<TlsTransport>(loop, std::move(inner), std::move(ssl), Side::kServer,
-                                        std::move(context));
+  SslPtr ssl(SSL_new(server.ctx()));
+  auto state = std::make_unique<HandshakeState>();
+  state->observer = options.observer;
+  auto out = std::make_unique<TlsTransport>(loop, std::move(inner), std::move(ssl), Side::kServer,
+                                            std::move(state), std::move(context));
+  if (options.handshake_timeout.count() > 0) out->limitHandshake(options.handshake_timeout);
+  return out;
+}
+
+std::unique_ptr<net::Transport> acceptTls(event::Loop& loop, std::unique_ptr<net::Transport> inner,
+                                          std::shared_ptr<const ServerContext> context) {
+  return acceptTls(loop, std::move(inner), std::move(context), AcceptOptions{});
+}
+
+std::unique_ptr<net::Transport> connectTls(event::Loop& loop, std::unique_ptr<net::Transport> inner,
+                                           std::shared_ptr<const ClientContext> context,
+                                           const ConnectOptions& options) {
+  const auto& client = static_cast<const OpensslClientContext&>(*context);
+  SslPtr ssl(SSL_new(client.ctx.get()));
+  auto state = std::make_unique<HandshakeState>();
+  state->observer = options.observer;
+  state->required_san = options.required_san;
+  state->enforce_rsa_key_usage = client.settings.enforce_rsa_key_usage;
+  const bool ip = net::Address::fromIp(options.server_name, 0).has_value();
+  if (!options.server_name.empty() && !ip)
+    SSL_set_tlsext_host_name(ssl.get(), options.server_name.c_str());
+  if (client.settings.verify_name && !options.server_name.empty()) {
+    if (ip) {
+      X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl.get()), options.server_name.c_str());
+    } else {
+      SSL_set1_host(ssl.get(), options.server_name.c_str());
+    }
+  }
+  if (client.alpn.empty() && !options.alpn.empty()) {
+    if (const auto wire = alpnWire(options.alpn)) {
+      SSL_set_alpn_protos(ssl.get(), reinterpret_cast<const unsigned char*>(wire->data()),
+                          static_cast<unsigned>(wire->size()));
+    }
+  }
+  if (client.settings.sessions_max > 0) {
+    state->sessions = &client.sessions;
+    state->session_key = sessionKey(inner->remote(), options);
+    const SessionPtr session = client.sessions.take(state->session_key);
+    if (session != nullptr) SSL_set_session(ssl.get(), session.get());
+  }
+  return std::make_unique<TlsTransport>(loop, std::move(inner), std::move(ssl), Side::kClient,
+                                        std::move(state), std::move(context));
 }
 
 std::unique_ptr<net::Transport> connectTls(event::Loop& loop, std::unique_ptr<net::Transport> inner,
                                            std::shared_ptr<const ClientContext> context,
                                            std::string server_name) {
-  const auto& client = static_cast<const OpensslClientContext&>(*context);
-  SslPtr ssl(SSL_new(client.ctx.get()));
-  if (net::Address::fromIp(server_name, 0)) {
-    if (client.verify)
-      X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl.get()), server_name.c_str());
-  } else if (!server_name.empty()) {
-    SSL_set_tlsext_host_name(ssl.get(), server_name.c_str());
-    if (client.verify) SSL_set1_host(ssl.get(), server_name.c_str());
-  }
-  return std::make_unique<TlsTransport>(loop, std::move(inner), std::move(ssl), Side::kClient,
-                                        std::move(context));
+  ConnectOptions options;
+  options.server_name = std::move(server_name);
+  return connectTls(loop, std::move(inner), std::move(context), options);
+}
+
+std::unique_ptr<net::Transport> notReady(event::Loop& loop, std::unique_ptr<net::Transport> inner) {
+  return std::make_unique<NotReadyTransport>(loop, std::move(inner));
 }
 
 }  // namespace postern::tls

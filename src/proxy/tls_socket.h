@@ -1,0 +1,103 @@
+// A TLS transport socket of a filter chain or a cluster: what was configured, and the context made
+// of it and of its secrets. Built and rebuilt on the main thread; workers take the current context
+// for each new connection, so that a certificate is exchanged without touching connections or
+// pools.
+#pragma once
+
+#include "base/error.h"
+#include "tls/settings.h"
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace envoy::config::core::v3 {
+class TransportSocket;
+}
+namespace envoy::extensions::transport_sockets::tls::v3 {
+class CertificateValidationContext;
+class CommonTlsContext;
+class Secret;
+}  // namespace envoy::extensions::transport_sockets::tls::v3
+
+namespace postern::proxy {
+
+class Place;
+
+enum class SecretKind : unsigned char { kCertificate, kValidation, kTickets };
+
+/// Where a socket names a secret.
+struct SecretUse {
+  enum class From : unsigned char { kBootstrap, kAds, kFile };
+  std::string name;
+  SecretKind kind = SecretKind::kCertificate;
+  From from = From::kBootstrap;
+  std::string file;       // kFile
+  std::string directory;  // kFile: what is watched; empty: the file's own
+  std::chrono::milliseconds timeout{15000};
+  std::string path;  // of the field that names it
+};
+
+/// The secrets there are. Main thread.
+class SecretSource {
+ public:
+  virtual ~SecretSource() = default;
+  /// Null: not there (yet).
+  virtual const envoy::extensions::transport_sockets::tls::v3::Secret* find(
+      const SecretUse& use) const = 0;
+  /// The keys of sockets that configure none; one set for the process.
+  virtual std::shared_ptr<tls::TicketKeys> tickets() const = 0;
+};
+
+class TlsSocket {
+ public:
+  virtual ~TlsSocket() = default;
+
+  // ---- any thread ----
+  /// Null until the secrets are there. Of a filter chain.
+  std::shared_ptr<const tls::ServerContext> server() const { return server_.load(); }
+  /// Of a cluster.
+  std::shared_ptr<const tls::ClientContext> client() const { return client_.load(); }
+  const std::string& sni() const { return sni_; }
+  bool sniOfHost() const { return sni_of_host_; }
+  bool sanOfSni() const { return san_of_sni_; }
+
+  // ---- main thread ----
+  const std::vector<SecretUse>& secrets() const { return secrets_; }
+  /// What to watch for files that this socket names itself.
+  const std::set<std::string>& directories() const { return directories_; }
+  /// Makes the context anew. Without effect while a discovered secret is missing; after an error
+  /// the one before stays.
+  virtual base::ConfigResult<void> build(const SecretSource& source) = 0;
+
+ protected:
+  std::atomic<std::shared_ptr<const tls::ServerContext>> server_;
+  std::atomic<std::shared_ptr<const tls::ClientContext>> client_;
+  std::string sni_;
+  bool sni_of_host_ = false;
+  bool san_of_sni_ = false;
+  std::vector<SecretUse> secrets_;
+  std::set<std::string> directories_;
+};
+
+/// Null for a raw buffer. `server_names` are those the filter chain matches: sessions of other
+/// names are not resumed.
+base::ConfigResult<std::shared_ptr<TlsSocket>> readDownstreamSocket(
+    const envoy::config::core::v3::TransportSocket& message, std::string_view path,
+    const std::vector<std::string>& server_names);
+base::ConfigResult<std::shared_ptr<TlsSocket>> readUpstreamSocket(
+    const envoy::config::core::v3::TransportSocket& message, std::string_view path);
+
+/// Checks a secret as it came, and what its files hold now.
+base::ConfigResult<void> checkSecret(
+    const envoy::extensions::transport_sockets::tls::v3::Secret& message, std::string_view path);
+/// The directories of the files a secret names.
+std::set<std::string> secretDirectories(
+    const envoy::extensions::transport_sockets::tls::v3::Secret& message);
+
+}  // namespace postern::proxy

@@ -1,0 +1,33 @@
+// A loaded certificate with its key. Only for .cc files of this folder.
+#pragma once
+
+#include "tls/openssl_handles.h"
+#include "tls/settings.h"
+
+#include <string>
+#include <vector>
+
+namespace postern::tls {
+
+class LoadedIdentity final : public Identity {
+ public:
+  enum class KeyType : unsigned char { kRsa, kEc, kOther };
+  CertPtr leaf;
+  std::vector<CertPtr> chain;  // without the leaf
+  KeyPtr key;
+  KeyType type = KeyType::kOther;
+  int curve = 0;                   // NID, of kEc
+  std::vector<std::string> names;  // lower case: DNS names, or else the common name
+  std::string ocsp;                // DER; empty: none
+  std::int64_t ocsp_until = 0;     // seconds since 1970; 0: no end
+  bool must_staple = false;
+  net::CertificateInfo described;
+
+  const net::CertificateInfo& info() const override { return described; }
+  bool stapleValid() const;
+};
+
+/// Gives the context this identity (as its certificate of that key type).
+base::ConfigResult<void> useIdentity(SSL_CTX* ctx, const LoadedIdentity& identity);
+
+}  // namespace postern::tls

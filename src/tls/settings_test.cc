@@ -1,0 +1,213 @@
+// Contexts of tls/settings.h end to end over real sockets: resumption, its keys and its limits,
+// names, and the errors that name fields.
+#include "tls/settings.h"
+
+#include "net/socket.h"
+#include "tls/context.h"
+#include "tls/x509.h"
+
+#include <gtest/gtest.h>
+
+namespace postern::tls {
+namespace {
+
+class Told final : public HandshakeObserver {
+ public:
+  void onHandshake(const HandshakeReport& report) override {
+    ++handshakes;
+    reused += report.resumed ? 1 : 0;
+  }
+  void onFailure(Failure why) override { failures.push_back(why); }
+  int handshakes = 0;
+  int reused = 0;
+  std::vector<Failure> failures;
+};
+
+struct End : net::TransportObserver {
+  std::unique_ptr<net::Transport> transport;
+  base::Buffer in;
+  bool connected = false;
+  std::string error;
+  void onConnected() override { connected = true; }
+  void onReadable() override { transport->read(in, 1 << 16); }
+  void onWritable() override {}
+  void onError(base::Error e) override { error = e.message(); }
+};
+
+class Settings : public testing::Test {
+ protected:
+  Settings() {
+    CertificateRequest request;
+    request.common_name = "server";
+    request.dns_names = {"api.test"};
+    const KeyPair made = *issue(root, request);
+    server_source.certificate_chain_pem = made.certificate_pem;
+    server_source.private_key_pem = made.private_key_pem;
+  }
+
+  std::shared_ptr<const ServerContext> server(std::shared_ptr<TicketKeys> keys,
+                                              const std::string& scope = "") {
+    ServerSettings settings;
+    settings.identities = {*Identity::load(server_source)};
+    settings.tickets = std::move(keys);
+    settings.session_scope = scope;
+    return *makeServerContext(settings);
+  }
+  std::shared_ptr<const ClientContext> client(Version newest, std::uint32_t sessions = 1) {
+    ClientSettings settings;
+    settings.parameters.version_max = newest;
+    settings.sessions_max = sessions;
+    return *makeClientContext(settings);
+  }
+
+  /// One connection; false when it failed.
+  bool meet(const std::shared_ptr<const ServerContext>& accepts,
+            const std::shared_ptr<const ClientContext>& connects, ConnectOptions options = {}) {
+    End near;
+    End far;
+    AcceptOptions accept_options;
+    accept_options.observer = &server_told;
+    options.observer = &client_told;
+    if (options.server_name.empty()) options.server_name = "api.test";
+    if (!acceptor) {
+      acceptor = std::make_unique<net::Acceptor>(
+          loop, std::move(*net::listenSocket(net::Address::loopback(0))),
+          [this](base::Fd fd, const net::Address&) { accepted = std::move(fd); });
+    }
+    near.transport =
+        connectTls(loop, net::connectTransport(loop, acceptor->local()), connects, options);
+    near.transport->setObserver(&near);
+    for (int i = 0; i < 2000; ++i) {
+      loop.runOnce(std::chrono::milliseconds(1));
+      if (accepted) {
+        far.transport = acceptTls(loop, net::makeSocketTransport(loop, std::move(accepted)),
+                                  accepts, accept_options);
+        far.transport->setObserver(&far);
+        accepted = base::Fd();
+      }
+      if (!near.error.empty() || !far.error.empty()) return false;
+      // A TLS 1.3 ticket comes with the first bytes of the server.
+      if (near.connected && far.connected) {
+        base::Buffer hello("hello");
+        far.transport->write(hello);
+        far.connected = false;
+      }
+      if (near.in.size() == 5) return true;
+    }
+    return false;
+  }
+
+  event::Loop loop;
+  KeyPair root = *makeRoot("root", std::chrono::hours(1));
+  IdentitySource server_source;
+  std::unique_ptr<net::Acceptor> acceptor;
+  base::Fd accepted;
+  Told server_told;
+  Told client_told;
+};
+
+TEST_F(Settings, TicketsResumeInAContextThatReplacesAnother) {
+  base::ManualClock clock;
+  const auto keys = TicketKeys::rotating(clock);
+  for (const Version newest : {Version::k12, Version::k13}) {
+    const auto connects = client(newest);
+    client_told.reused = 0;
+    EXPECT_TRUE(meet(server(keys), connects));
+    EXPECT_TRUE(meet(server(keys), connects));  // another context, as after a rotation
+    EXPECT_EQ(client_told.reused, 1);
+    // Other trust, other scope: the session is not taken.
+    EXPECT_TRUE(meet(server(keys, "elsewhere"), connects));
+    EXPECT_EQ(client_told.reused, 1);
+  }
+}
+
+TEST_F(Settings, TicketKeysRotate) {
+  base::ManualClock clock;
+  const auto keys = TicketKeys::rotating(clock);
+  const auto accepts = server(keys);
+  const auto connects = client(Version::k12);
+  EXPECT_TRUE(meet(accepts, connects));
+  clock.advance(TicketKeys::kRotation);
+  EXPECT_TRUE(meet(accepts, connects));  // the key before still decrypts
+  EXPECT_EQ(client_told.reused, 1);
+  clock.advance(TicketKeys::kRotation * 4);
+  EXPECT_TRUE(meet(accepts, connects));
+  EXPECT_EQ(client_told.reused, 1);
+}
+
+TEST_F(Settings, SessionsStayWithTheirNameAndCanBeTurnedOff) {
+  const auto keys = TicketKeys::rotating(base::systemClock());
+  const auto accepts = server(keys);
+  const auto connects = client(Version::k12);
+  ConnectOptions other;
+  other.server_name = "other.test";
+  EXPECT_TRUE(meet(accepts, connects));
+  EXPECT_TRUE(meet(accepts, connects, other));
+  EXPECT_EQ(client_told.reused, 0);
+  EXPECT_TRUE(meet(accepts, connects));
+  EXPECT_EQ(client_told.reused, 1);
+  const auto never = client(Version::k12, 0);
+  EXPECT_TRUE(meet(accepts, never));
+  EXPECT_TRUE(meet(accepts, never));
+  EXPECT_EQ(client_told.reused, 1);
+}
+
+TEST_F(Settings, SessionCacheForgetsTheDestinationUsedLongestAgo) {
+  SessionCache cache(2);
+  for (std::size_t i = 0; i <= SessionCache::kDestinationsMax; ++i)
+    cache.put(std::to_string(i), SessionPtr(SSL_SESSION_new()));
+  EXPECT_EQ(cache.take("0"), nullptr);
+  EXPECT_NE(cache.take("1"), nullptr);
+  for (int i = 0; i < 5; ++i) cache.put("1", SessionPtr(SSL_SESSION_new()));
+  EXPECT_NE(cache.take("1"), nullptr);
+}
+
+TEST_F(Settings, ARequiredNameIsLookedFor) {
+  const auto accepts = server(nullptr);
+  ClientSettings settings;
+  TrustSource trust;
+  trust.trusted_ca_pem = root.certificate_pem;
+  settings.trust = *Trust::load(trust);
+  const auto connects = *makeClientContext(settings);
+  ConnectOptions options;
+  options.required_san = "api.test";
+  EXPECT_TRUE(meet(accepts, connects, options));
+  options.required_san = "evil.test";
+  EXPECT_FALSE(meet(accepts, connects, options));
+  EXPECT_EQ(client_told.failures, std::vector<Failure>{Failure::kSan});
+}
+
+TEST_F(Settings, ErrorsNameTheField) {
+  TrustSource trust;
+  trust.sans.push_back({SanType::kDns, "", "a", nullptr});
+  EXPECT_EQ(Trust::load(trust).error().path, "match_typed_subject_alt_names");
+  trust = {};
+  trust.certificate_hashes = {"abcd"};
+  EXPECT_EQ(Trust::load(trust).error().path, "verify_certificate_hash[0]");
+  trust = {};
+  trust.trusted_ca_pem = root.certificate_pem;
+  trust.crl_pem = "nothing";
+  EXPECT_EQ(Trust::load(trust).error().path, "crl");
+  EXPECT_EQ(TicketKeys::fixed({std::string(79, 'k')}).error().path, "keys[0]");
+  IdentitySource source = server_source;
+  source.private_key_pem = *makePrivateKey();
+  EXPECT_EQ(Identity::load(source).error().path, "private_key");
+  source = server_source;
+  source.ocsp_staple = "no DER";
+  EXPECT_EQ(Identity::load(source).error().path, "ocsp_staple");
+  ServerSettings settings;
+  EXPECT_EQ(makeServerContext(settings).error().path, "tls_certificates");
+  settings.identities = {*Identity::load(server_source)};
+  settings.parameters.ciphers = {"ECDHE-ECDSA-AES128-GCM-SHA256", "NONSENSE"};
+  EXPECT_EQ(makeServerContext(settings).error().path, "tls_params.cipher_suites");
+  settings.parameters.ciphers.clear();
+  settings.parameters.version_min = Version::k13;
+  settings.parameters.version_max = Version::k12;
+  EXPECT_EQ(makeServerContext(settings).error().path, "tls_params.tls_minimum_protocol_version");
+  settings.parameters = {};
+  settings.staple_policy = StaplePolicy::kMust;
+  EXPECT_EQ(makeServerContext(settings).error().path, "ocsp_staple");
+}
+
+}  // namespace
+}  // namespace postern::tls
