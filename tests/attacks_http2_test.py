@@ -114,7 +114,7 @@ class Origin:
 def bootstrap(origin_port, admin_path):
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "in", "request_headers_timeout": "1s", "request_timeout": "2s", "stream_idle_timeout": "2s",
+        "stat_prefix": "in", "request_headers_timeout": "1s", "common_http_protocol_options": {"idle_timeout": "3s"}, "request_timeout": "2s", "stream_idle_timeout": "2s",
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "http2_protocol_options": {"allow_connect": True, "max_concurrent_streams": 100},
         "http_filters": [{"name": "router", "typed_config": {

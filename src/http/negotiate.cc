@@ -67,7 +67,7 @@ class NegotiatedServer final : public ServerConnection,
       if (have > 0 && in_.contiguous(have) != codec::kH2Preface.substr(0, have))
         return begin(Protocol::kHttp1);
       if (have == codec::kH2Preface.size()) return begin(Protocol::kHttp2);
-      if (result.status == net::IoStatus::kAgain) return;
+      if (result.status == net::IoStatus::kAgain) return awaitRest();
       if (result.status != net::IoStatus::kOk) return shut();
     }
   }
@@ -85,8 +85,13 @@ class NegotiatedServer final : public ServerConnection,
     // What came meanwhile has used up its edge of the poller.
     transport.resumeRead();
   }
+  /// What has begun must not take its time: a first line of which only a part is there.
+  void awaitRest() {
+    if (in_.empty() || draining_ || std::exchange(begun_, true)) return;
+    if (limits_.headers_timeout.count() > 0) timer_.arm(limits_.headers_timeout);
+  }
   void onTimer() {
-    owner_.onEvent(*this, Event::kIdleTimeout);
+    if (!begun_) owner_.onEvent(*this, Event::kIdleTimeout);
     shut();
   }
   void shut() {
@@ -109,6 +114,7 @@ class NegotiatedServer final : public ServerConnection,
   event::Timer timer_;
   ServerConnection* inner_ = nullptr;
   bool draining_ = false;
+  bool begun_ = false;  // some of the first line is there
   bool closed_ = false;
 };
 
