@@ -1,13 +1,14 @@
 #include "base/strings.h"
 #include "http/h1_server_session.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace postern::http {
 
 namespace {
 
-constexpr std::chrono::seconds kDrainSilence{1};  // of a connection that is to end
+constexpr std::chrono::seconds kDrainSilence{1};  // at most, of a connection that is to end
 
 }  // namespace
 
@@ -25,9 +26,12 @@ void H1Server::setDeadline(base::Duration after) {
 /// A request may be on its way while nothing told its sender that the connection ends: the answer
 /// to it will. Only after a while of silence the connection is closed without one.
 void H1Server::awaitLastRequest() {
-  deadline_ = loop_.now() + kDrainSilence;
+  base::Duration silence = kDrainSilence;
+  if (limits_.drain_timeout.count() > 0)
+    silence = std::min<base::Duration>(silence, limits_.drain_timeout);
+  deadline_ = loop_.now() + std::chrono::duration_cast<base::MonotonicTime::duration>(silence);
   timer_at_ = deadline_;
-  timer_.arm(kDrainSilence);
+  timer_.arm(silence);
 }
 
 void H1Server::onTimer() {
@@ -42,7 +46,10 @@ void H1Server::onTimer() {
     return refuse({"request header timeout", "request_header_timeout", 408});
   if (state_ == State::kHead && !draining_ && out_.empty()) {
     owner_.onEvent(*this, ServerObserver::Event::kIdleTimeout);
-    if (limits_.drain_timeout.count() > 0) return drain();
+    if (limits_.drain_timeout.count() > 0) {
+      draining_ = true;  // a request that comes now is still answered
+      return setDeadline(limits_.drain_timeout);
+    }
   }
   shut(ResetReason::kTimeout);
 }
@@ -51,8 +58,7 @@ void H1Server::onTimer() {
 void H1Server::drain() {
   if (std::exchange(draining_, true)) return;
   if (state_ != State::kHead || parser_.started() || !in_.empty()) return;
-  if (limits_.drain_timeout.count() == 0) return awaitLastRequest();
-  setDeadline(limits_.drain_timeout);
+  awaitLastRequest();
 }
 
 void H1Server::fill() {
