@@ -56,8 +56,8 @@ def context(client, newest="1.3", oldest="1.2", certificate=None, alpn=(), ciphe
         out.load_cert_chain(f"{client.folder}/{certificate}.crt", f"{client.folder}/{certificate}.key")
     if alpn:
         out.set_alpn_protocols(list(alpn))
-    if ciphers:
-        out.set_ciphers(ciphers)
+    # Named, because what a Python offers first differs from one to the next, and so does then what Envoy chooses.
+    out.set_ciphers(ciphers or "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES")
     if curve:
         out.set_ecdh_curve(curve)
     return out
