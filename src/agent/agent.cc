@@ -59,8 +59,10 @@ std::vector<std::string> proxyArguments(const AgentOptions& options, const std::
       options.proxy_log_level};
   // Envoy, which may be run instead, does not know this flag.
   if (options.proxy_program.empty()) {
+    // The folder of the pod's volume itself: a folder of the proxy's own in it could not be removed
+    // by an ordinary user whose cluster this is.
     out.push_back("--saved-config-path");
-    out.push_back(options.paths.config_dir + "/saved");
+    out.push_back(options.paths.config_dir);
   }
   if (!options.proxy_component_log_level.empty()) {
     out.push_back("--component-log-level");
