@@ -25,7 +25,7 @@ class AddressText {
   explicit AddressText(std::string_view text) { *this = text; }
   AddressText& operator=(std::string_view text) {
     size_ = static_cast<unsigned char>(std::min(text.size(), sizeof bytes_));
-    std::memcpy(bytes_, text.data(), size_);
+    if (size_ > 0) std::memcpy(bytes_, text.data(), size_);  // data() of an empty text may be null
     return *this;
   }
   AddressText(const AddressText& other) { *this = other.view(); }
