@@ -67,7 +67,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   (void)upgradeType(request);
   const ForwardingResult result = mutateRequest(config, nullptr, source, random, request);
   if (!result.trusted_ip.empty()) POSTERN_CHECK(net::Address::fromIp(result.trusted_ip, 0));
-  if (result.bad_underscore) return 0;  // refused
+  if (result.reject_status != 0) return 0;  // answered by ourselves
   POSTERN_CHECK(!request.has("keep-alive") && !request.has("proxy-connection"));
   (void)mutateRequest(config, nullptr, source, random, request);
   http::HeaderMap response = readHeaders(text, {{":status", "200"}});
