@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "event/loop.h"
+#include "proxy/options.h"
 #include "proxy/server.h"
 
 #include <nlohmann/json.hpp>
@@ -22,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!value) return 0;
   envoy::config::bootstrap::v3::Bootstrap bootstrap;
   if (!api::fromJson(*value, bootstrap)) return 0;
-  (void)proxy::Server::validate(loop, bootstrap);
+  (void)proxy::Server::validate(loop, bootstrap, proxy::Options{});
   (void)api::toJson(bootstrap);
   return 0;
 }
