@@ -140,6 +140,26 @@ def test_data_survives_down_and_purge_removes_it(person):
     eventually(lambda: not running(person))
 
 
+@only("rootless")
+def test_purge_removes_what_applications_made(person):
+    person.up()
+    with open("/etc/subuid", encoding="utf-8") as file:
+        first = next(int(line.split(":")[1]) for line in file if line.startswith(f"{person.user}:"))
+    # As an application with a uid of its own leaves it in a volume: closed to everybody else.
+    volume = os.path.join(person.data, "volume-of-an-application")
+    private = os.path.join(volume, "cache/private")
+    os.makedirs(private)
+    with open(os.path.join(private, "kept"), "w", encoding="utf-8") as file:
+        file.write("kept")
+    shutil.chown(volume, person.user, person.user)
+    for path in (os.path.join(volume, "cache"), private, os.path.join(private, "kept")):
+        os.chown(path, first + 1000, first + 1000)
+    os.chmod(private, 0o700)
+    done = person.postern("down", "--purge")
+    assert done.returncode == 0, done.stderr
+    assert not os.path.exists(person.data)
+
+
 def test_up_twice_prints_the_status(person):
     person.up()
     before = person.status()["processes"]

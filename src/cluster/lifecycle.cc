@@ -182,6 +182,26 @@ std::vector<std::string> differing(const UpRequest& request, const ClusterOption
   return out;
 }
 
+/// Removes the folder by a process that is uid 0 of all ids that the pods of an ordinary user had.
+base::ConfigResult<void> removeInNamespace(const std::string& root) {
+  POSTERN_TRY(const ForkedProcess removing,
+              startNodeNamespace({"/bin/rm", "-rf", "--", root}, {}, -1));
+  int status = 0;
+  while (::waitpid(removing.pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+  return base::failConfig(root, "cannot be removed, not even as the owner of its subordinate ids");
+}
+
+base::ConfigResult<void> removeData(const std::string& root) {
+  std::error_code error;
+  std::filesystem::remove_all(root, error);
+  if (!error) return {};
+  // What applications made in their volumes belongs to the subordinate ids they ran as.
+  if (error == std::errc::permission_denied && ::geteuid() != 0) return removeInNamespace(root);
+  return base::failConfig(root, "cannot be removed: " + error.message());
+}
+
 }  // namespace
 
 base::ConfigResult<UpResult> up(const DataFolder& folder, const UpRequest& request,
@@ -254,8 +274,7 @@ base::ConfigResult<DownResult> down(const DataFolder& folder, Purge purge) {
   const std::string server = serverUrl(options ? options->api_port : kDefaultApiPort);
   auto restored = leaveKubeconfig(folder, server);
   if (purge == Purge::kRemoveData) {
-    std::filesystem::remove_all(folder.root, error);
-    if (error) return base::failConfig(folder.root, "cannot be removed: " + error.message());
+    POSTERN_TRY_VOID(removeData(folder.root));
     out.data_removed = true;
   }
   if (!restored) return std::unexpected(restored.error());
