@@ -3,8 +3,9 @@
 // until it is finished. Loop thread; no allocation but what headers need. Internal to the
 // connection manager.
 //
-// Files: exchange.cc (downstream side, deadlines, end), exchange_route.cc (route, filters,
-// rewrites), exchange_upstream.cc (attempts, retries), exchange_reply.cc (answers).
+// Files: exchange.cc (downstream side, deadlines, end), exchange_route.cc (route, the router),
+// exchange_filters.cc (fault, CORS), exchange_rewrite.cc (headers, host, path),
+// exchange_upstream.cc (attempts, retries), exchange_reply.cc (answers).
 #pragma once
 
 #include "http/stream.h"
@@ -111,18 +112,22 @@ class Exchange final : public http::StreamObserver,
 
   // exchange_route.cc
   void chooseRoute();
-  const FaultPolicy* faultPolicy() const;
   void limitStream();
-  bool injectFault();
-  void abortByFault();
-  bool answerCors();
-  void addCors(HeaderMap& headers) const;
   void act();
   void redirect(const Redirect& to);
   bool wantsTls() const;
   void redirectToTls();
   void respondDirectly(const DirectResponse& direct);
   void forward();
+
+  // exchange_filters.cc
+  const FaultPolicy* faultPolicy() const;
+  bool injectFault();
+  void abortByFault();
+  bool answerCors();
+  void addCors(HeaderMap& headers) const;
+
+  // exchange_rewrite.cc
   void finalizeRequest();
   void rewriteHost();
   void rewritePath();
