@@ -50,6 +50,13 @@ bool isHostAndPort(std::string_view text) {
   return port.empty() || (port.front() == ':' && port.size() <= 6 && isDigits(port.substr(1)));
 }
 
+bool isConnectTarget(std::string_view text) {
+  if (!isHostAndPort(text) || text.ends_with(']')) return false;
+  const std::size_t colon = text.rfind(':');
+  if (colon == 0 || colon == std::string_view::npos) return false;
+  return base::parseInteger<std::uint16_t>(text.substr(colon + 1)).value_or(0) != 0;
+}
+
 void H1HeadParser::reset(std::string_view response_to) {
   partial_.clear();
   std::vector<H1Field> fields = std::move(head_.fields);
@@ -151,7 +158,7 @@ bool H1HeadParser::parseTarget() {
   const std::string_view target = head_.target;
   if (head_.method == "CONNECT") {
     head_.authority = target;
-    return isHostAndPort(target) || refuse("invalid authority", "http1.invalid_url");
+    return isConnectTarget(target) || refuse("invalid authority", "http1.invalid_url");
   }
   head_.path = target;
   if (target.front() == '/') return true;

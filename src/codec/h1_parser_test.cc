@@ -91,6 +91,7 @@ TEST(H1Request, SaysWhyAsEnvoyNamesIt) {
       {"GET http://u@h/a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
       {"GET * HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
       {"CONNECT /a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
+      {"CONNECT h HTTP/1.1\r\nHost: h\r\n\r\n", "http1.invalid_url", 400},
       {"GET a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.codec_error", 400},
       {"GET /\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n", "http1.codec_error", 400},
       {"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "http.invalid_authority", 400},
@@ -111,6 +112,13 @@ TEST(H1Request, SaysWhyAsEnvoyNamesIt) {
     EXPECT_STREQ(parser.refusal().details, each.details) << each.text;
     EXPECT_EQ(parser.refusal().status, each.status) << each.text;
   }
+}
+
+TEST(H1Request, ConnectNamesAHostAndAPort) {
+  for (const char* good : {"h:443", "10.0.0.1:1", "[::1]:65535"})
+    EXPECT_TRUE(isConnectTarget(good)) << good;
+  for (const char* bad : {"", "h", "h:", "h:0", "h:65536", ":443", "[::1]", "u@h:1", "h:a"})
+    EXPECT_FALSE(isConnectTarget(bad)) << bad;
 }
 
 TEST(H1Request, SplitsTheFormsOfATarget) {
