@@ -67,6 +67,7 @@ class H2Server final : public H2Session, public ServerConnection {
   enum class Drain : unsigned char { kNo, kTold, kFinal, kClosing };
 
   void onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_large) override;
+  void onBrokenHeaders(std::uint32_t id, ResetReason reason) override;
   void onResponse(H2Stream&, H2HeaderReader&) override {}
   void onGoAway(std::uint32_t, H2Error) override {
     peer_leaves_ = true;
@@ -168,6 +169,16 @@ void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_l
   beginStream(id, fields, bytes);
 }
 
+/// The owner counts and logs a request of which nothing is known.
+void H2Server::onBrokenHeaders(std::uint32_t id, ResetReason reason) {
+  const bool taken = drain_ != Drain::kFinal && drain_ != Drain::kClosing &&
+                     streams_.size() < limits_.h2.concurrent_streams_max;
+  if (id % 2 == 0 || id <= last_peer_stream_ || !taken) return;
+  last_peer_stream_ = id;
+  StreamObserver* told = owner_.onInvalidRequest(*this, addStream(makeStream(id)));
+  if (told != nullptr) told->onReset(reason);
+}
+
 /// Nothing was done with it: the client may ask again.
 void H2Server::refuse(std::uint32_t id) {
   remember(id, !reader_.endStream());
@@ -195,6 +206,11 @@ void H2Server::refuse431(std::uint32_t id) {
   if (!chargeReset()) return;  // decoding it was work for nothing
   H2Stream& stream = addStream(makeStream(id));
   stream.remote_ended = reader_.endStream();
+  StreamObserver* told = owner_.onInvalidRequest(*this, stream);
+  const char* details =
+      decoder_.tooManyFields() ? "http2.too_many_headers" : "http2.header_list_size_too_large";
+  if (told != nullptr && told->onRefused(431, details)) return;
+  if (told != nullptr) told->onReset(ResetReason::kOverflow);
   stream.sendHeaders({{":status", "431"}, {"content-length", "0"}}, End::kYes);
 }
 

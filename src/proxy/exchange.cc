@@ -91,7 +91,7 @@ bool Exchange::onRefused(int status, std::string_view details) {
   if (slow) {
     conn_.stats.rq_header_timeout.add();
   } else {
-    conn_.countProtocolError();
+    if (down_->httpVersion() != 2) conn_.countProtocolError();  // HTTP/2 says itself what it counts
     record_.flags.set(Flag::kDownstreamProtocolError);
   }
   reply({.status = status,
@@ -331,6 +331,9 @@ void Exchange::onReset(http::ResetReason reason) {
                           : "http2.violation.of.messaging.rule";
     if (!response_started_ && !http2) record_.response_code = 400;
     if (!http2 || !config_.limits.h2.invalid_message_ends_stream) conn_.countProtocolError();
+  } else if (http2 && reason == http::ResetReason::kOverflow) {
+    record_.flags.set(Flag::kDownstreamProtocolError);
+    record_.details = "http2.header_list_size_too_large";
   } else if (http2 && reason == http::ResetReason::kCancel) {
     record_.flags.set(Flag::kDownstreamRemoteReset);
     record_.details = "http2.remote_reset";
