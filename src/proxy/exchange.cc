@@ -251,6 +251,7 @@ void Exchange::mutate() {
                   .flag = std::nullopt,
                   .details = "rejecting_because_detection_failed"});
   }
+  if (result.close && down_->httpVersion() != 2) conn_.closeSoon();
   internal_ = result.internal;
   envoy_headers_ = result.envoy_headers;
   if (!result.trusted_ip.empty()) {
