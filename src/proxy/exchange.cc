@@ -347,6 +347,11 @@ void Exchange::onReset(http::ResetReason reason) {
   finish();
 }
 
+void Exchange::noteClientLeft() {
+  record_.flags.set(Flag::kDownstreamConnectionTermination);
+  record_.details = "downstream_remote_disconnect";
+}
+
 // ---- deadlines ----
 
 void Exchange::setDeadline(Deadline which, base::MonotonicTime when) {
@@ -393,8 +398,7 @@ void Exchange::onDeadline(base::MonotonicTime at) {
       case Deadline::kDelay:
         return abortByFault();
       case Deadline::kTunnelEnd:
-        record_.flags.set(Flag::kDownstreamConnectionTermination);
-        record_.details = "downstream_remote_disconnect";
+        noteClientLeft();
         return finish();
       case Deadline::kLog:
         logNow("DownstreamPeriodic");

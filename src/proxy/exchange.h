@@ -102,6 +102,7 @@ class Exchange final : public http::StreamObserver,
   void setDeadline(Deadline which, base::Duration after) { setDeadline(which, now() + after); }
   void clear(Deadline which) { deadlines_[static_cast<std::size_t>(which)] = {}; }
   void touch();
+  void noteClientLeft();
   void idleTimeout();
   void requestTimeout(const char* details);
   void durationTimeout();

@@ -128,6 +128,9 @@ void Exchange::decideClose() {
 /// All of the answer is with the codec.
 void Exchange::responseComplete() {
   response_ended_ = true;
+  // The other side of a tunnel only followed the client, which had left (HTTP/2 ends one
+  // direction).
+  if (tunnel_ && request_ended_ && down_->httpVersion() != 2) noteClientLeft();
   if (cluster_ != nullptr && record_.at.upstream_tx_begin != base::MonotonicTime{}) {
     const auto took = now() - record_.at.upstream_tx_begin;
     cluster_->stats().upstream_rq_time.record(

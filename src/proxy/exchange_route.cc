@@ -37,6 +37,18 @@ std::optional<std::chrono::milliseconds> grpcTimeout(std::string_view text) {
   }
 }
 
+/// The same back, in at most eight digits.
+std::string grpcTimeoutText(std::chrono::milliseconds limit) {
+  constexpr std::int64_t kMost = 99'999'999;
+  constexpr std::pair<char, std::int64_t> kUnits[] = {{'m', 1000}, {'S', 60}, {'M', 60}};
+  std::int64_t number = limit.count();
+  for (const auto& [unit, next] : kUnits) {
+    if (number <= kMost) return std::to_string(number) + unit;
+    number /= next;
+  }
+  return std::to_string(std::min(number, kMost)) + 'H';
+}
+
 }  // namespace
 
 void Exchange::chooseRoute() {
@@ -101,7 +113,7 @@ void Exchange::limitStream() {
     const auto most = *action_->grpc_timeout_max;
     if (most.count() > 0) limit = std::min(limit, most);
     limit = std::max(limit - action_->grpc_timeout_offset, std::chrono::milliseconds(0));
-    request_.set("grpc-timeout", std::to_string(limit.count()) + 'm');
+    request_.set("grpc-timeout", grpcTimeoutText(limit));
     setDeadline(Deadline::kStream, limit);
   } else if (action_->stream_duration_max) {
     clear(Deadline::kStream);
