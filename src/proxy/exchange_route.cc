@@ -104,22 +104,25 @@ void Exchange::chooseRoute() {
 }
 
 /// The route's limits of a whole exchange. What a caller says in grpc-timeout holds up to the
-/// route's maximum, and the upstream is told what is left of it.
+/// route's maximum; a gRPC upstream is told what is left of it.
 void Exchange::limitStream() {
   const auto wanted = action_->grpc_timeout_max ? grpcTimeout(request_.value("grpc-timeout"))
                                                 : std::optional<std::chrono::milliseconds>();
+  std::chrono::milliseconds limit{0};
   if (wanted) {
-    std::chrono::milliseconds limit = *wanted;
+    limit = *wanted;
     const auto most = *action_->grpc_timeout_max;
     if (most.count() > 0) limit = std::min(limit, most);
     limit = std::max(limit - action_->grpc_timeout_offset, std::chrono::milliseconds(0));
-    request_.set("grpc-timeout", grpcTimeoutText(limit));
-    setDeadline(Deadline::kStream, limit);
   } else if (action_->stream_duration_max) {
     clear(Deadline::kStream);
-    if (action_->stream_duration_max->count() > 0)
-      setDeadline(Deadline::kStream, *action_->stream_duration_max);
+    limit = *action_->stream_duration_max;
+    if (limit.count() == 0) return;
+  } else {
+    return;
   }
+  if (grpc_) request_.set("grpc-timeout", grpcTimeoutText(limit));
+  setDeadline(Deadline::kStream, limit);
 }
 
 // ---- the router ----
