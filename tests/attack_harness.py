@@ -12,6 +12,8 @@ import tempfile
 import threading
 import time
 
+from thread_server import ThreadServer
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
 HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -30,28 +32,19 @@ def address(port):
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-class Origin:
+class Origin(ThreadServer):
     """Answers 200 with the path it saw; "/raw/N" with what `raws[N]` holds, byte by byte."""
 
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port = self.listener.getsockname()[1]
         self.heads, self.paths, self.raws, self.connections = [], [], [], 0
         self.bytes = b""
         self.lock = threading.Lock()
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        super().__init__()
 
     def serve(self, connection):
         data = b""
+        with self.lock:
+            self.connections += 1
         try:
             while piece := connection.recv(65536):
                 data += piece
@@ -61,10 +54,8 @@ class Origin:
                     head, data = data.split(b"\r\n\r\n", 1)
                     data = self.body(connection, head, data)
                     self.answer(connection, head)
-        except (OSError, ValueError):
+        except ValueError:  # what is no request
             pass
-        finally:
-            connection.close()
 
     @staticmethod
     def body(connection, head, data):
@@ -100,9 +91,6 @@ class Origin:
             return
         body = b"" if method == b"HEAD" else path
         connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(path), body))
-
-    def close(self):
-        self.listener.close()
 
 
 def manager(routes, log, **fields):

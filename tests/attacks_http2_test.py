@@ -14,12 +14,12 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import h2_raw as h2  # noqa: E402
+from thread_server import ThreadServer  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
@@ -27,88 +27,71 @@ MB = 1024 * 1024
 P99_MAX_MS = 5000.0  # a proxy that stands still is found, a busy machine is not; the figure itself is printed
 
 
-class Origin:
+class Origin(ThreadServer):
     """HTTP/1 origin: answers by path, keeps what it saw."""
 
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port = self.listener.getsockname()[1]
         self.seen = []
-        self.stop = False
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while not self.stop:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        super().__init__(timeout=30)
 
     def serve(self, connection):
         buffer = b""
-        connection.settimeout(30)
-        try:
-            while True:
-                while b"\r\n\r\n" not in buffer:
-                    got = connection.recv(65536)
-                    if not got:
-                        return
-                    buffer += got
-                head, buffer = buffer.split(b"\r\n\r\n", 1)
-                record = {"head": head + b"\r\n\r\n", "extra": b""}
-                self.seen.append(record)
-                path = head.split(b" ")[1].decode("latin-1")
-                if path.startswith("/early"):
-                    record["rest"] = buffer  # all that follows is this request's body: nothing else may come
-                    connection.sendall(b"HTTP/1.1 401 no\r\ncontent-length: 2\r\n\r\nno")
-                    while True:
-                        got = connection.recv(65536)
-                        if not got:
-                            return
-                        record["rest"] += got
-                if path.startswith("/tunnel"):
-                    time.sleep(0.3)  # what comes meanwhile must not be here
-                    connection.settimeout(0.05)
-                    try:
-                        record["extra"] = buffer + connection.recv(65536)
-                    except TimeoutError:
-                        record["extra"] = buffer
-                    connection.settimeout(30)
-                    if path == "/tunnel/no":
-                        connection.sendall(b"HTTP/1.1 403 no\r\ncontent-length: 0\r\n\r\n")
-                        return
-                    connection.sendall(b"HTTP/1.1 101 go\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
-                    while True:
-                        got = connection.recv(65536)
-                        if not got:
-                            return
-                        connection.sendall(got)
-                length = re.search(rb"content-length: (\d+)", head)
-                want = int(length.group(1)) if length else 0
-                if b"transfer-encoding: chunked" in head:
-                    while not buffer.endswith(b"0\r\n\r\n"):
-                        got = connection.recv(65536)
-                        if not got:
-                            return
-                        buffer += got
-                    record["body"], buffer = buffer, b""
-                while len(buffer) < want:
-                    got = connection.recv(65536)
-                    if not got:
-                        return
-                    buffer += got
-                if want:
-                    record["body"], buffer = buffer[:want], buffer[want:]
-                if path.startswith("/hang"):
-                    connection.recv(1)
+        while True:
+            while b"\r\n\r\n" not in buffer:
+                got = connection.recv(65536)
+                if not got:
                     return
-                body = b"x" * int(path.split("/")[2]) if path.startswith("/bytes/") else b"ok"
-                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-        except OSError:
-            pass
-        finally:
-            connection.close()
+                buffer += got
+            head, buffer = buffer.split(b"\r\n\r\n", 1)
+            record = {"head": head + b"\r\n\r\n", "extra": b""}
+            self.seen.append(record)
+            path = head.split(b" ")[1].decode("latin-1")
+            if path.startswith("/early"):
+                record["rest"] = buffer  # all that follows is this request's body: nothing else may come
+                connection.sendall(b"HTTP/1.1 401 no\r\ncontent-length: 2\r\n\r\nno")
+                while True:
+                    got = connection.recv(65536)
+                    if not got:
+                        return
+                    record["rest"] += got
+            if path.startswith("/tunnel"):
+                time.sleep(0.3)  # what comes meanwhile must not be here
+                connection.settimeout(0.05)
+                try:
+                    record["extra"] = buffer + connection.recv(65536)
+                except TimeoutError:
+                    record["extra"] = buffer
+                connection.settimeout(30)
+                if path == "/tunnel/no":
+                    connection.sendall(b"HTTP/1.1 403 no\r\ncontent-length: 0\r\n\r\n")
+                    return
+                connection.sendall(b"HTTP/1.1 101 go\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+                while True:
+                    got = connection.recv(65536)
+                    if not got:
+                        return
+                    connection.sendall(got)
+            length = re.search(rb"content-length: (\d+)", head)
+            want = int(length.group(1)) if length else 0
+            if b"transfer-encoding: chunked" in head:
+                while not buffer.endswith(b"0\r\n\r\n"):
+                    got = connection.recv(65536)
+                    if not got:
+                        return
+                    buffer += got
+                record["body"], buffer = buffer, b""
+            while len(buffer) < want:
+                got = connection.recv(65536)
+                if not got:
+                    return
+                buffer += got
+            if want:
+                record["body"], buffer = buffer[:want], buffer[want:]
+            if path.startswith("/hang"):
+                connection.recv(1)
+                return
+            body = b"x" * int(path.split("/")[2]) if path.startswith("/bytes/") else b"ok"
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
 
 
 def bootstrap(origin_port, admin_path):
@@ -593,8 +576,7 @@ def main():
         if not proxy.close():
             failed += 1
             print("FAILED the proxy died", flush=True)
-        origin.stop = True
-        origin.listener.close()
+        origin.close()
     print(f"{time.monotonic() - begin:.0f} s")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
