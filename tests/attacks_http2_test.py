@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import re
 import shutil
-import socket
 import struct
 import subprocess
 import sys

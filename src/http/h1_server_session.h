@@ -64,10 +64,7 @@ class H1Server final : public ServerConnection,
     wants_body_ = true;
     resume_.schedule();
   }
-  void reset(ResetReason) override {
-    stream_ = nullptr;
-    shut(ResetReason::kLocal);
-  }
+  void reset(ResetReason) override;
   std::unique_ptr<net::Transport> takeTransport(base::Buffer& unread) override;
   const net::Transport& transport() const override { return *transport_; }
   std::size_t bytesHeld() const override { return in_.size() + out_.size(); }

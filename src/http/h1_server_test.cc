@@ -200,6 +200,30 @@ TEST(H1Server, AClientThatDoesNotTakeItsAnswerIsGivenUp) {
   loop.runOnce();
 }
 
+/// Begins an answer and gives it up.
+struct Quitter : Refuser {
+  void onHeaders(HeaderMap, End) override {
+    stream->sendHeaders({{":status", "200"}, {"content-length", "5"}}, End::kNo);
+    base::Buffer some{std::string_view("abc")};
+    stream->sendData(some, End::kNo);
+    stream->reset(ResetReason::kLocal);
+  }
+};
+
+TEST(H1Server, AnAnswerThatIsGivenUpIsCutOffNotMissing) {
+  event::Loop loop;
+  Quitter quitter;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  startH1Server(loop, std::move(owned), {}, {}, quitter);
+  transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
+  transport.observer->onReadable();
+  EXPECT_TRUE(turnUntil(loop, quitter.closed));
+  EXPECT_EQ(written, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc");
+  loop.runOnce();
+}
+
 struct Asker : ClientObserver, StreamObserver {
   int status = 0;
   int informational = 0;

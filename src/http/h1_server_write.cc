@@ -164,6 +164,14 @@ void H1Server::linger() {
   in_.clear();
 }
 
+/// What was written of the answer still goes, as far as the kernel takes it: a client is to see an
+/// answer that is cut off, not none. Nothing waits for the rest.
+void H1Server::reset(ResetReason) {
+  stream_ = nullptr;
+  if (transport_) transport_->write(out_);
+  shut(ResetReason::kLocal);
+}
+
 std::unique_ptr<net::Transport> H1Server::takeTransport(base::Buffer& unread) {
   if (!switched_ || !transport_) return nullptr;
   transport_->write(out_);

@@ -110,8 +110,13 @@ DIFFERENCES = {
 
 
 def faults(groups):
-    """What is wrong → the cases that show it, as names of differences."""
-    return {f"{name}: *": what for what, names in groups.items() for name in names.split()}
+    """What is wrong → where it shows, each as CASE or, better, as CASE:PATH, so that the rest of the case is still watched."""
+    out = {}
+    for what, names in groups.items():
+        for name in names.split():
+            case, _, path = name.partition(":")
+            out[f"{case}: {path or '*'}"] = what
+    return out
 
 
 FAULTS = faults({
