@@ -145,7 +145,9 @@ bool H1HeadParser::parseRequestLine(std::string_view line) {
   if (two == std::string_view::npos) return refuse("malformed request line");
   head_.method = line.substr(0, one);
   head_.target = line.substr(one + 1, two - one - 1);
-  if (!isToken(head_.method)) return refuse("invalid method", "http1.invalid_characters");
+  if (!isToken(head_.method)) return refuse("invalid method");
+  // No client's method: it shows a preface of HTTP/2 to who does not speak that (RFC 9113 11.6).
+  if (head_.method == "PRI") return refuse("HTTP/2 is not spoken here");
   if (!isTarget(head_.target)) return refuse("invalid request target");
   if (!parseVersion(line.substr(two + 1))) return false;
   if (head_.minor_version == 0 && !limits_.http_10)

@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::size_t kReadChunkBytes = 16 * 1024;
 constexpr std::chrono::seconds kDrainSilence{1};  // of a connection that is to end
+// So much of the preface cannot be HTTP/1: what is wrong behind it is told in HTTP/2.
+constexpr std::string_view kPrefaceStart = codec::kH2Preface.substr(0, 12);
 
 class NegotiatedServer final : public ServerConnection,
                                public ServerObserver,
@@ -63,10 +65,10 @@ class NegotiatedServer final : public ServerConnection,
   void onReadable() override {
     for (;;) {
       const net::IoResult result = transport_->read(in_, kReadChunkBytes);
-      const std::size_t have = std::min(in_.size(), codec::kH2Preface.size());
-      if (have > 0 && in_.contiguous(have) != codec::kH2Preface.substr(0, have))
+      const std::size_t have = std::min(in_.size(), kPrefaceStart.size());
+      if (have > 0 && in_.contiguous(have) != kPrefaceStart.substr(0, have))
         return begin(Protocol::kHttp1);
-      if (have == codec::kH2Preface.size()) return begin(Protocol::kHttp2);
+      if (have == kPrefaceStart.size()) return begin(Protocol::kHttp2);
       if (result.status == net::IoStatus::kAgain) return awaitRest();
       if (result.status != net::IoStatus::kOk) return shut();
     }
