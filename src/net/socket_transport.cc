@@ -214,7 +214,9 @@ class SocketTransport final : public Transport {
     if (greeting_ != nullptr && !greet()) return;
     connecting_ = false;
     local_ = localAddress(fd_.get());
-    if (ready & event::kReadable) resumeRead();  // bytes may have come with the same report
+    // Bytes, and the peer's end, may have come with the same report.
+    hangup_ = (ready & event::kHangup) != 0;
+    if (ready & event::kReadable) resumeRead();
     if (observer_ != nullptr) observer_->onConnected();
   }
 
