@@ -11,11 +11,15 @@ namespace {
 constexpr std::size_t kEmptyLinesBytesMax = 16;  // CRLFs skipped before a message
 constexpr std::size_t kNominatedMax = 10;        // names that Connection may hold
 
+bool isControl(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte < 0x20 || byte == 0x7f;
+}
+
 /// A request target holds no white space, no control bytes and nothing beyond ASCII.
 bool isTarget(std::string_view text) {
   for (char c : text) {
-    auto byte = static_cast<unsigned char>(c);
-    if (byte <= 0x20 || byte >= 0x7f) return false;
+    if (c == ' ' || isControl(c) || static_cast<unsigned char>(c) > 0x7f) return false;
   }
   return !text.empty();
 }
@@ -148,7 +152,11 @@ bool H1HeadParser::parseRequestLine(std::string_view line) {
   if (!isToken(head_.method)) return refuse("invalid method");
   // No client's method: it shows a preface of HTTP/2 to who does not speak that (RFC 9113 11.6).
   if (head_.method == "PRI") return refuse("HTTP/2 is not spoken here");
-  if (!isTarget(head_.target)) return refuse("invalid request target");
+  if (!isTarget(head_.target)) {
+    const bool control = std::any_of(head_.target.begin(), head_.target.end(), isControl);
+    return refuse("invalid request target",
+                  control ? "http1.invalid_characters" : "http1.codec_error");
+  }
   if (!parseVersion(line.substr(two + 1))) return false;
   if (head_.minor_version == 0 && !limits_.http_10)
     return refuse("HTTP/1.0 is not accepted", "low_version", 426);

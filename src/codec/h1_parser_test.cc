@@ -87,6 +87,7 @@ TEST(H1Request, SaysWhyAsEnvoyNamesIt) {
       {"GET / HTTP/1.0\r\n\r\n", "low_version", 426},
       {"G(T / HTTP/1.1\r\nHost: x\r\n\r\n", "http1.codec_error", 400},
       {"PRI * HTTP/2.0\r\n\r\n", "http1.codec_error", 400},
+      {"GET /\x07 HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_characters", 400},
       {"GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_scheme", 400},
       {"GET http:///a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
       {"GET http://u@h/a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
