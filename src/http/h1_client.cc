@@ -16,7 +16,7 @@ constexpr std::size_t kInHighBytes = 64 * 1024;
 constexpr int kInformationalMax = 16;  // 1xx answers before the final one
 
 codec::H1Limits codecLimits(const ClientLimits& limits) {
-  return {.head_bytes_max = limits.header_bytes_max,
+  return {.head_bytes_max = limits.h1_header_bytes_max,
           .field_count_max = limits.header_count_max,
           .chunked_beats_length = limits.chunked_beats_length};
 }

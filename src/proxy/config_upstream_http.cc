@@ -68,6 +68,7 @@ base::ConfigResult<void> readCommon(const core::HttpProtocolOptions& message, st
       return base::failConfig(joinPath(path, "max_response_headers_kb"), "must be from 1 to 8192");
     }
     out.response_header_bytes_max = std::size_t{kilobytes} * 1024;
+    out.h1_response_header_bytes_max = out.response_header_bytes_max;
   }
   return {};
 }

@@ -192,6 +192,18 @@ TEST_F(HttpOptionsTest, LimitsOfAnAnswersHead) {
   EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n")), 502);
 }
 
+TEST_F(HttpOptionsTest, AnAnswersHeadOfHttp1MayHave80KiB) {
+  startApp();
+  const auto head = [](std::size_t kilobytes) {
+    return "HTTP/1.1 200 OK\r\na: " + std::string(kilobytes * 1024, 'x') +
+           "\r\ncontent-length: 0\r\n\r\n";
+  };
+  origin_.answer(head(79));
+  EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n")), 200);
+  origin_.answer(head(80));
+  EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n")), 502);
+}
+
 TEST_F(HttpOptionsTest, Timeouts) {
   manager_["request_headers_timeout"] = "0.05s";
   manager_["delayed_close_timeout"] = "0.05s";

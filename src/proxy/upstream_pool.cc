@@ -101,6 +101,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     timer_.arm(config.connect_timeout);
     http::ClientLimits limits;
     limits.header_bytes_max = config.response_header_bytes_max;
+    limits.h1_header_bytes_max = config.h1_response_header_bytes_max;
     limits.header_count_max = config.response_header_count_max;
     limits.streams_before_settings = std::min(limits.streams_before_settings, pool.peer_streams_);
     limits.h2 = config.h2;
