@@ -220,10 +220,10 @@ void Exchange::touchAttempt() {
 
 void Exchange::onFailed(PoolFailure failure, base::Error error) {
   waiting_ = false;
-  if (failure == PoolFailure::kOverflow) {
+  if (failure == PoolFailure::kPendingOverflow)
     record_.upstream_host = std::string_view();  // no connection to it was wanted
+  if (failure == PoolFailure::kPendingOverflow || failure == PoolFailure::kRequestOverflow)
     return attemptFailed(UpstreamFailure::kOverflow, "");
-  }
   if (failure == PoolFailure::kConnectTimeout)
     return attemptFailed(UpstreamFailure::kConnectTimeout, "");
   const bool tls = std::string_view(error.text).starts_with("TLS");

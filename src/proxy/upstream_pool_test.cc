@@ -155,7 +155,8 @@ TEST_F(UpstreamPoolTest, LimitsRequests) {
   ASSERT_TRUE(waitUntil([&] { return origin_.requests() == 1; }));
   EXPECT_EQ(stat("circuit_breakers.default.rq_open"), 1);
   EXPECT_EQ(statusOf(get()), 503);
-  EXPECT_EQ(stat("upstream_rq_pending_overflow"), 1);
+  EXPECT_EQ(stat("upstream_rq_active_overflow"), 1);
+  EXPECT_EQ(stat("upstream_rq_pending_overflow"), 0);
   one.reset();
   EXPECT_TRUE(becomes("circuit_breakers.default.rq_open", 0));
   EXPECT_EQ(log().substr(0, 7), "503 UO ");
