@@ -75,11 +75,11 @@ void Exchange::forwardResponse(End end) {
   if (!upgrade_.empty()) openTunnel(status, end);
   record_.response_code = status;
   record_.details = "via_upstream";
-  if (!config_.suppress_envoy_headers && upgrade_.empty()) {
-    const base::MonotonicTime sent = record_.at.request_end != base::MonotonicTime{}
-                                         ? record_.at.request_end
-                                         : record_.at.request_begin;
-    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(now() - sent);
+  // The time since the end of the request: an answer that comes before it has taken none.
+  if (!config_.suppress_envoy_headers && upgrade_.empty() &&
+      record_.at.request_end != base::MonotonicTime{}) {
+    const auto took =
+        std::chrono::duration_cast<std::chrono::milliseconds>(now() - record_.at.request_end);
     char room[24];
     response_.set(
         "x-envoy-upstream-service-time",
