@@ -173,18 +173,25 @@ bool Exchange::checkUnderscores() {
   if (config_.underscore_headers == UnderscoreHeaders::kAllow) return true;
   const std::size_t found = applyUnderscores(config_.underscore_headers, request_);
   if (found == 0) return true;
+  const bool http2 = down_->httpVersion() == 2;
+  StatsScope& codec = conn_.worker.stats().scope(http2 ? "http2." : "http1.");
   if (config_.underscore_headers == UnderscoreHeaders::kDrop) {
-    conn_.stats.headers_with_underscores_dropped.add(found);
+    codec.counter("dropped_headers_with_underscores").add(found);
     return true;
   }
-  conn_.stats.rq_rejected_with_underscores.add();
+  codec.counter("requests_rejected_with_underscores_in_headers").add();
   request_ = HeaderMap();  // refused as a head that cannot be read
+  if (http2) {             // the API promises a reset; the connection and its other streams live on
+    record_.flags.set(Flag::kDownstreamProtocolError);
+    record_.details = "http2.unexpected_underscore";
+    finish();
+    return false;
+  }
   conn_.countProtocolError();
   reply({.status = 400,
          .body = "Bad Request",
          .flag = Flag::kDownstreamProtocolError,
-         .details = down_->httpVersion() == 2 ? "http2.unexpected_underscore"
-                                              : "http1.unexpected_underscore"});
+         .details = "http1.unexpected_underscore"});
   return false;
 }
 
