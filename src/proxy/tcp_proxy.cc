@@ -124,12 +124,12 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
       cluster->stats().upstream_cx_overflow.add();
       return finish({Flag::kUpstreamOverflow});
     }
-    ++attempts_;
     PickRequest request;
     // Only a destination that was restored is somewhere else than here.
     if (facts_.restored) request.original = &facts_.destination;
     HostPtr host = cluster->pick(request);
     if (host == nullptr) return finish({Flag::kNoHealthyUpstream});
+    ++attempts_;
     record_.upstream_host = host->address.toString();
     ++host->rq_total;
     ++host->rq_active;
