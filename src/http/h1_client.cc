@@ -248,6 +248,8 @@ void H1Client::advance() {
     } else if (wants_body_) {
       progress = switched_ ? deliverRaw() : deliverBody();
     }
+    // All of it was part of a head or of trailers, and nobody reports again what is there already.
+    progress = progress || (in_.empty() && readable_);
   }
   advancing_ = false;
   if (state_ == State::kClosed || !transport_ || switched_) return;
