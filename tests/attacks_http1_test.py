@@ -347,7 +347,7 @@ def test_class_7_answers(mesh):
               ok + b"X: a\rb\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 OK\nContent-Length: 0\n\n", b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
               b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 +20 OK\r\n\r\n",
               b"HTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n", b"ICY 200 OK\r\n\r\n", b"hello\r\n\r\n", b"HTTP/1.1 099 X\r\n\r\n",
-              ok + b"X: " + b"y" * 70_000 + b"\r\nContent-Length: 0\r\n\r\n", ok + b"".join(b"h%d: v\r\n" % i for i in range(120)) + b"Content-Length: 0\r\n\r\n",
+              ok + b"X: " + b"y" * 90_000 + b"\r\nContent-Length: 0\r\n\r\n", ok + b"".join(b"h%d: v\r\n" % i for i in range(120)) + b"Content-Length: 0\r\n\r\n",
               b"HTTP/1.1 100 Continue\r\n\r\n" * 20 + ok + b"Content-Length: 0\r\n\r\n", b"HTTP/1.1 103 Hints\r\n\r\n" * 20 + ok + b"Content-Length: 0\r\n\r\n",
               b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n" + extra,
               b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]
