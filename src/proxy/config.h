@@ -175,7 +175,9 @@ struct Listener {
   std::shared_ptr<const FilterChain> fallback;
   std::vector<AccessLogConfig> logs;
   std::vector<std::string> route_names;  // asked for by RDS
-  std::string fingerprint;               // of everything but the filter chains
+  /// How long they are waited for; without them requests are answered 404.
+  std::chrono::milliseconds routes_timeout{0};
+  std::string fingerprint;  // of everything but the filter chains
 
   /// With the default chain.
   std::vector<std::shared_ptr<const FilterChain>> allChains() const {

@@ -128,7 +128,6 @@ base::ConfigResult<void> readUpstreamHttp(const cluster::Cluster& message, std::
     upstreams::HttpProtocolOptions options;
     if (!api::unpack(any, options))
       return base::failConfig(at, std::string("must be a ") + kHttpOptions);
-    POSTERN_TRY_VOID(checkSupported(options, at));
     POSTERN_TRY_VOID(readCommon(options.common_http_protocol_options(),
                                 joinPath(at, "common_http_protocol_options"), out));
     POSTERN_TRY_VOID(readProtocol(options, at, out));

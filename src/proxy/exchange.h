@@ -112,6 +112,7 @@ class Exchange final : public http::StreamObserver,
   // exchange_route.cc
   void chooseRoute();
   const FaultPolicy* faultPolicy() const;
+  const CorsPolicy* corsPolicy() const;
   void limitStream();
   bool injectFault();
   void abortByFault();

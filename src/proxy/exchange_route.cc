@@ -2,6 +2,7 @@
 #include "proxy/exchange.h"
 
 #include <algorithm>
+#include <initializer_list>
 
 namespace postern::proxy {
 
@@ -57,11 +58,10 @@ bool hits(const std::optional<Fraction>& share, std::string_view header) {
 
 void Exchange::chooseRoute() {
   if (table_ != nullptr) {
-    std::string_view host = request_.authority();
-    if (!table_->host_header.empty()) {
-      if (const auto other = request_.get(table_->host_header)) host = *other;
-    }
-    vhost_ = findHost(*table_, host);
+    // Where a header names the host, a request without it is for none.
+    const auto host = table_->host_header.empty() ? std::optional(request_.authority())
+                                                  : request_.get(table_->host_header);
+    if (host) vhost_ = findHost(*table_, *host);
     if (vhost_ != nullptr) route_ = findRoute(*table_, *vhost_, request_, random_);
   }
   if (route_ != nullptr) {
@@ -128,13 +128,34 @@ void Exchange::limitStream() {
 
 // ---- fault ----
 
+namespace {
+
+/// What the most specific place that says something of a filter says of it; null: none does.
+template <class T>
+const T* policyOf(PerFilter::Named<T> PerFilter::* kind, std::string_view filter,
+                  std::initializer_list<const PerFilter*> places) {
+  for (const PerFilter* place : places) {
+    if (place == nullptr) continue;
+    for (const auto& [name, policy] : place->*kind) {
+      if (name == filter) return policy.get();
+    }
+  }
+  return nullptr;
+}
+
+template <class Place>
+const PerFilter* filtersOf(const Place* place) {
+  return place == nullptr ? nullptr : &place->filters;
+}
+
+}  // namespace
+
 const FaultPolicy* Exchange::faultPolicy() const {
   if (config_.fault == nullptr) return nullptr;
-  if (target_ != nullptr && target_->filters.fault != nullptr) return target_->filters.fault.get();
-  if (route_ != nullptr && route_->filters.fault != nullptr) return route_->filters.fault.get();
-  if (vhost_ != nullptr && vhost_->filters.fault != nullptr) return vhost_->filters.fault.get();
-  if (table_ != nullptr && table_->filters.fault != nullptr) return table_->filters.fault.get();
-  return config_.fault.get();
+  const FaultPolicy* own =
+      policyOf(&PerFilter::fault, config_.fault_name,
+               {filtersOf(target_), filtersOf(route_), filtersOf(vhost_), filtersOf(table_)});
+  return own != nullptr ? own : config_.fault.get();
 }
 
 /// True when the exchange waits or is over.
@@ -205,14 +226,6 @@ void Exchange::abortByFault() {
 
 namespace {
 
-const CorsPolicy* corsPolicy(const RouteTable* table, const VirtualHost* host, const Route* route,
-                             const RouteCluster* target) {
-  if (target != nullptr && target->filters.cors != nullptr) return target->filters.cors.get();
-  if (route != nullptr && route->filters.cors != nullptr) return route->filters.cors.get();
-  if (host != nullptr && host->filters.cors != nullptr) return host->filters.cors.get();
-  return table == nullptr ? nullptr : table->filters.cors.get();
-}
-
 bool allows(const CorsPolicy& policy, std::string_view origin) {
   return std::any_of(policy.origins.begin(), policy.origins.end(),
                      [&](const StringMatcher& each) { return each.matches(origin); });
@@ -220,10 +233,15 @@ bool allows(const CorsPolicy& policy, std::string_view origin) {
 
 }  // namespace
 
+const CorsPolicy* Exchange::corsPolicy() const {
+  if (config_.cors_name.empty()) return nullptr;
+  return policyOf(&PerFilter::cors, config_.cors_name,
+                  {filtersOf(target_), filtersOf(route_), filtersOf(vhost_), filtersOf(table_)});
+}
+
 /// Answers a preflight; true when it did.
 bool Exchange::answerCors() {
-  if (!config_.has_cors) return false;
-  const CorsPolicy* policy = corsPolicy(table_, vhost_, route_, target_);
+  const CorsPolicy* policy = corsPolicy();
   const auto origin = request_.get("origin");
   if (policy == nullptr || !origin || !policy->enabled.hit(random_)) return false;
   const bool valid = allows(*policy, *origin);
@@ -235,11 +253,13 @@ bool Exchange::answerCors() {
   if (valid) {
     response_.add("access-control-allow-origin", *origin);
     if (policy->credentials) response_.add("access-control-allow-credentials", "true");
-    if (!policy->methods.empty()) response_.add("access-control-allow-methods", policy->methods);
-    if (!policy->headers.empty()) response_.add("access-control-allow-headers", policy->headers);
-    if (!policy->max_age.empty()) response_.add("access-control-max-age", policy->max_age);
-    if (!policy->exposed.empty()) response_.add("access-control-expose-headers", policy->exposed);
   }
+  // What would be allowed is told to everybody, as Envoy does; without an origin it allows nothing.
+  if (!policy->methods.empty()) response_.add("access-control-allow-methods", policy->methods);
+  if (!policy->headers.empty()) response_.add("access-control-allow-headers", policy->headers);
+  if (!policy->max_age.empty()) response_.add("access-control-max-age", policy->max_age);
+  if (valid && !policy->exposed.empty())
+    response_.add("access-control-expose-headers", policy->exposed);
   record_.details = "cors_response";
   record_.response_code = 200;
   sendResponseHeaders(End::kYes);
@@ -248,8 +268,7 @@ bool Exchange::answerCors() {
 }
 
 void Exchange::addCors(HeaderMap& headers) const {
-  if (!config_.has_cors) return;
-  const CorsPolicy* policy = corsPolicy(table_, vhost_, route_, target_);
+  const CorsPolicy* policy = corsPolicy();
   const auto origin = request_.get("origin");
   if (policy == nullptr || !origin || !policy->enabled.hit(random_) || !allows(*policy, *origin))
     return;
@@ -434,7 +453,7 @@ void Exchange::setHost(std::string_view host) {
 }
 
 void Exchange::rewriteHost() {
-  if (!target_->host_rewrite.empty()) return setHost(target_->host_rewrite);
+  if (!target_->host_rewrite.empty()) return request_.set(":authority", target_->host_rewrite);
   if (!action_->host_rewrite.empty()) return setHost(action_->host_rewrite);
   if (!action_->host_rewrite_header.empty())
     return setHost(std::string(request_.value(action_->host_rewrite_header)));

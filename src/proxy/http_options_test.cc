@@ -2,6 +2,7 @@
 // sockets.
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
 #include "proxy/config_http.h"
+#include "proxy/honoured_fields.h"
 #include "proxy/http_fixture_test.h"
 #include "proxy/proxy_status.h"
 
@@ -42,6 +43,8 @@ class HttpOptionsTest : public HttpFixture {
     envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager message;
     const auto read = api::fromJson(with, message);
     if (!read) return read.error().message();
+    if (const auto known = checkHonoured(message, "", Door::kListener); !known)
+      return known.error().message();
     const auto built = buildHttpManager(message, "");
     return built ? "" : built.error().message();
   }
