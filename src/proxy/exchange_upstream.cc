@@ -481,8 +481,8 @@ void Exchange::attemptTooLong() {
   record_.flags.set(Flag::kUpstreamMaxStreamDurationReached);
   record_.details = "upstream_max_stream_duration_reached";
   if (response_started_) return finish();
-  cluster_->stats().response_codes.count(408);
-  reply({.status = 408,
+  cluster_->stats().response_codes.count(504);
+  reply({.status = 504,
          .body = "upstream max stream duration reached",
          .flag = std::nullopt,
          .details = "upstream_max_stream_duration_reached",

@@ -220,7 +220,7 @@ TEST_F(UpstreamPoolTest, AnAttemptLastsSoLong) {
   EXPECT_EQ(statusOf(answer), 408);
   EXPECT_TRUE(answer.ends_with("upstream max stream duration reached"));
   EXPECT_EQ(stat("upstream_rq_max_duration_reached"), 1);
-  EXPECT_EQ(log(), "408 UMSDR upstream_max_stream_duration_reached\n");
+  EXPECT_EQ(log(), "504 UMSDR upstream_max_stream_duration_reached\n");
 }
 
 TEST_F(UpstreamPoolTest, LimitsTheHeadersOfAnAnswer) {
