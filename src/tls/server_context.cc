@@ -213,13 +213,8 @@ base::ConfigResult<CtxPtr> makeCtx(OpensslServerContext& context, const LoadedId
   if (!context.alpn.empty()) SSL_CTX_set_alpn_select_cb(ctx, selectAlpn, &context);
   if (settings.identities.size() > 1 || settings.require_sni)
     SSL_CTX_set_client_hello_cb(ctx, onClientHello, &context);
-  const bool staples = std::any_of(
-      settings.identities.begin(), settings.identities.end(),
-      [](const auto& each) { return !static_cast<const LoadedIdentity&>(*each).ocsp.empty(); });
-  if (staples || settings.staple_policy != StaplePolicy::kLenient) {
-    SSL_CTX_set_tlsext_status_cb(ctx, onStatusRequest);
-    SSL_CTX_set_tlsext_status_arg(ctx, &context);
-  }
+  SSL_CTX_set_tlsext_status_cb(ctx, onStatusRequest);
+  SSL_CTX_set_tlsext_status_arg(ctx, &context);
   return out;
 }
 
