@@ -490,6 +490,40 @@ def test_files_are_exchanged_without_dropping_connections(proxy):
     return "new certificate for new connections, old connections go on, a bad pair changes nothing, no key in /config_dump"
 
 
+def test_a_client_must_name_the_server(proxy):
+    port = proxy.listen("named", require_sni=True)
+    proxy.start()
+    assert status(dial(port, context())) == 200
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+            code = status(context().wrap_socket(plain))
+    except OSError:
+        code = 0
+    assert code == 0, code
+    return "a client without SNI: refused"
+
+
+def test_the_systems_authorities_are_not_ours(proxy):
+    port = proxy.listen("system", {"validation_context": {"system_root_certs": {}}}, require_client_certificate=True)
+    proxy.start()
+    try:
+        code = status(dial(port, context("client", proxy.folder)))
+    except OSError:
+        code = 0
+    assert code == 0 and proxy.counter("listener.system.ssl.fail_verify_error") == 1, code
+    return "a certificate of our own authority: refused"
+
+
+def test_a_secret_by_the_old_path(proxy):
+    with open(proxy.folder + "/old.yaml", "w", encoding="ascii") as file:
+        json.dump({"resources": [typed(TLS + "Secret", name="pair", tls_certificate=proxy.files("server"))]}, file)
+    port = proxy.listen("old", {"tls_certificate_sds_secret_configs": [{"name": "pair", "sds_config": {
+        "path": proxy.folder + "/old.yaml"}}]})
+    proxy.start()
+    assert status(dial(port, context())) == 200
+    return "path names the file as path_config_source.path does"
+
+
 def test_a_listener_waits_for_its_secret(proxy):
     sds = proxy.listen("wait", {"tls_certificate_sds_secret_configs": [{"name": "late", "sds_config": {
         "path_config_source": {"path": proxy.folder + "/late.yaml"}, "initial_fetch_timeout": "60s"}}]})
