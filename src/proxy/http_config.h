@@ -161,8 +161,8 @@ struct HttpManager {
   bool suppress_envoy_headers = false;
   bool respect_expected_timeout = false;
   std::shared_ptr<const FaultPolicy> fault;  // of the filter itself; set when the filter is there
-  std::string fault_name;  // in the chain of filters
-  std::string cors_name;   // empty: there is no such filter
+  std::string fault_name;                    // in the chain of filters
+  std::string cors_name;                     // empty: there is no such filter
   std::vector<LocalReplyMapper> local_replies;
   std::optional<ProxyStatus> proxy_status;
   std::optional<ReplyFormat> local_format;
