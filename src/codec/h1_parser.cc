@@ -170,6 +170,7 @@ bool H1HeadParser::parseAbsolute(std::size_t scheme_size) {
   const std::size_t end = rest.find_first_of("/?#");
   head_.authority = rest.substr(0, end);
   head_.path = end == std::string_view::npos ? std::string_view("/") : rest.substr(end);
+  if (head_.path.starts_with('#')) return refuse("invalid request target", "http1.invalid_url");
   return (!head_.authority.empty() && isHostAndPort(head_.authority)) ||
          refuse("invalid authority", "http1.invalid_url");
 }

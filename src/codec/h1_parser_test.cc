@@ -134,6 +134,8 @@ TEST(H1Request, SplitsTheFormsOfATarget) {
     EXPECT_EQ(parser.head().path, each.path);
     EXPECT_EQ(parser.head().authority, each.authority);
   }
+  H1HeadParser fragment(Role::kRequest, {});
+  EXPECT_EQ(parseAll(fragment, "GET http://h#f HTTP/1.1\r\nHost: x\r\n\r\n"), Status::kError);
   H1HeadParser plain(Role::kRequest, {.absolute_form = false});
   ASSERT_EQ(parseAll(plain, "GET http://h/p HTTP/1.1\r\nHost: x\r\n\r\n"), Status::kDone);
   EXPECT_EQ(plain.head().path, "http://h/p");
@@ -276,6 +278,22 @@ TEST(H1Chunks, ExtensionsOfAMessageAreLimited) {
   EXPECT_EQ(decodeAll(decoder, few + "0\r\n\r\n"), H1ChunkDecoder::Event::kEnd);
   decoder.reset();
   EXPECT_EQ(decodeAll(decoder, many), H1ChunkDecoder::Event::kError);
+}
+
+TEST(H1Chunks, ExtensionsAreNamesAndValues) {
+  for (const char* text : {";a", ";a=b", ";a=\"b c\"", ";a=\"\\\"\"", ";a;b=c;d", "; a = b ; c "}) {
+    H1ChunkDecoder decoder({});
+    EXPECT_EQ(decodeAll(decoder, "1" + std::string(text) + "\r\nx\r\n0\r\n\r\n"),
+              H1ChunkDecoder::Event::kEnd)
+        << text;
+  }
+  for (const char* text : {";", ";;a", ";a;", ";=b", ";a=", ";a=\"b", ";a=\"b\\\"", ";a b",
+                           ";a=b c", ";a=\"b\"c", ";(", ";a=(", ";\xe9"}) {
+    H1ChunkDecoder decoder({});
+    EXPECT_EQ(decodeAll(decoder, "1" + std::string(text) + "\r\nx\r\n0\r\n\r\n"),
+              H1ChunkDecoder::Event::kError)
+        << text;
+  }
 }
 
 TEST(H1Chunks, TrailersThatFrameOrRouteAreRefused) {
