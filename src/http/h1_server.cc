@@ -136,7 +136,11 @@ HeaderMap H1Server::requestHeaders() const {
   HeaderMap headers;
   headers.add(":method", head.method);
   headers.add(":scheme", transport_->peer().tls ? "https" : "http");
-  if (!head.path.empty()) headers.add(":path", head.path);
+  if (head.path.starts_with('?')) {
+    headers.add(":path", "/" + std::string(head.path));  // "http://host?query" (RFC 9112 3.2.1)
+  } else if (!head.path.empty()) {
+    headers.add(":path", head.path);
+  }
   bool host = false;
   for (const codec::H1Field& field : head.fields) {
     if (field.name.size() == 4 && (field.name[0] == 'H' || field.name[0] == 'h')) {

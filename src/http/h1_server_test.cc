@@ -66,6 +66,29 @@ struct Answerer : ServerObserver, StreamObserver {
   void onReset(ResetReason) override {}
 };
 
+TEST(H1Server, GivesAnAbsoluteFormWithoutPathTheRoot) {
+  struct Paths final : Answerer {
+    std::string seen;
+    void onHeaders(HeaderMap headers, End end) override {
+      seen += std::string(headers.authority()) + std::string(headers.path()) + " ";
+      Answerer::onHeaders(std::move(headers), end);
+    }
+  } answerer;
+  event::Loop loop;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  ServerConnection* connection = startH1Server(loop, std::move(owned), {}, {}, answerer);
+  for (const char* target : {"http://b", "http://b?q", "http://b/p?q"}) {
+    transport.reads = {"GET " + std::string(target) + " HTTP/1.1\r\nhost: a\r\n\r\n"};
+    transport.observer->onReadable();
+    loop.runOnce();
+  }
+  EXPECT_EQ(answerer.seen, "b/ b/?q b/p?q ");
+  connection->close();
+  loop.runOnce();
+}
+
 TEST(H1Server, ReadsOncePerReportAndAnswersWhatALaterReportBrings) {
   event::Loop loop;
   Answerer answerer;
