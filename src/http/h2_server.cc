@@ -49,8 +49,8 @@ class H2Server final : public H2Session, public ServerConnection {
   net::Transport& transport() override { return *transport_; }
   void drain() override {
     if (isClosed() || drain_ != Drain::kNo) return;
-    if (!reader_.begun()) return close();
-    // Two steps (RFC 9113 6.8): requests on their way when the first GOAWAY leaves are still taken.
+    // Two steps (RFC 9113 6.8): requests on their way when the first GOAWAY leaves are still taken,
+    // the very first ones among them.
     drain_ = Drain::kTold;
     sendGoAway(kLastStreamMax, H2Error::kNone);
     writePing(kDrainPing, codec::H2PingKind::kAsk);
@@ -95,7 +95,9 @@ class H2Server final : public H2Session, public ServerConnection {
     }
   }
   void onEof() override { lost({base::Errc::kClosed, "closed by the peer"}); }
-  bool isIdle(std::uint32_t id) const override { return id % 2 == 0 || id > last_peer_stream_; }
+  bool isIdle(std::uint32_t id) const override {
+    return id % 2 == 0 || id > std::max(last_peer_stream_, last_ignored_stream_);
+  }
   void onGone(base::Error) override {
     timer_.cancel();
     owner_.onClosed(*this);
@@ -119,7 +121,8 @@ class H2Server final : public H2Session, public ServerConnection {
   ServerObserver& owner_;
   event::Timer timer_;
   std::size_t held_header_bytes_ = 0;
-  base::MonotonicTime partial_since_{};  // none: what was read ends with a frame
+  std::uint32_t last_ignored_stream_ = 0;  // came after the last that is processed
+  base::MonotonicTime partial_since_{};    // none: what was read ends with a frame
   Drain drain_ = Drain::kNo;
   bool peer_leaves_ = false;
 };
@@ -137,8 +140,11 @@ void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_l
         return connectionError(H2Error::kProtocol, "stream number went down");
     }
   }
-  if (drain_ == Drain::kFinal || drain_ == Drain::kClosing)
-    return;  // above the last stream told: never processed
+  if (drain_ == Drain::kFinal || drain_ == Drain::kClosing) {
+    // Above the last stream told: never processed, nor what follows on it (RFC 9113 6.8).
+    last_ignored_stream_ = std::max(last_ignored_stream_, id);
+    return remember(id, true);
+  }
   last_peer_stream_ = id;
   if (reader_.selfDependent()) return streamError(id, H2Error::kProtocol);
   if (streams_.size() >= limits_.h2.concurrent_streams_max) return refuse(id);

@@ -332,12 +332,39 @@ TEST(H2Server, DrainsInTwoSteps) {
   s.send();
   EXPECT_EQ(s.seen.size(), 2u);
   EXPECT_EQ(s.goaway_last, 3u);
-  s.request(5);
+  s.request(5, End::kNo);
+  s.data(5, "unwanted", End::kNo);
+  codec::writeH2WindowUpdate(s.out, 5, 1);
+  codec::writeH2Reset(s.out, 5, H2Error::kCancel);
   s.send();
   EXPECT_EQ(s.seen.size(), 2u);
+  EXPECT_EQ(s.goaway, H2Error::kNone);
+  EXPECT_FALSE(s.closed);
   for (auto& seen : s.seen) seen->stream->sendHeaders({{":status", "204"}}, End::kYes);
   s.turn();
   EXPECT_TRUE(s.answers[3].ended);
+  s.wire.eof = true;
+  s.send();
+  EXPECT_TRUE(s.closed);
+}
+
+TEST(H2Server, DrainedBeforeThePrefaceItStillTakesTheFirstRequests) {
+  ServerSide s({}, false);
+  s.connection->drain();
+  s.turn();
+  ASSERT_FALSE(s.closed);
+  s.out.append(codec::kH2Preface);
+  codec::writeH2Settings(s.out, {});
+  s.request(1);
+  s.send();
+  ASSERT_EQ(s.seen.size(), 1u);
+  EXPECT_EQ(s.goaway_last, 0x7fffffffU);
+  codec::writeH2Ping(s.out, "drain...", codec::H2PingKind::kAck);
+  s.send();
+  EXPECT_EQ(s.goaway_last, 1u);
+  s.seen[0]->stream->sendHeaders({{":status", "204"}}, End::kYes);
+  s.turn();
+  EXPECT_TRUE(s.answers[1].ended);
   s.wire.eof = true;
   s.send();
   EXPECT_TRUE(s.closed);
