@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "base/function.h"
 #include "base/intrusive_list.h"
+#include "base/published.h"
 #include "base/random.h"
 #include "base/strings.h"
 
@@ -82,6 +83,17 @@ TEST(Random, UuidHasVersionAndVariant) {
   EXPECT_EQ(id.size(), 36u);
   EXPECT_EQ(id[14], '4');
   EXPECT_NE(std::string("89ab").find(id[19]), std::string::npos);
+}
+
+TEST(Published, GivesWhatWasSetLastAndLetsGoOfTheOneBefore) {
+  Published<int> value;
+  EXPECT_EQ(value.get(), nullptr);
+  auto first = std::make_shared<const int>(1);
+  value.set(first);
+  EXPECT_EQ(value.get(), first);
+  value.set(std::make_shared<const int>(2));
+  EXPECT_EQ(*value.get(), 2);
+  EXPECT_EQ(first.use_count(), 1);
 }
 
 }  // namespace

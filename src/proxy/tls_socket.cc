@@ -248,9 +248,9 @@ void Socket::gather(const SecretSource& source, const Place& place, Material& ou
 
 template <class T>
 void put(base::ConfigResult<std::shared_ptr<const T>> made, const Place& place,
-         std::atomic<std::shared_ptr<const T>>& out) {
+         base::Published<T>& out) {
   if (made) {
-    out.store(std::move(*made));
+    out.set(std::move(*made));
   } else if (made.error().path.empty()) {
     place.fail(made.error().text);
   } else {
