@@ -24,6 +24,8 @@ class H1BodyReader {
   Status read(base::Buffer& in, base::Buffer& out);
   /// The peer ended its direction: the end of a body that runs until close, an error for any other.
   Status end();
+  /// After kError in a chunked body: why. Static text.
+  const char* error() const { return chunks_.error(); }
   const std::vector<std::pair<std::string, std::string>>& trailers() const {
     return chunks_.trailers();
   }
