@@ -69,6 +69,9 @@ class H2Session : public net::TransportObserver, public event::Deferred {
 
   net::Transport& wire() { return *transport_; }
   const net::Transport& wire() const { return *transport_; }
+  /// Of the connection: what the peer lets us send, and what we let it send.
+  std::int64_t sendWindow() const { return send_window_; }
+  std::int64_t receiveWindow() const { return receive_window_; }
 
   // ---- for H2Stream ----
   bool isServer() const { return role_ == Role::kServer; }
