@@ -216,11 +216,33 @@ def split_answers(data):
     return out
 
 
+def percentile_99(times):
+    return sorted(times)[int(len(times) * 0.99)] if times else 0.0
+
+
+def waited_ms(pid):
+    """How long the threads of a process have been ready and were not run, since it began."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[1])
+        except OSError:  # it ended, or this kernel does not tell
+            pass
+    return total / 1e6
+
+
+def bound_ms(overslept, waited=0.0):
+    """What the p99 of a client that behaves may be: a second, and more where the machine let the proxy wait, or the client itself, which
+    its sleeps tell (seconds that each took too long). So a proxy that starves its clients is found, a busy machine is not."""
+    return 1000 + waited + 20 * 1000 * percentile_99(overslept)
+
+
 class Bystander:
     """A well-behaved client on a keep-alive connection of its own, all the time; its latencies are the bound."""
 
     def __init__(self, port):
-        self.port, self.took, self.failed, self.stop = port, [], 0, False
+        self.port, self.took, self.overslept, self.failed, self.stop = port, [], [], 0, False
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -236,9 +258,16 @@ class Bystander:
             except (OSError, AssertionError, IndexError):
                 self.failed += 1
                 connection = None
-            self.took.append(time.monotonic() - start)
+            end = time.monotonic()
+            self.took.append(end - start)
             time.sleep(0.005)
+            self.overslept.append(time.monotonic() - end - 0.005)
+
+    def forget(self):
+        self.took, self.overslept = [], []
 
     def p99_ms(self):
-        took, self.took = sorted(self.took), []
-        return 1000 * took[int(len(took) * 0.99)] if took else 0
+        return 1000 * percentile_99(self.took)
+
+    def bound_ms(self, waited=0.0):
+        return bound_ms(self.overslept, waited)

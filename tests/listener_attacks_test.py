@@ -184,6 +184,7 @@ def wait_for(condition, seconds=15):
 def slow_clients(proxy, port, pieces, what):
     """Many clients send the beginning of something and then nothing. Others are served meanwhile, memory stays bounded, and
     all of them are gone after the timeout."""
+    quiet = sorted(ask() for _ in range(200))
     before = proxy.memory()
     begin = time.monotonic()
     slow = [connect(port, pieces) for _ in range(SLOW_CLIENTS)]
@@ -199,7 +200,7 @@ def slow_clients(proxy, port, pieces, what):
     print(f"    {what}: {SLOW_CLIENTS} slow clients ({held} at once), {grown // SLOW_CLIENTS} bytes each, "
           f"p99 of others {times[-2] * 1000:.1f} ms, all gone after {took:.1f} s (timeout {TIMEOUT_SECONDS} s)")
     assert grown < SLOW_CLIENTS * 4096, grown
-    assert times[-2] < 0.5, times[-5:]
+    assert times[-2] < 0.5 + 10 * quiet[-2], (times[-5:], quiet[-5:])  # starved is found, a busy machine is not
     assert proxy.stat(f"listener.l{port}.downstream_cx_total") == 0
 
 
