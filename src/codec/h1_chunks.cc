@@ -31,6 +31,11 @@ void H1ChunkDecoder::reset() {
   trailers_.clear();
 }
 
+void H1ChunkDecoder::skip(std::uint64_t bytes) {
+  left_ -= bytes;
+  if (left_ == 0) state_ = State::kDataEnd;
+}
+
 H1ChunkDecoder::Event H1ChunkDecoder::refuse(const char* error) {
   error_ = error;
   state_ = State::kError;

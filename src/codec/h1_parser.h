@@ -120,6 +120,10 @@ class H1ChunkDecoder {
   /// the rest.
   Event next(std::string_view bytes, std::size_t& consumed, std::string_view& data);
   void reset();
+  /// Content of the present chunk that is still to come.
+  std::uint64_t dataLeft() const { return state_ == State::kData ? left_ : 0; }
+  /// So much of it was taken past this decoder; at most dataLeft().
+  void skip(std::uint64_t bytes);
   const std::vector<std::pair<std::string, std::string>>& trailers() const { return trailers_; }
   const char* error() const { return error_; }
 

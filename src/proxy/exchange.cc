@@ -279,16 +279,37 @@ void Exchange::logNow(std::string_view type) {
 }
 
 void Exchange::onData(base::Buffer& data, End end) {
-  record_.bytes_received += data.size();
-  touch();
-  if (end == End::kYes) request_ended_ = true;
+  downPiece(data.size(), end);
+  http::Flow flow = http::Flow::kFull;
   if (up_ == nullptr) {
     body_.append(data);
   } else {
     keepBody(data);
-    const http::Flow flow = up_->sendData(data, end);
-    if (flow == http::Flow::kOpen && !request_ended_) readDownstream();
+    flow = up_->sendData(data, end);
   }
+  downSent(flow);
+}
+
+/// Asked for only when the body is not kept for another attempt.
+void Exchange::onPiped(net::PipedBytes& piece, End end) {
+  downPiece(piece.size(), end);
+  http::Flow flow = http::Flow::kFull;
+  if (up_ == nullptr) {
+    piece.copyTo(body_);
+  } else {
+    flow = up_->sendPiped(piece, end);
+  }
+  downSent(flow);
+}
+
+void Exchange::downPiece(std::size_t bytes, End end) {
+  record_.bytes_received += bytes;
+  touch();
+  if (end == End::kYes) request_ended_ = true;
+}
+
+void Exchange::downSent(http::Flow flow) {
+  if (flow == http::Flow::kOpen && !request_ended_) readDownstream();
   if (request_ended_ && tunnel_) setDeadline(Deadline::kTunnelEnd, kTunnelEndAfter);
   if (request_ended_) requestComplete();
 }
@@ -317,7 +338,9 @@ void Exchange::onWritable() {
 }
 
 void Exchange::readDownstream() {
-  if (down_ != nullptr && !request_ended_) down_->read();
+  if (down_ == nullptr || request_ended_) return;
+  if (!body_kept_ && up_ != nullptr && up_->takesPipes()) down_->acceptPipes(conn_.worker.pipes());
+  down_->read();
 }
 
 void Exchange::onReset(http::ResetReason reason) {

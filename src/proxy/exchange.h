@@ -37,6 +37,7 @@ class Exchange final : public http::StreamObserver,
   // ---- downstream: http::StreamObserver ----
   void onHeaders(http::HeaderMap headers, http::End end) override;
   void onData(base::Buffer& data, http::End end) override;
+  void onPiped(net::PipedBytes& piece, http::End end) override;
   void onTrailers(http::HeaderMap trailers) override;
   void onWritable() override;
   void onReset(http::ResetReason reason) override;
@@ -81,6 +82,7 @@ class Exchange final : public http::StreamObserver,
     }
     void onInformational(HeaderMap headers) override { exchange.upInformational(headers); }
     void onData(base::Buffer& data, End end) override { exchange.upData(data, end); }
+    void onPiped(net::PipedBytes& piece, End end) override { exchange.upPiped(piece, end); }
     void onTrailers(HeaderMap trailers) override { exchange.upTrailers(std::move(trailers)); }
     void onWritable() override { exchange.readDownstream(); }
     void onReset(http::ResetReason reason) override { exchange.upReset(reason); }
@@ -97,6 +99,8 @@ class Exchange final : public http::StreamObserver,
   void mutate();
   void requestComplete();
   void readDownstream();
+  void downPiece(std::size_t bytes, End end);
+  void downSent(http::Flow flow);
   void setDeadline(Deadline which, base::MonotonicTime when);
   void setDeadline(Deadline which, base::Duration after) { setDeadline(which, now() + after); }
   void clear(Deadline which) { deadlines_[static_cast<std::size_t>(which)] = {}; }
@@ -142,6 +146,9 @@ class Exchange final : public http::StreamObserver,
   void upInformational(HeaderMap& headers);
   void upHeaders(HeaderMap headers, End end);
   void upData(base::Buffer& data, End end);
+  void upPiped(net::PipedBytes& piece, End end);
+  void upPiece(std::size_t bytes, End end);
+  void upSent(http::Flow flow, End end);
   void upTrailers(HeaderMap trailers);
   void upReset(http::ResetReason reason);
   void attemptFailed(UpstreamFailure failure, std::string_view transport_error);

@@ -112,7 +112,9 @@ void Exchange::sendResponseHeaders(End end) {
   decideClose();
   const bool switched = tunnel_ && down_->httpVersion() == 2 && response_.status() == 101;
   const http::Flow flow = down_->sendHeaders(switched ? tunnelHead() : response_, end);
-  if (end == End::kNo && flow == http::Flow::kOpen && up_ != nullptr) up_->read();
+  if (end == End::kYes || up_ == nullptr) return;
+  if (down_->takesPipes()) up_->acceptPipes(conn_.worker.pipes());
+  if (flow == http::Flow::kOpen) up_->read();
 }
 
 void Exchange::decideClose() {

@@ -354,14 +354,25 @@ void Exchange::upHeaders(HeaderMap headers, End end) {
 }
 
 void Exchange::upData(base::Buffer& data, End end) {
-  record_.bytes_sent += data.size();
+  upPiece(data.size(), end);
+  upSent(down_->sendData(data, end), end);
+}
+
+void Exchange::upPiped(net::PipedBytes& piece, End end) {
+  upPiece(piece.size(), end);
+  upSent(down_->sendPiped(piece, end), end);
+}
+
+void Exchange::upPiece(std::size_t bytes, End end) {
+  record_.bytes_sent += bytes;
   touch();
   touchAttempt();
-  if (end == End::kYes) {
-    up_ = nullptr;
-    record_.at.upstream_rx_end = now();
-  }
-  const http::Flow flow = down_->sendData(data, end);
+  if (end == End::kNo) return;
+  up_ = nullptr;
+  record_.at.upstream_rx_end = now();
+}
+
+void Exchange::upSent(http::Flow flow, End end) {
   if (end == End::kYes) return responseComplete();
   if (flow == http::Flow::kOpen && up_ != nullptr) up_->read();
 }
