@@ -13,11 +13,10 @@ constexpr std::size_t kNominatedMax = 10;        // names that Connection may ho
 
 /// A request target holds no white space, no control bytes and nothing beyond ASCII.
 bool isTarget(std::string_view text) {
-  for (char c : text) {
-    auto byte = static_cast<unsigned char>(c);
-    if (byte <= 0x20 || byte >= 0x7f) return false;
-  }
-  return !text.empty();
+  return !text.empty() && base::eachWord(text, '/', [](std::uint64_t word) {
+    return (base::belowBytes(word, 0x21) | base::equalBytes(word, 0x7f) |
+            (word & base::kTopBits)) == 0;
+  });
 }
 
 bool isDigits(std::string_view text) {
@@ -188,11 +187,13 @@ bool H1HeadParser::parseStatusLine(std::string_view line) {
 bool H1HeadParser::parseField(std::string_view line) {
   if (head_.fields.size() >= limits_.field_count_max)
     return refuse("too many header fields", "http1.too_many_headers", 431);
-  std::size_t colon = line.find(':');
-  if (colon == std::string_view::npos) return refuse("header field without colon");
-  std::string_view name = line.substr(0, colon);
-  std::string_view value = base::trim(line.substr(colon + 1));
-  if (!isToken(name)) return refuse("invalid header field name");
+  const std::size_t colon = tokenSize(line);
+  if (colon == line.size() || colon == 0 || line[colon] != ':') {
+    return refuse(line.find(':') == std::string_view::npos ? "header field without colon"
+                                                           : "invalid header field name");
+  }
+  const std::string_view name = line.substr(0, colon);
+  const std::string_view value = base::trim(line.substr(colon + 1));
   if (!isValue(value)) return refuse("invalid header field value", "http1.invalid_characters");
   head_.fields.push_back({name, value});
   return true;
@@ -202,8 +203,11 @@ bool H1HeadParser::parseField(std::string_view line) {
 /// client, and a long list is no honest one.
 bool H1HeadParser::interpretConnection(std::string_view value) {
   constexpr const char* kRejected = "http1.connection_header_rejected";
-  for (std::string_view item : base::split(value, ',')) {
-    const std::string_view name = base::trim(item);
+  for (bool more = true; more;) {
+    const std::size_t comma = value.find(',');
+    const std::string_view name = base::trim(value.substr(0, comma));
+    more = comma != std::string_view::npos;
+    if (more) value.remove_prefix(comma + 1);
     connection_close_ |= base::equalsIgnoreCase(name, "close");
     connection_keep_ |= base::equalsIgnoreCase(name, "keep-alive");
     connection_upgrade_ |= base::equalsIgnoreCase(name, "upgrade");

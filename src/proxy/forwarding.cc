@@ -169,22 +169,6 @@ void forwardedProto(const HttpManager& config, const RequestSource& source, cons
     headers.set("x-forwarded-port", std::to_string(source.local_port));
 }
 
-void writeUuid(base::Random& random, char* out) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::uint64_t words[2] = {random.next(), random.next()};
-  words[0] = (words[0] & ~0xf000ULL) | 0x4000;
-  words[1] = (words[1] & ~(3ULL << 62)) | (2ULL << 62);
-  int nibble = 0;
-  for (int i = 0; i < 36; ++i) {
-    if (i == 8 || i == 13 || i == 18 || i == 23) {
-      out[i] = '-';
-      continue;
-    }
-    out[i] = kDigits[(words[nibble >> 4] >> (60 - 4 * (nibble & 15))) & 15];
-    ++nibble;
-  }
-}
-
 void scrub(bool edge, http::HeaderMap& headers) {
   for (const std::string_view name : kExternalRemoved) headers.remove(name);
   if (edge) {
@@ -277,7 +261,7 @@ ForwardingResult mutateRequest(const HttpManager& config, const RouteTable* rout
   const bool replace = edge && !config.preserve_external_request_id;
   if (config.generate_request_id && (!seen.request_id || replace)) {
     char uuid[36];
-    writeUuid(random, uuid);
+    random.writeUuid(uuid);
     const std::string_view id(uuid, sizeof uuid);
     if (seen.request_id) {
       headers.set("x-request-id", id);
@@ -340,9 +324,10 @@ void mutateResponse(const HttpManager& config, const http::HeaderMap& request, b
         break;
     }
   }
-  if (connection && headers.status() != 101) headers.remove("connection");
-  if (headers.status() == 204) headers.remove("content-length");  // RFC 9110 8.6
-  if (upgrade && headers.status() != 101) headers.remove("upgrade");
+  const int status = headers.status();
+  if (connection && status != 101) headers.remove("connection");
+  if (status == 204) headers.remove("content-length");  // RFC 9110 8.6
+  if (upgrade && status != 101) headers.remove("upgrade");
   if (hop_by_hop) {
     for (const char* name : {"te", "keep-alive", "proxy-connection", "transfer-encoding"})
       headers.remove(name);
