@@ -12,6 +12,8 @@ import tempfile
 import threading
 import time
 
+from thread_server import ThreadServer
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
 HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -30,28 +32,19 @@ def address(port):
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-class Origin:
+class Origin(ThreadServer):
     """Answers 200 with the path it saw; "/raw/N" with what `raws[N]` holds, byte by byte."""
 
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port = self.listener.getsockname()[1]
         self.heads, self.paths, self.raws, self.connections = [], [], [], 0
         self.bytes = b""
         self.lock = threading.Lock()
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        super().__init__()
 
     def serve(self, connection):
         data = b""
+        with self.lock:
+            self.connections += 1
         try:
             while piece := connection.recv(65536):
                 data += piece
@@ -61,10 +54,8 @@ class Origin:
                     head, data = data.split(b"\r\n\r\n", 1)
                     data = self.body(connection, head, data)
                     self.answer(connection, head)
-        except (OSError, ValueError):
+        except ValueError:  # what is no request
             pass
-        finally:
-            connection.close()
 
     @staticmethod
     def body(connection, head, data):
@@ -100,9 +91,6 @@ class Origin:
             return
         body = b"" if method == b"HEAD" else path
         connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(path), body))
-
-    def close(self):
-        self.listener.close()
 
 
 def manager(routes, log, **fields):
@@ -216,11 +204,33 @@ def split_answers(data):
     return out
 
 
+def percentile_99(times):
+    return sorted(times)[int(len(times) * 0.99)] if times else 0.0
+
+
+def waited_ms(pid):
+    """How long the threads of a process have been ready and were not run, since it began."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[1])
+        except OSError:  # it ended, or this kernel does not tell
+            pass
+    return total / 1e6
+
+
+def bound_ms(overslept, waited=0.0):
+    """What the p99 of a client that behaves may be: a second, and more where the machine let the proxy wait, or the client itself, which
+    its sleeps tell (seconds that each took too long). So a proxy that starves its clients is found, a busy machine is not."""
+    return 1000 + waited + 20 * 1000 * percentile_99(overslept)
+
+
 class Bystander:
     """A well-behaved client on a keep-alive connection of its own, all the time; its latencies are the bound."""
 
     def __init__(self, port):
-        self.port, self.took, self.failed, self.stop = port, [], 0, False
+        self.port, self.took, self.overslept, self.failed, self.stop = port, [], [], 0, False
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -236,9 +246,16 @@ class Bystander:
             except (OSError, AssertionError, IndexError):
                 self.failed += 1
                 connection = None
-            self.took.append(time.monotonic() - start)
+            end = time.monotonic()
+            self.took.append(end - start)
             time.sleep(0.005)
+            self.overslept.append(time.monotonic() - end - 0.005)
+
+    def forget(self):
+        self.took, self.overslept = [], []
 
     def p99_ms(self):
-        took, self.took = sorted(self.took), []
-        return 1000 * took[int(len(took) * 0.99)] if took else 0
+        return 1000 * percentile_99(self.took)
+
+    def bound_ms(self, waited=0.0):
+        return bound_ms(self.overslept, waited)

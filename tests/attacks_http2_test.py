@@ -9,106 +9,88 @@ import multiprocessing
 import os
 import re
 import shutil
-import socket
 import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import h2_raw as h2  # noqa: E402
+from attack_harness import bound_ms, percentile_99, waited_ms  # noqa: E402
+from thread_server import ThreadServer  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
 MB = 1024 * 1024
-P99_MAX_MS = 5000.0  # a proxy that stands still is found, a busy machine is not; the figure itself is printed
 
 
-class Origin:
+class Origin(ThreadServer):
     """HTTP/1 origin: answers by path, keeps what it saw."""
 
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port = self.listener.getsockname()[1]
         self.seen = []
-        self.stop = False
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while not self.stop:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        super().__init__(timeout=30)
 
     def serve(self, connection):
         buffer = b""
-        connection.settimeout(30)
-        try:
-            while True:
-                while b"\r\n\r\n" not in buffer:
-                    got = connection.recv(65536)
-                    if not got:
-                        return
-                    buffer += got
-                head, buffer = buffer.split(b"\r\n\r\n", 1)
-                record = {"head": head + b"\r\n\r\n", "extra": b""}
-                self.seen.append(record)
-                path = head.split(b" ")[1].decode("latin-1")
-                if path.startswith("/early"):
-                    record["rest"] = buffer  # all that follows is this request's body: nothing else may come
-                    connection.sendall(b"HTTP/1.1 401 no\r\ncontent-length: 2\r\n\r\nno")
-                    while True:
-                        got = connection.recv(65536)
-                        if not got:
-                            return
-                        record["rest"] += got
-                if path.startswith("/tunnel"):
-                    time.sleep(0.3)  # what comes meanwhile must not be here
-                    connection.settimeout(0.05)
-                    try:
-                        record["extra"] = buffer + connection.recv(65536)
-                    except TimeoutError:
-                        record["extra"] = buffer
-                    connection.settimeout(30)
-                    if path == "/tunnel/no":
-                        connection.sendall(b"HTTP/1.1 403 no\r\ncontent-length: 0\r\n\r\n")
-                        return
-                    connection.sendall(b"HTTP/1.1 101 go\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
-                    while True:
-                        got = connection.recv(65536)
-                        if not got:
-                            return
-                        connection.sendall(got)
-                length = re.search(rb"content-length: (\d+)", head)
-                want = int(length.group(1)) if length else 0
-                if b"transfer-encoding: chunked" in head:
-                    while not buffer.endswith(b"0\r\n\r\n"):
-                        got = connection.recv(65536)
-                        if not got:
-                            return
-                        buffer += got
-                    record["body"], buffer = buffer, b""
-                while len(buffer) < want:
-                    got = connection.recv(65536)
-                    if not got:
-                        return
-                    buffer += got
-                if want:
-                    record["body"], buffer = buffer[:want], buffer[want:]
-                if path.startswith("/hang"):
-                    connection.recv(1)
+        while True:
+            while b"\r\n\r\n" not in buffer:
+                got = connection.recv(65536)
+                if not got:
                     return
-                body = b"x" * int(path.split("/")[2]) if path.startswith("/bytes/") else b"ok"
-                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-        except OSError:
-            pass
-        finally:
-            connection.close()
+                buffer += got
+            head, buffer = buffer.split(b"\r\n\r\n", 1)
+            record = {"head": head + b"\r\n\r\n", "extra": b""}
+            self.seen.append(record)
+            path = head.split(b" ")[1].decode("latin-1")
+            if path.startswith("/early"):
+                record["rest"] = buffer  # all that follows is this request's body: nothing else may come
+                connection.sendall(b"HTTP/1.1 401 no\r\ncontent-length: 2\r\n\r\nno")
+                while True:
+                    got = connection.recv(65536)
+                    if not got:
+                        return
+                    record["rest"] += got
+            if path.startswith("/tunnel"):
+                time.sleep(0.3)  # what comes meanwhile must not be here
+                connection.settimeout(0.05)
+                try:
+                    record["extra"] = buffer + connection.recv(65536)
+                except TimeoutError:
+                    record["extra"] = buffer
+                connection.settimeout(30)
+                if path == "/tunnel/no":
+                    connection.sendall(b"HTTP/1.1 403 no\r\ncontent-length: 0\r\n\r\n")
+                    return
+                connection.sendall(b"HTTP/1.1 101 go\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+                while True:
+                    got = connection.recv(65536)
+                    if not got:
+                        return
+                    connection.sendall(got)
+            length = re.search(rb"content-length: (\d+)", head)
+            want = int(length.group(1)) if length else 0
+            if b"transfer-encoding: chunked" in head:
+                while not buffer.endswith(b"0\r\n\r\n"):
+                    got = connection.recv(65536)
+                    if not got:
+                        return
+                    buffer += got
+                record["body"], buffer = buffer, b""
+            while len(buffer) < want:
+                got = connection.recv(65536)
+                if not got:
+                    return
+                buffer += got
+            if want:
+                record["body"], buffer = buffer[:want], buffer[want:]
+            if path.startswith("/hang"):
+                connection.recv(1)
+                return
+            body = b"x" * int(path.split("/")[2]) if path.startswith("/bytes/") else b"ok"
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
 
 
 def bootstrap(origin_port, admin_path):
@@ -183,7 +165,7 @@ class Proxy:
 
 def behave(port, stop, out):
     """A client that asks every 5 ms and keeps the times."""
-    times, bad = [], 0
+    times, overslept, bad = [], [], 0
     client = None
     stream = 1
     while not stop.is_set():
@@ -196,10 +178,11 @@ def behave(port, stop, out):
             stream += 2
         except OSError:
             bad, client = bad + 1, None
-        times.append((time.monotonic() - begin) * 1000)
+        end = time.monotonic()
+        times.append((end - begin) * 1000)
         time.sleep(0.005)
-    times.sort()
-    out.put((len(times), bad, times[int(len(times) * 0.99)] if times else 0.0))
+        overslept.append(time.monotonic() - end - 0.005)
+    out.put((len(times), bad, percentile_99(times), bound_ms(overslept)))
 
 
 class Measured:
@@ -213,6 +196,7 @@ class Measured:
         self.client = multiprocessing.Process(target=behave, args=(self.proxy.port, self.stop, self.out), daemon=True)
         self.client.start()
         time.sleep(0.1)
+        self.waited = waited_ms(self.proxy.process.pid)
         self.rss, self.cpu, self.begin, self.most = self.proxy.rss(), self.proxy.cpu(), time.monotonic(), 0
         return self
 
@@ -224,18 +208,21 @@ class Measured:
         took, cpu = time.monotonic() - self.begin, self.proxy.cpu() - self.cpu
         time.sleep(0.1)
         self.stop.set()
-        count, bad, p99 = self.out.get(timeout=15)
+        count, bad, p99, bound = self.out.get(timeout=15)
+        if self.proxy.process.poll() is None:
+            bound += waited_ms(self.proxy.process.pid) - self.waited
         self.client.join(5)
         print(f"{self.name}: {self.most / MB:.1f} MB more, {took:.1f} s, {cpu:.2f} s of CPU, well-behaved client: {count} requests, "
               f"{bad} failed, p99 {p99:.1f} ms{', ' if self.note else ''}{self.note}", flush=True)
         if kind is None:
             assert self.proxy.process.poll() is None, "the proxy died"
             assert bad == 0, f"{bad} requests of the well-behaved client failed"
-            assert p99 < P99_MAX_MS, f"p99 {p99} ms"
+            assert p99 < bound, f"p99 {p99} ms, bound {bound} ms"
 
 
 def flood(port, first, repeat, seconds=1.0, most=64 * MB, read=True, **wanted):
-    """Sends `repeat(i)` until the proxy ends the connection. Bytes that were sent; the client."""
+    """Sends `repeat(i)` until the proxy ends the connection. Bytes that were sent; the client, which may have lost the GOAWAY: what was sent
+    and not read resets the connection, and the reset may overtake it."""
     client = h2.Client(port, **wanted)
     client.socket.settimeout(seconds)
     sent, i = 0, 0
@@ -286,7 +273,7 @@ def test_rapid_reset(proxy, _):
     assert measured.most < 32 * MB
     # One connection: the budget is 200 resets.
     sent, client = flood(proxy.port, b"", lambda i: h2.headers(2 * i + 1, h2.request("/hang")) + h2.reset(2 * i + 1))
-    assert client.closed and client.goaway == h2.CALM, (client.closed, client.goaway)
+    assert client.closed and client.goaway in (None, h2.CALM), (client.closed, client.goaway)
 
 
 def test_made_you_reset(proxy, _):
@@ -305,7 +292,7 @@ def test_made_you_reset(proxy, _):
             count = []
             sent, client = flood(proxy.port, b"", lambda i, one=one: (count.append(i), one(i))[1], 3.0)
             measured.sample()
-            assert client.closed and client.goaway not in (None, h2.NO_ERROR), (name, client.goaway)
+            assert client.closed and client.goaway != h2.NO_ERROR, (name, client.goaway)
             assert len(client.resets) <= 210, (name, len(client.resets))
     assert measured.most < 16 * MB
 
@@ -403,7 +390,7 @@ def test_floods_of_control_frames(proxy, _):
             sent, client = flood(proxy.port, first, one, 3.0)
             measured.sample()
             notes.append(f"{name} {sent // 1024} KB")
-            assert client.closed and client.goaway == h2.CALM, (name, client.closed, client.goaway)
+            assert client.closed and client.goaway in (None, h2.CALM), (name, client.closed, client.goaway)
             assert sent < 2 * MB, (name, sent)
         # Nobody reads the answers: what waits for the peer is bounded too.
         sent, client = flood(proxy.port, b"", lambda i: ping, 3.0, read=False)
@@ -593,8 +580,7 @@ def main():
         if not proxy.close():
             failed += 1
             print("FAILED the proxy died", flush=True)
-        origin.stop = True
-        origin.listener.close()
+        origin.close()
     print(f"{time.monotonic() - begin:.0f} s")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

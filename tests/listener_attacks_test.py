@@ -12,9 +12,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
+
+from thread_server import ThreadServer
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.join(os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin")), "postern-proxy")
@@ -34,29 +35,10 @@ def enter_namespace():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class Origin:
-    """Answers every request line with "ok" and keeps the connection; counts connections."""
-
-    def __init__(self):
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(("127.0.0.1", ORIGIN))
-        self.socket.listen(4096)
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            connection, _ = self.socket.accept()
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
-    @staticmethod
-    def serve(connection):
-        try:
-            while connection.recv(4096):
-                connection.sendall(b"ok")
-        except OSError:
-            pass
-        connection.close()
+def origin_says_ok(connection):
+    """Answers every request line and keeps the connection."""
+    while connection.recv(4096):
+        connection.sendall(b"ok")
 
 
 def typed(name, **fields):
@@ -184,6 +166,7 @@ def wait_for(condition, seconds=15):
 def slow_clients(proxy, port, pieces, what):
     """Many clients send the beginning of something and then nothing. Others are served meanwhile, memory stays bounded, and
     all of them are gone after the timeout."""
+    quiet = sorted(ask() for _ in range(200))
     before = proxy.memory()
     begin = time.monotonic()
     slow = [connect(port, pieces) for _ in range(SLOW_CLIENTS)]
@@ -199,7 +182,7 @@ def slow_clients(proxy, port, pieces, what):
     print(f"    {what}: {SLOW_CLIENTS} slow clients ({held} at once), {grown // SLOW_CLIENTS} bytes each, "
           f"p99 of others {times[-2] * 1000:.1f} ms, all gone after {took:.1f} s (timeout {TIMEOUT_SECONDS} s)")
     assert grown < SLOW_CLIENTS * 4096, grown
-    assert times[-2] < 0.5, times[-5:]
+    assert times[-2] < 0.5 + 10 * quiet[-2], (times[-5:], quiet[-5:])  # starved is found, a busy machine is not
     assert proxy.stat(f"listener.l{port}.downstream_cx_total") == 0
 
 
@@ -283,7 +266,7 @@ def test_capture_loop():
 
 def main():
     enter_namespace()
-    origin = Origin()
+    origin = ThreadServer(origin_says_ok, ORIGIN)
     passed, failed = 0, 0
     for name, test in list(globals().items()):
         if not name.startswith("test_"):
@@ -295,7 +278,7 @@ def main():
         except Exception as error:  # every failure is counted and shown
             failed += 1
             print("FAILED", name, repr(error))
-    origin.socket.close()
+    origin.close()
     print(f"{passed} passed, {failed} failed")
     sys.stdout.flush()
     os._exit(1 if failed else 0)  # the origin's threads may still wait

@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
+
+from thread_server import ThreadServer
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROXY = os.environ.get("POSTERN_PROXY", os.path.join(os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin")), "postern-proxy"))
@@ -272,53 +273,28 @@ class Http2:
         self.socket.close()
 
 
-class Origin:
+class Origin(ThreadServer):
     """An origin that answers "origin" after a delay the request may name (/delay/MS), and echoes bytes for TCP."""
 
     def __init__(self, echo=False):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port = self.listener.getsockname()[1]
         self.echo = echo
         self.requests = 0
-        self.stopped = False
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while not self.stopped:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        super().__init__()
 
     def serve(self, connection):
         data = b""
-        with connection:
-            while True:
-                try:
-                    piece = connection.recv(65536)
-                except OSError:
-                    return
-                if not piece:
-                    return
-                if self.echo:
-                    connection.sendall(piece)
-                    continue
-                data += piece
-                while b"\r\n\r\n" in data:
-                    head, data = data.split(b"\r\n\r\n", 1)
-                    path = head.split(b" ")[1].decode()
-                    self.requests += 1
-                    if path.startswith("/delay/"):
-                        time.sleep(int(path.split("/")[2]) / 1000)
-                    try:
-                        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\norigin")
-                    except OSError:
-                        return
-
-    def close(self):
-        self.stopped = True
-        self.listener.close()
+        while piece := connection.recv(65536):
+            if self.echo:
+                connection.sendall(piece)
+                continue
+            data += piece
+            while b"\r\n\r\n" in data:
+                head, data = data.split(b"\r\n\r\n", 1)
+                path = head.split(b" ")[1].decode()
+                self.requests += 1
+                if path.startswith("/delay/"):
+                    time.sleep(int(path.split("/")[2]) / 1000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\norigin")
 
 
 def run_tests(tests, only=None):

@@ -621,6 +621,19 @@ def test_admin_reset_counters_and_runtime():
         assert runtime["entries"]["a.c"]["final_value"] == "true" and runtime["entries"]["d"]["final_value"] == "x"
 
 
+def test_logs_to_the_standard_streams():
+    stream = "type.googleapis.com/envoy.extensions.access_loggers.stream.v3."
+    logs = [{"name": kind, "typed_config": {"@type": stream + kind, "log_format": {"text_format_source": {
+        "inline_string": kind + " says %RESPONSE_CODE%\n"}}}} for kind in ("StdoutAccessLog", "StderrAccessLog")]
+    plain = [{"name": "log", "typed_config": {"@type": stream + "StdoutAccessLog"}}]
+    config = bootstrap([http_listener("web", 0, direct(), access_log=logs), http_listener("plain", 0, direct(), access_log=plain)])
+    with Proxy(config) as proxy:
+        Http1(proxy.port("web")).get()
+        Http1(proxy.port("plain")).get()
+        for line in ("StdoutAccessLog says 200\n", "StderrAccessLog says 200\n", '"GET / HTTP/1.1" 200 - 0 2 '):
+            until(lambda line=line: line in proxy.log())
+
+
 def test_admin_changes_levels():
     with Proxy(bootstrap([http_listener("web", 0, direct())])) as proxy:
         assert proxy.ask("/logging?main=trace", "POST")[0] == 200

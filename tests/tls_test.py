@@ -16,12 +16,12 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from side_by_side import certificates  # noqa: E402 (after the path)
+from thread_server import ThreadServer  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROXY = os.path.join(os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin")), "postern-proxy")
@@ -169,32 +169,6 @@ def status(sock):
     return int(line.split(" ")[1]) if line else 0
 
 
-class Origin:
-    """Serves connections by `serve(sock)` on threads until closed."""
-
-    def __init__(self, serve):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port, self.serve = self.listener.getsockname()[1], serve
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            sock.settimeout(10)
-            threading.Thread(target=self.one, args=(sock,), daemon=True).start()
-
-    def one(self, sock):
-        try:
-            self.serve(sock)
-        except OSError:
-            pass
-        finally:
-            sock.close()
-
-
 # ---- bytes before the handshake
 
 
@@ -218,7 +192,7 @@ def test_plain_text_of_an_origin_is_no_answer(proxy):
     def inject(sock):
         sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfalse")
         seen.append(sock.recv(4096)[:1])
-    origin = Origin(inject)
+    origin = ThreadServer(inject, timeout=10)
     proxy.cluster("origin", origin.port)
     port = proxy.listen("front", cluster="origin", tls=False)
     proxy.start()
@@ -428,7 +402,7 @@ def test_two_identities_share_no_connection(proxy):
                 data = data.split(b"\r\n\r\n", 1)[1]
                 body = subject.encode()
                 sock.sendall(b"HTTP/1.1 200 OK\r\nx-as: %s\r\ncontent-length: 0\r\n\r\n" % body)
-    origin = Origin(serve)
+    origin = ThreadServer(serve, timeout=10)
     ports = {}
     for name in ("client", "second", "revoked"):
         proxy.cluster(name, origin.port, {"tls_certificates": [proxy.files(name)]}, sni="example.com")
@@ -488,6 +462,40 @@ def test_files_are_exchanged_without_dropping_connections(proxy):
     dump = proxy.ask("/config_dump")
     assert "PRIVATE KEY" not in dump and "[redacted]" in dump and '"pair"' in dump
     return "new certificate for new connections, old connections go on, a bad pair changes nothing, no key in /config_dump"
+
+
+def test_a_client_must_name_the_server(proxy):
+    port = proxy.listen("named", require_sni=True)
+    proxy.start()
+    assert status(dial(port, context())) == 200
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+            code = status(context().wrap_socket(plain))
+    except OSError:
+        code = 0
+    assert code == 0, code
+    return "a client without SNI: refused"
+
+
+def test_the_systems_authorities_are_not_ours(proxy):
+    port = proxy.listen("system", {"validation_context": {"system_root_certs": {}}}, require_client_certificate=True)
+    proxy.start()
+    try:
+        code = status(dial(port, context("client", proxy.folder)))
+    except OSError:
+        code = 0
+    assert code == 0 and proxy.counter("listener.system.ssl.fail_verify_error") == 1, code
+    return "a certificate of our own authority: refused"
+
+
+def test_a_secret_by_the_old_path(proxy):
+    with open(proxy.folder + "/old.yaml", "w", encoding="ascii") as file:
+        json.dump({"resources": [typed(TLS + "Secret", name="pair", tls_certificate=proxy.files("server"))]}, file)
+    port = proxy.listen("old", {"tls_certificate_sds_secret_configs": [{"name": "pair", "sds_config": {
+        "path": proxy.folder + "/old.yaml"}}]})
+    proxy.start()
+    assert status(dial(port, context())) == 200
+    return "path names the file as path_config_source.path does"
 
 
 def test_a_listener_waits_for_its_secret(proxy):

@@ -1,7 +1,9 @@
 #include "api/message.h"
+#include "api/registry.h"
 #include "base/strings.h"
 
 #include <google/protobuf/any.pb.h>
+#include <google/protobuf/arena.h>
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/duration.pb.h>
 #include <google/protobuf/message.h>
@@ -252,7 +254,8 @@ ConfigResult<void> readAny(const Json& value, Message& out, const std::string& p
   const std::string url = json::stringAt(value, "@type");
   auto* any = google::protobuf::DynamicCastToGenerated<google::protobuf::Any>(&out);
   if (url.empty() || any == nullptr) return failConfig(join(path, "@type"), "is required");
-  const auto inner = makeMessage(url);
+  google::protobuf::Arena arena;  // until it is packed
+  Message* inner = makeMessage(url, arena);
   if (inner == nullptr) return failConfig(join(path, "@type"), "unknown type " + url);
   const bool wrapped = inner->GetDescriptor()->file()->package() == "google.protobuf";
   if (wrapped) {

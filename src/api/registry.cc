@@ -1,4 +1,6 @@
 // The types that may appear inside an Any. Naming each one here also keeps its code in the program.
+#include "api/registry.h"
+
 #include "api/message.h"
 #include "envoy/admin/v3/config_dump.pb.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
@@ -38,6 +40,7 @@
 #include "envoy/extensions/transport_sockets/tls/v3/secret.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
 #include "envoy/extensions/upstreams/http/v3/http_protocol_options.pb.h"
+#include "google/protobuf/arena.h"
 #include "google/protobuf/struct.pb.h"
 #include "google/protobuf/wrappers.pb.h"
 
@@ -103,12 +106,25 @@ const Registry& registry() {
 
 }  // namespace
 
-std::unique_ptr<Message> makeMessage(std::string_view type_url) {
+namespace {
+
+const Message* prototypeOf(std::string_view type_url) {
   const auto slash = type_url.rfind('/');
   if (slash != std::string_view::npos) type_url.remove_prefix(slash + 1);
   const auto found = registry().find(type_url);
-  if (found == registry().end()) return nullptr;
-  return std::unique_ptr<Message>(found->second->New());
+  return found == registry().end() ? nullptr : found->second;
+}
+
+}  // namespace
+
+std::unique_ptr<Message> makeMessage(std::string_view type_url) {
+  const Message* prototype = prototypeOf(type_url);
+  return prototype == nullptr ? nullptr : std::unique_ptr<Message>(prototype->New());
+}
+
+Message* makeMessage(std::string_view type_url, google::protobuf::Arena& arena) {
+  const Message* prototype = prototypeOf(type_url);
+  return prototype == nullptr ? nullptr : prototype->New(&arena);
 }
 
 std::vector<std::string_view> knownTypes() {

@@ -13,11 +13,12 @@
 
 namespace postern::base {
 
-template <class Signature>
+/// `Inline`: bytes of captures that need no allocation.
+template <class Signature, std::size_t Inline = 48>
 class Function;
 
-template <class R, class... Args>
-class Function<R(Args...)> {
+template <class R, class... Args, std::size_t Inline>
+class Function<R(Args...), Inline> {
  public:
   Function() = default;
   Function(std::nullptr_t) {}  // NOLINT(google-explicit-constructor): reads like a pointer
@@ -27,7 +28,7 @@ class Function<R(Args...)> {
              std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
   Function(F&& f) {  // NOLINT(google-explicit-constructor): a lambda converts
     using D = std::decay_t<F>;
-    if constexpr (sizeof(D) <= kInline && alignof(D) <= alignof(std::max_align_t) &&
+    if constexpr (sizeof(D) <= Inline && alignof(D) <= kAlign &&
                   std::is_nothrow_move_constructible_v<D>) {
       ::new (static_cast<void*>(storage_)) D(std::forward<F>(f));
       table_ = &kInlineTable<D>;
@@ -57,7 +58,9 @@ class Function<R(Args...)> {
   }
 
  private:
-  static constexpr std::size_t kInline = 48;
+  static_assert(Inline >= sizeof(void*));
+  static constexpr std::size_t kAlign =
+      Inline % alignof(std::max_align_t) == 0 ? alignof(std::max_align_t) : alignof(void*);
 
   struct Table {
     R (*call)(void*, Args&&...);
@@ -94,7 +97,7 @@ class Function<R(Args...)> {
   }
 
   const Table* table_ = nullptr;
-  alignas(std::max_align_t) std::byte storage_[kInline];
+  alignas(kAlign) std::byte storage_[Inline];
 };
 
 }  // namespace postern::base

@@ -1,5 +1,6 @@
 #include "base/random.h"
 
+#include <array>
 #include <cstdlib>
 
 #include <sys/random.h>
@@ -15,6 +16,13 @@ std::uint64_t splitMix(std::uint64_t& state) {
   z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
   return z ^ (z >> 31);
 }
+
+constexpr auto kHexPairs = [] {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::array<std::array<char, 2>, 256> pairs{};
+  for (std::size_t i = 0; i < pairs.size(); ++i) pairs[i] = {kDigits[i >> 4], kDigits[i & 15]};
+  return pairs;
+}();
 
 }  // namespace
 
@@ -44,19 +52,21 @@ std::uint64_t Random::below(std::uint64_t bound) {
 }
 
 std::string Random::uuid() {
-  constexpr char kDigits[] = "0123456789abcdef";
+  std::string out(36, '-');
+  writeUuid(out.data());
+  return out;
+}
+
+void Random::writeUuid(char* out) {
   std::uint64_t words[2] = {next(), next()};
   words[0] = (words[0] & ~0xf000ULL) | 0x4000;
   words[1] = (words[1] & ~(3ULL << 62)) | (2ULL << 62);
-  std::string out(36, '-');
-  int nibble = 0;
-  for (char& c : out) {
-    auto index = static_cast<std::size_t>(&c - out.data());
-    if (index == 8 || index == 13 || index == 18 || index == 23) continue;
-    c = kDigits[(words[nibble / 16] >> (60 - 4 * (nibble % 16))) & 15];
-    ++nibble;
+  for (int byte = 0; byte < 16; ++byte) {
+    if (byte == 4 || byte == 6 || byte == 8 || byte == 10) *out++ = '-';
+    const auto& pair = kHexPairs[(words[byte >> 3] >> (56 - 8 * (byte & 7))) & 0xff];
+    *out++ = pair[0];
+    *out++ = pair[1];
   }
-  return out;
 }
 
 }  // namespace postern::base

@@ -17,6 +17,8 @@ class Random {
   std::uint64_t below(std::uint64_t bound);
   /// RFC 9562 version 4, 36 characters, lower case.
   std::string uuid();
+  /// The same, written to a place of 36 characters.
+  void writeUuid(char* out);
 
  private:
   std::uint64_t state_[4];

@@ -1,5 +1,7 @@
 #include "base/strings.h"
 
+#include "base/words.h"
+
 #include <array>
 #include <cstdint>
 
@@ -48,8 +50,19 @@ int base64Value(char c) {
 }  // namespace
 
 bool equalsIgnoreCase(std::string_view a, std::string_view b) {
-  if (a.size() != b.size()) return false;
-  for (std::size_t i = 0; i < a.size(); ++i) {
+  const std::size_t size = a.size();
+  if (size != b.size()) return false;
+  const auto same = [&](std::size_t at) {
+    return lowerWord(loadWord<std::uint64_t>(a.data() + at)) ==
+           lowerWord(loadWord<std::uint64_t>(b.data() + at));
+  };
+  if (size >= 8) {
+    for (std::size_t at = 0; at + 8 < size; at += 8) {
+      if (!same(at)) return false;
+    }
+    return same(size - 8);
+  }
+  for (std::size_t i = 0; i < size; ++i) {
     if (toLowerAscii(a[i]) != toLowerAscii(b[i])) return false;
   }
   return true;

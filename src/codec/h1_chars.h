@@ -1,8 +1,11 @@
 // Which bytes HTTP/1 allows where. Internal to codec/.
 #pragma once
 
+#include "base/words.h"
+
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <string_view>
 
 namespace postern::codec {
@@ -17,20 +20,23 @@ constexpr std::array<bool, 256> makeTokenTable() {
 }
 inline constexpr auto kToken = makeTokenTable();
 
+/// How many bytes of a token `text` begins with.
+inline std::size_t tokenSize(std::string_view text) {
+  std::size_t size = 0;
+  while (size < text.size() && kToken[static_cast<unsigned char>(text[size])]) ++size;
+  return size;
+}
+
 inline bool isToken(std::string_view text) {
-  for (char c : text) {
-    if (!kToken[static_cast<unsigned char>(c)]) return false;
-  }
-  return !text.empty();
+  return !text.empty() && tokenSize(text) == text.size();
 }
 
 /// field-value: HTAB, SP, VCHAR, obs-text.
 inline bool isValue(std::string_view text) {
-  for (char c : text) {
-    auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && byte != '\t') || byte == 0x7f) return false;
-  }
-  return true;
+  return base::eachWord(text, ' ', [](std::uint64_t word) {
+    const std::uint64_t control = base::belowBytes(word, 0x20) & ~base::equalBytes(word, '\t');
+    return (control | base::equalBytes(word, 0x7f)) == 0;
+  });
 }
 
 }  // namespace postern::codec

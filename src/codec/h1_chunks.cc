@@ -20,6 +20,48 @@ bool isForbiddenTrailer(std::string_view name) {
   return false;
 }
 
+void skipBlanks(std::string_view& text) {
+  while (text.starts_with(' ') || text.starts_with('\t')) text.remove_prefix(1);
+}
+
+bool takeToken(std::string_view& text) {
+  std::size_t size = 0;
+  while (size < text.size() && kToken[static_cast<unsigned char>(text[size])]) ++size;
+  text.remove_prefix(size);
+  return size > 0;
+}
+
+/// quoted-string (RFC 9110 5.6.4), without control bytes: isValue() was asked before.
+bool takeQuoted(std::string_view& text) {
+  text.remove_prefix(1);
+  while (!text.empty() && text.front() != '"') {
+    if (text.front() == '\\') text.remove_prefix(1);
+    if (!text.empty()) text.remove_prefix(1);
+  }
+  if (text.empty()) return false;
+  text.remove_prefix(1);
+  return true;
+}
+
+/// chunk-ext (RFC 9112 7.1.1) from its first semicolon on. Nobody reads them, but where they end is
+/// where the next chunk begins: what is no extension is refused, as others may see an end in it.
+bool isExtension(std::string_view text) {
+  if (!isValue(text)) return false;
+  while (!text.empty()) {
+    if (text.front() != ';') return false;
+    text.remove_prefix(1);
+    skipBlanks(text);
+    if (!takeToken(text)) return false;
+    skipBlanks(text);
+    if (!text.starts_with('=')) continue;
+    text.remove_prefix(1);
+    skipBlanks(text);
+    if (text.starts_with('"') ? !takeQuoted(text) : !takeToken(text)) return false;
+    skipBlanks(text);
+  }
+  return true;
+}
+
 }  // namespace
 
 void H1ChunkDecoder::reset() {
@@ -29,6 +71,11 @@ void H1ChunkDecoder::reset() {
   trailer_bytes_ = 0;
   extension_bytes_ = 0;
   trailers_.clear();
+}
+
+void H1ChunkDecoder::skip(std::uint64_t bytes) {
+  left_ -= bytes;
+  if (left_ == 0) state_ = State::kDataEnd;
 }
 
 H1ChunkDecoder::Event H1ChunkDecoder::refuse(const char* error) {
@@ -62,7 +109,7 @@ H1ChunkDecoder::Event H1ChunkDecoder::sizeLine() {
   std::size_t semicolon = text.find(';');
   std::string_view digits = text.substr(0, semicolon);
   if (semicolon != std::string_view::npos) {
-    if (!isValue(text.substr(semicolon))) return refuse("invalid chunk extension");
+    if (!isExtension(text.substr(semicolon))) return refuse("invalid chunk extension");
     extension_bytes_ += text.size() - semicolon;
     if (extension_bytes_ > kExtensionBytesMax) return refuse("chunk extensions too long");
   }

@@ -11,13 +11,17 @@ namespace {
 constexpr std::size_t kEmptyLinesBytesMax = 16;  // CRLFs skipped before a message
 constexpr std::size_t kNominatedMax = 10;        // names that Connection may hold
 
+bool isControl(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte < 0x20 || byte == 0x7f;
+}
+
 /// A request target holds no white space, no control bytes and nothing beyond ASCII.
 bool isTarget(std::string_view text) {
-  for (char c : text) {
-    auto byte = static_cast<unsigned char>(c);
-    if (byte <= 0x20 || byte >= 0x7f) return false;
-  }
-  return !text.empty();
+  return !text.empty() && base::eachWord(text, '/', [](std::uint64_t word) {
+    return (base::belowBytes(word, 0x21) | base::equalBytes(word, 0x7f) |
+            (word & base::kTopBits)) == 0;
+  });
 }
 
 bool isDigits(std::string_view text) {
@@ -48,6 +52,13 @@ bool isHostAndPort(std::string_view text) {
   }
   const std::string_view port = text.substr(end);
   return port.empty() || (port.front() == ':' && port.size() <= 6 && isDigits(port.substr(1)));
+}
+
+bool isConnectTarget(std::string_view text) {
+  if (!isHostAndPort(text) || text.ends_with(']')) return false;
+  const std::size_t colon = text.rfind(':');
+  if (colon == 0 || colon == std::string_view::npos) return false;
+  return base::parseInteger<std::uint16_t>(text.substr(colon + 1)).value_or(0) != 0;
 }
 
 void H1HeadParser::reset(std::string_view response_to) {
@@ -138,8 +149,14 @@ bool H1HeadParser::parseRequestLine(std::string_view line) {
   if (two == std::string_view::npos) return refuse("malformed request line");
   head_.method = line.substr(0, one);
   head_.target = line.substr(one + 1, two - one - 1);
-  if (!isToken(head_.method)) return refuse("invalid method", "http1.invalid_characters");
-  if (!isTarget(head_.target)) return refuse("invalid request target");
+  if (!isToken(head_.method)) return refuse("invalid method");
+  // No client's method: it shows a preface of HTTP/2 to who does not speak that (RFC 9113 11.6).
+  if (head_.method == "PRI") return refuse("HTTP/2 is not spoken here");
+  if (!isTarget(head_.target)) {
+    const bool control = std::any_of(head_.target.begin(), head_.target.end(), isControl);
+    return refuse("invalid request target",
+                  control ? "http1.invalid_characters" : "http1.codec_error");
+  }
   if (!parseVersion(line.substr(two + 1))) return false;
   if (head_.minor_version == 0 && !limits_.http_10)
     return refuse("HTTP/1.0 is not accepted", "low_version", 426);
@@ -151,7 +168,7 @@ bool H1HeadParser::parseTarget() {
   const std::string_view target = head_.target;
   if (head_.method == "CONNECT") {
     head_.authority = target;
-    return isHostAndPort(target) || refuse("invalid authority", "http1.invalid_url");
+    return isConnectTarget(target) || refuse("invalid authority", "http1.invalid_url");
   }
   head_.path = target;
   if (target.front() == '/') return true;
@@ -170,6 +187,7 @@ bool H1HeadParser::parseAbsolute(std::size_t scheme_size) {
   const std::size_t end = rest.find_first_of("/?#");
   head_.authority = rest.substr(0, end);
   head_.path = end == std::string_view::npos ? std::string_view("/") : rest.substr(end);
+  if (head_.path.starts_with('#')) return refuse("invalid request target", "http1.invalid_url");
   return (!head_.authority.empty() && isHostAndPort(head_.authority)) ||
          refuse("invalid authority", "http1.invalid_url");
 }
@@ -188,11 +206,13 @@ bool H1HeadParser::parseStatusLine(std::string_view line) {
 bool H1HeadParser::parseField(std::string_view line) {
   if (head_.fields.size() >= limits_.field_count_max)
     return refuse("too many header fields", "http1.too_many_headers", 431);
-  std::size_t colon = line.find(':');
-  if (colon == std::string_view::npos) return refuse("header field without colon");
-  std::string_view name = line.substr(0, colon);
-  std::string_view value = base::trim(line.substr(colon + 1));
-  if (!isToken(name)) return refuse("invalid header field name");
+  const std::size_t colon = tokenSize(line);
+  if (colon == line.size() || colon == 0 || line[colon] != ':') {
+    return refuse(line.find(':') == std::string_view::npos ? "header field without colon"
+                                                           : "invalid header field name");
+  }
+  const std::string_view name = line.substr(0, colon);
+  const std::string_view value = base::trim(line.substr(colon + 1));
   if (!isValue(value)) return refuse("invalid header field value", "http1.invalid_characters");
   head_.fields.push_back({name, value});
   return true;
@@ -202,8 +222,11 @@ bool H1HeadParser::parseField(std::string_view line) {
 /// client, and a long list is no honest one.
 bool H1HeadParser::interpretConnection(std::string_view value) {
   constexpr const char* kRejected = "http1.connection_header_rejected";
-  for (std::string_view item : base::split(value, ',')) {
-    const std::string_view name = base::trim(item);
+  for (bool more = true; more;) {
+    const std::size_t comma = value.find(',');
+    const std::string_view name = base::trim(value.substr(0, comma));
+    more = comma != std::string_view::npos;
+    if (more) value.remove_prefix(comma + 1);
     connection_close_ |= base::equalsIgnoreCase(name, "close");
     connection_keep_ |= base::equalsIgnoreCase(name, "keep-alive");
     connection_upgrade_ |= base::equalsIgnoreCase(name, "upgrade");

@@ -108,6 +108,9 @@ class H1HeadParser {
 /// information, no list, no zone. May be empty.
 bool isHostAndPort(std::string_view text);
 
+/// What CONNECT asks for: a host and a port, both there (RFC 9112 3.2.3, RFC 9113 8.5).
+bool isConnectTarget(std::string_view text);
+
 /// Decodes the chunked coding (RFC 9112 7.1); extensions are skipped (4 KiB of them in a message),
 /// trailers collected under the head's limits. Trailers that would frame or route a message are
 /// refused (RFC 9110 6.5.1).
@@ -120,6 +123,10 @@ class H1ChunkDecoder {
   /// the rest.
   Event next(std::string_view bytes, std::size_t& consumed, std::string_view& data);
   void reset();
+  /// Content of the present chunk that is still to come.
+  std::uint64_t dataLeft() const { return state_ == State::kData ? left_ : 0; }
+  /// So much of it was taken past this decoder; at most dataLeft().
+  void skip(std::uint64_t bytes);
   const std::vector<std::pair<std::string, std::string>>& trailers() const { return trailers_; }
   const char* error() const { return error_; }
 

@@ -85,12 +85,15 @@ TEST(H1Request, SaysWhyAsEnvoyNamesIt) {
   const Case cases[] = {
       {"GET / HTTP/2.0\r\nHost: x\r\n\r\n", "low_version", 426},
       {"GET / HTTP/1.0\r\n\r\n", "low_version", 426},
-      {"G(T / HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_characters", 400},
+      {"G(T / HTTP/1.1\r\nHost: x\r\n\r\n", "http1.codec_error", 400},
+      {"PRI * HTTP/2.0\r\n\r\n", "http1.codec_error", 400},
+      {"GET /\x07 HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_characters", 400},
       {"GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_scheme", 400},
       {"GET http:///a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
       {"GET http://u@h/a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
       {"GET * HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
       {"CONNECT /a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.invalid_url", 400},
+      {"CONNECT h HTTP/1.1\r\nHost: h\r\n\r\n", "http1.invalid_url", 400},
       {"GET a HTTP/1.1\r\nHost: x\r\n\r\n", "http1.codec_error", 400},
       {"GET /\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n", "http1.codec_error", 400},
       {"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "http.invalid_authority", 400},
@@ -111,6 +114,13 @@ TEST(H1Request, SaysWhyAsEnvoyNamesIt) {
     EXPECT_STREQ(parser.refusal().details, each.details) << each.text;
     EXPECT_EQ(parser.refusal().status, each.status) << each.text;
   }
+}
+
+TEST(H1Request, ConnectNamesAHostAndAPort) {
+  for (const char* good : {"h:443", "10.0.0.1:1", "[::1]:65535"})
+    EXPECT_TRUE(isConnectTarget(good)) << good;
+  for (const char* bad : {"", "h", "h:", "h:0", "h:65536", ":443", "[::1]", "u@h:1", "h:a"})
+    EXPECT_FALSE(isConnectTarget(bad)) << bad;
 }
 
 TEST(H1Request, SplitsTheFormsOfATarget) {
@@ -134,6 +144,8 @@ TEST(H1Request, SplitsTheFormsOfATarget) {
     EXPECT_EQ(parser.head().path, each.path);
     EXPECT_EQ(parser.head().authority, each.authority);
   }
+  H1HeadParser fragment(Role::kRequest, {});
+  EXPECT_EQ(parseAll(fragment, "GET http://h#f HTTP/1.1\r\nHost: x\r\n\r\n"), Status::kError);
   H1HeadParser plain(Role::kRequest, {.absolute_form = false});
   ASSERT_EQ(parseAll(plain, "GET http://h/p HTTP/1.1\r\nHost: x\r\n\r\n"), Status::kDone);
   EXPECT_EQ(plain.head().path, "http://h/p");
@@ -276,6 +288,22 @@ TEST(H1Chunks, ExtensionsOfAMessageAreLimited) {
   EXPECT_EQ(decodeAll(decoder, few + "0\r\n\r\n"), H1ChunkDecoder::Event::kEnd);
   decoder.reset();
   EXPECT_EQ(decodeAll(decoder, many), H1ChunkDecoder::Event::kError);
+}
+
+TEST(H1Chunks, ExtensionsAreNamesAndValues) {
+  for (const char* text : {";a", ";a=b", ";a=\"b c\"", ";a=\"\\\"\"", ";a;b=c;d", "; a = b ; c "}) {
+    H1ChunkDecoder decoder({});
+    EXPECT_EQ(decodeAll(decoder, "1" + std::string(text) + "\r\nx\r\n0\r\n\r\n"),
+              H1ChunkDecoder::Event::kEnd)
+        << text;
+  }
+  for (const char* text : {";", ";;a", ";a;", ";=b", ";a=", ";a=\"b", ";a=\"b\\\"", ";a b",
+                           ";a=b c", ";a=\"b\"c", ";(", ";a=(", ";\xe9"}) {
+    H1ChunkDecoder decoder({});
+    EXPECT_EQ(decodeAll(decoder, "1" + std::string(text) + "\r\nx\r\n0\r\n\r\n"),
+              H1ChunkDecoder::Event::kError)
+        << text;
+  }
 }
 
 TEST(H1Chunks, TrailersThatFrameOrRouteAreRefused) {

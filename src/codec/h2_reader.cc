@@ -252,8 +252,10 @@ H2FrameReader::Event H2FrameReader::readHeaders() {
 H2FrameReader::Event H2FrameReader::appendBlock(std::string_view fragment) {
   if (emptyFlood(fragment.empty() && !header_.has(kH2EndHeaders) && !block_ends_stream_))
     return flooded(Flood::kEmptyFrames, "too many empty frames");
-  if (block_store_.size() + fragment.size() > limits_.block_bytes_max)
+  if (block_store_.size() + fragment.size() > limits_.block_bytes_max) {
+    block_stream_ = header_.stream;
     return fail(H2Error::kEnhanceYourCalm, "header block too large");
+  }
   const bool whole = header_.has(kH2EndHeaders);
   end_stream_ = block_ends_stream_;
   if (whole && block_stream_ == 0) {

@@ -88,6 +88,8 @@ class H2FrameReader {
   bool begun() const { return settings_seen_; }
   /// A header block has begun and its end is missing.
   bool insideBlock() const { return block_stream_ != 0; }
+  /// The stream of that block.
+  std::uint32_t blockStream() const { return block_stream_; }
 
  private:
   enum class State : unsigned char { kPreface, kHeader, kPayload, kDataStart, kData, kPadding };

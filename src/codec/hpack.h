@@ -60,6 +60,8 @@ class HpackDecoder {
         table_bytes_max_(table_bytes_max) {}
   /// Decodes one whole block.
   Status decode(std::string_view block, HpackSink& sink);
+  /// After kTooLarge: whether there were too many fields, not too many bytes.
+  bool tooManyFields() const { return list_count_ > list_count_max_; }
   const HpackTable& table() const { return table_; }
 
  private:

@@ -1,18 +1,17 @@
-// Which fields of which messages a program honours. Whatever else is set in a message is found and
-// refused by its full path, so that nothing a person or a control plane asked for is silently left
-// out. Built once, read by any thread.
+// Which fields of which messages a program honours. Whatever else is set in a message, or in what
+// an Any below it holds, is found and refused by its full path, so that nothing a person or a
+// control plane asked for is silently left out. Built once, read by any thread.
 #pragma once
 
 #include "base/error.h"
 
 #include <cstddef>
-#include <functional>
 #include <initializer_list>
-#include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
-#include <utility>
+#include <unordered_map>
 #include <vector>
 
 namespace google::protobuf {
@@ -21,25 +20,34 @@ class Message;
 
 namespace postern::config {
 
+/// A field that is honoured, of the message named by the nearest line above that has a `type`.
+/// A line with a type (its full name, without a leading dot) has no field.
+struct HonouredLine {
+  std::string_view type;
+  std::string_view field;
+};
+/// The one field that says: all of the message is checked elsewhere.
+inline constexpr std::string_view kCheckedElsewhere = "*";
+
 class SupportedFields {
  public:
-  using Fields = std::initializer_list<std::string_view>;
-  /// Full message name (without a leading dot) → honoured fields; "*" honours all and everything
-  /// below. Messages of package google.protobuf need no entry; what an Any holds is checked by
-  /// whoever unpacks it. A message that is not named here has no honoured field.
-  SupportedFields(std::initializer_list<std::pair<std::string_view, Fields>> types);
-  /// Adds the entries of another table.
-  SupportedFields& include(const SupportedFields& other);
+  using Lines = std::span<const HonouredLine>;
+  /// Several lists about one message add up. The lines must outlive this.
+  explicit SupportedFields(std::initializer_list<Lines> lists);
 
   /// The first set field, in field-number order, that is not honoured: "path.a.b[2].c: is not
-  /// supported". `path` names `message` itself and may be empty.
+  /// supported". `path` names `message` itself and may be empty. A message without a line has no
+  /// honoured field; google.protobuf's own need none. What an Any holds is checked when its type
+  /// has a line: whoever unpacks it refuses types that he does not know.
   base::ConfigResult<void> check(const google::protobuf::Message& message,
                                  std::string_view path) const;
 
+  using Fields = std::set<std::string_view>;
+  /// By message; those of no honoured field too.
+  const std::unordered_map<std::string_view, Fields>& types() const { return types_; }
+
  private:
-  base::ConfigResult<void> walk(const google::protobuf::Message& message, const std::string& path,
-                                int depth) const;
-  std::map<std::string, std::set<std::string, std::less<>>, std::less<>> types_;
+  std::unordered_map<std::string_view, Fields> types_;
 };
 
 /// While one lives, fields that are not honoured are noted in it instead of refused

@@ -17,14 +17,23 @@ envoy::config::cluster::v3::Cluster cluster(const char* text) {
 }
 
 const SupportedFields& fields() {
-  static const SupportedFields instance{
-      {"envoy.config.cluster.v3.Cluster",
-       {"name", "connect_timeout", "load_assignment", "metadata",
-        "typed_extension_protocol_options"}},
-      {"envoy.config.endpoint.v3.ClusterLoadAssignment", {"endpoints"}},
-      {"envoy.config.endpoint.v3.LocalityLbEndpoints", {"lb_endpoints"}},
-      {"envoy.config.endpoint.v3.LbEndpoint", {"load_balancing_weight"}},
-      {"envoy.config.core.v3.Metadata", {"*"}}};
+  static constexpr HonouredLine kLines[] = {
+      {"envoy.config.cluster.v3.Cluster", {}},
+      {{}, "name"},
+      {{}, "connect_timeout"},
+      {{}, "load_assignment"},
+      {{}, "metadata"},
+      {{}, "typed_extension_protocol_options"},
+      {"envoy.config.endpoint.v3.ClusterLoadAssignment", {}},
+      {{}, "endpoints"},
+      {"envoy.config.endpoint.v3.LbEndpoint", {}},
+      {{}, "load_balancing_weight"},
+      {"envoy.config.core.v3.Metadata", {}},
+      {{}, kCheckedElsewhere},
+      {"envoy.extensions.access_loggers.stream.v3.StdoutAccessLog", {}}};
+  static constexpr HonouredLine kMore[] = {{"envoy.config.endpoint.v3.LocalityLbEndpoints", {}},
+                                           {{}, "lb_endpoints"}};
+  static const SupportedFields instance{kLines, kMore};
   return instance;
 }
 
@@ -48,6 +57,31 @@ TEST(SupportedFields, RefusesTheRestByItsFullPath) {
   // A message type nobody named has no honoured field, even where its field is listed.
   EXPECT_EQ(at(R"({"load_assignment":{"policy":{}}})", ""),
             "load_assignment.policy: is not supported");
+}
+
+TEST(SupportedFields, LooksIntoAnysOfKnownTypes) {
+  const auto with = [](const char* type, const char* field, const char* value) {
+    const std::string text =
+        std::string(
+            R"({"typed_extension_protocol_options":{"a.b":{"@type":"type.googleapis.com/)") +
+        "envoy." + type + "\",\"" + field + "\":" + value + "}}}";
+    const auto checked = fields().check(cluster(text.c_str()), "c");
+    return checked ? std::string() : checked.error().message();
+  };
+  EXPECT_EQ(with("config.cluster.v3.Cluster", "name", "\"x\""), "");
+  EXPECT_EQ(with("config.cluster.v3.Cluster", "alt_stat_name", "\"x\""),
+            "c.typed_extension_protocol_options[a.b].alt_stat_name: is not supported");
+  EXPECT_EQ(with("extensions.access_loggers.stream.v3.StdoutAccessLog", "log_format", "{}"),
+            "c.typed_extension_protocol_options[a.b].log_format: is not supported");
+  // Whoever unpacks it knows whether he takes such a thing at all.
+  EXPECT_EQ(with("extensions.access_loggers.file.v3.FileAccessLog", "path", "\"x\""), "");
+
+  auto message = cluster("{}");
+  auto& any = (*message.mutable_typed_extension_protocol_options())["x"];
+  any.set_type_url("type.googleapis.com/envoy.config.cluster.v3.Cluster");
+  any.set_value("\x0a\xff");
+  EXPECT_EQ(fields().check(message, "c").error().message(),
+            "c.typed_extension_protocol_options[x]: is malformed");
 }
 
 TEST(SupportedFields, CountsFieldsOfUnknownNumbers) {

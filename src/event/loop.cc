@@ -84,8 +84,7 @@ void FdWatch::reset() {
 
 // ---- timers ----
 
-Timer::Timer(Loop& loop, base::Function<void()> callback)
-    : loop_(loop), callback_(std::move(callback)) {}
+Timer::Timer(Loop& loop, Callback callback) : loop_(loop), callback_(std::move(callback)) {}
 
 Timer::~Timer() { cancel(); }
 

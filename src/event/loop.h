@@ -25,6 +25,9 @@ namespace postern::event {
 
 class Loop;
 
+/// What handles call: nearly always a lambda that captures its owner, and a connection has many.
+using Callback = base::Function<void(), sizeof(void*)>;
+
 /// Readiness of a descriptor, as a bit set. kHangup: the peer ended its direction, or the
 /// descriptor failed.
 enum Ready : std::uint32_t { kReadable = 1, kWritable = 2, kHangup = 4 };
@@ -33,7 +36,7 @@ enum Ready : std::uint32_t { kReadable = 1, kWritable = 2, kHangup = 4 };
 /// EAGAIN (or a short read), else the next report may never come. Does not own the descriptor.
 class FdWatch {
  public:
-  using Callback = base::Function<void(std::uint32_t ready)>;
+  using Callback = base::Function<void(std::uint32_t ready), sizeof(void*)>;
   FdWatch() = default;
   FdWatch(Loop& loop, int fd, Callback callback);
   FdWatch(FdWatch&& other) noexcept;
@@ -52,7 +55,7 @@ class FdWatch {
 /// A one-shot timer; may be armed again at any time, also from its callback. Resolution 1 ms.
 class Timer {
  public:
-  Timer(Loop& loop, base::Function<void()> callback);
+  Timer(Loop& loop, Callback callback);
   ~Timer();
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
@@ -64,7 +67,7 @@ class Timer {
   friend class Loop;
   static constexpr std::size_t kNotArmed = static_cast<std::size_t>(-1);
   Loop& loop_;
-  base::Function<void()> callback_;
+  Callback callback_;
   base::MonotonicTime deadline_{};
   std::size_t heap_index_ = kNotArmed;
 };
@@ -75,14 +78,14 @@ class Timer {
 class TurnEnd : public base::ListHook<> {
  public:
   enum class When : bool { kTurn, kEvent };
-  TurnEnd(Loop& loop, base::Function<void()> callback, When when = When::kTurn)
+  TurnEnd(Loop& loop, Callback callback, When when = When::kTurn)
       : loop_(loop), callback_(std::move(callback)), when_(when) {}
   void schedule();
 
  private:
   friend class Loop;
   Loop& loop_;
-  base::Function<void()> callback_;
+  Callback callback_;
   const When when_;
 };
 
@@ -90,14 +93,14 @@ class TurnEnd : public base::ListHook<> {
 /// stack. For what an object owes itself: a timer of zero would cost a turn of the poller.
 class Soon : public base::ListHook<> {
  public:
-  Soon(Loop& loop, base::Function<void()> callback) : loop_(loop), callback_(std::move(callback)) {}
+  Soon(Loop& loop, Callback callback) : loop_(loop), callback_(std::move(callback)) {}
   void schedule();
   void cancel() { unlink(); }
 
  private:
   friend class Loop;
   Loop& loop_;
-  base::Function<void()> callback_;
+  Callback callback_;
 };
 
 /// Base of objects that must not be destroyed inside a callback of theirs: see Loop::destroyLater.

@@ -19,7 +19,9 @@
 namespace postern::http {
 
 struct ClientLimits {
-  std::size_t header_bytes_max = 60 * 1024;
+  std::size_t header_bytes_max = 60 * 1024;  // HTTP/2
+  std::size_t h1_header_bytes_max =
+      80 * 1024;  // HTTP/1, where names and cookies are not compressed
   std::size_t header_count_max = 100;
   H2Limits h2;
   // HTTP/2: until the peer's SETTINGS; the default is what RFC 9113 6.5.2 wants peers to allow.

@@ -1,233 +1,25 @@
-#include "http/h1_client.h"
-
-#include "base/check.h"
 #include "base/strings.h"
-#include "http/h1_message.h"
+#include "http/h1_client_session.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 namespace postern::http {
 namespace {
 
-constexpr std::size_t kOutHighBytes = 128 * 1024;
-constexpr std::size_t kOutLowBytes = 32 * 1024;
-constexpr std::size_t kInHighBytes = 64 * 1024;
 constexpr int kInformationalMax = 16;  // 1xx answers before the final one
 
-codec::H1Limits codecLimits(const ClientLimits& limits) {
-  return {.head_bytes_max = limits.header_bytes_max,
-          .field_count_max = limits.header_count_max,
-          .chunked_beats_length = limits.chunked_beats_length};
-}
-
-class H1Client final : public ClientConnection,
-                       public Stream,
-                       public net::TransportObserver,
-                       public event::Deferred {
- public:
-  H1Client(event::Loop& loop, std::unique_ptr<net::Transport> transport, const ClientLimits& limits,
-           ClientObserver& observer, Connected connected)
-      : loop_(loop),
-        transport_(std::move(transport)),
-        limits_(limits),
-        owner_(observer),
-        parser_(codec::H1HeadParser::Role::kResponse, codecLimits(limits)),
-        body_(codecLimits(limits)),
-        flush_(
-            loop, [this] { flush(); }, event::TurnEnd::When::kEvent),
-        resume_(loop, [this] { advance(); }),
-        settle_(loop, [this] { settle(); }),
-        state_(connected == Connected::kYes ? State::kIdle : State::kConnecting),
-        connected_(connected == Connected::kYes) {
-    transport_->setObserver(this);
-  }
-
-  // ---- ClientConnection ----
-  bool canOpen() const override { return state_ == State::kIdle && !draining_; }
-  Stream& open(StreamObserver& observer) override {
-    POSTERN_CHECK(canOpen());
-    state_ = State::kExchange;
-    stream_ = &observer;
-    request_done_ = head_seen_ = wants_body_ = full_ = switched_ = false;
-    any_byte_ = any_sent_ = false;
-    informational_ = 0;
-    ++exchanges_;
-    return *this;
-  }
-  net::Transport& transport() override { return *transport_; }
-  std::size_t activeStreams() const override { return state_ == State::kExchange ? 1 : 0; }
-  bool multiplexes() const override { return false; }
-  void drain() override {
-    draining_ = true;
-    if (state_ != State::kExchange) close();
-  }
-  void close() override { shut(ResetReason::kLocal, {base::Errc::kCancelled, "closed"}); }
-
-  // ---- Stream ----
-  void setObserver(StreamObserver* observer) override { stream_ = observer; }
-  Flow sendHeaders(const HeaderMap& headers, End end) override;
-  Flow sendData(base::Buffer& data, End end) override;
-  Flow sendTrailers(const HeaderMap& trailers) override;
-  void read() override {
-    wants_body_ = true;
-    resume_.schedule();
-  }
-  void reset(ResetReason) override {
-    stream_ = nullptr;
-    shut(ResetReason::kLocal, {base::Errc::kCancelled, "reset"});
-  }
-  std::unique_ptr<net::Transport> takeTransport(base::Buffer& unread) override;
-  const net::Transport& transport() const override { return *transport_; }
-  std::size_t bytesHeld() const override { return in_.size() + out_.size(); }
-  int httpVersion() const override { return parser_.head().minor_version; }
-
-  // ---- net::TransportObserver ----
-  void onConnected() override {
-    connected_ = true;
-    if (state_ == State::kConnecting) state_ = State::kIdle;
-    owner_.onConnected(*this);
-  }
-  void onReadable() override {
-    readable_ = true;
-    advance();
-  }
-  void onWritable() override { flush(); }
-  void onError(base::Error error) override {
-    shut(connected_ ? lostReason() : ResetReason::kConnectFailure, error);
-  }
-
- private:
-  enum class State : unsigned char { kConnecting, kIdle, kExchange, kClosed };
-
-  void writeFraming(const HeaderMap& headers, End end);
-  void fill();
-  void advance();
-  bool readHead();
-  bool readInformational(int code, HeaderMap headers);
-  bool deliverBody();
-  bool deliverRaw();
-  void endExchange();
-  void settle();
-  void flush();
-  void shut(ResetReason reason, base::Error error);
-  void protocolError(const char* text) {
-    shut(ResetReason::kProtocol, {base::Errc::kProtocol, text});
-  }
-  ResetReason lostReason() const {
-    if (any_byte_) return ResetReason::kProtocol;  // an answer that breaks off
-    if (exchanges_ <= 1) return ResetReason::kConnectionLost;
-    return any_sent_ ? ResetReason::kLostBeforeReply : ResetReason::kNotSent;
-  }
-  Flow flow() {
-    flush_.schedule();
-    full_ = full_ || out_.size() > kOutHighBytes;
-    return full_ ? Flow::kFull : Flow::kOpen;
-  }
-
-  event::Loop& loop_;
-  std::unique_ptr<net::Transport> transport_;
-  base::Buffer in_;
-  base::Buffer out_;
-  const ClientLimits limits_;
-  ClientObserver& owner_;
-  StreamObserver* stream_ = nullptr;
-  codec::H1HeadParser parser_;
-  H1BodyReader body_;
-  event::TurnEnd flush_;
-  event::Soon resume_;
-  event::Soon settle_;
-  std::uint64_t exchanges_ = 0;
-  int informational_ = 0;
-  State state_;
-  H1Framing framing_ = H1Framing::kNone;
-  bool connected_;
-  bool draining_ = false;
-  bool keep_alive_ = true;
-  bool request_done_ = false;
-  bool head_seen_ = false;
-  bool wants_body_ = false;
-  bool any_byte_ = false;  // of the answer
-  bool any_sent_ = false;  // of the request
-  bool full_ = false;
-  bool eof_ = false;
-  bool readable_ = false;  // the transport may have more
-  bool switched_ = false;
-  bool connect_request_ = false;
-  bool upgrade_request_ = false;
-  bool head_request_ = false;
-  bool advancing_ = false;
-};
-
-Flow H1Client::sendHeaders(const HeaderMap& headers, End end) {
-  if (state_ != State::kExchange) return Flow::kOpen;
-  std::string_view method = headers.method();
-  connect_request_ = method == "CONNECT";
-  head_request_ = method == "HEAD";
-  parser_.reset(method);
-  out_.append(method);
-  out_.append(" ");
-  if (limits_.absolute_form && !connect_request_) {
-    out_.append(headers.scheme());
-    out_.append("://");
-    out_.append(headers.authority());
-  }
-  out_.append(connect_request_ ? headers.authority() : headers.path());
-  out_.append(" HTTP/1.1\r\n");
-  writeField(out_, "host", headers.authority(), headers, limits_.header_case);
-  writeFields(out_, headers, limits_.header_case);
-  writeFraming(headers, end);
-  out_.append("\r\n");
-  request_done_ = end == End::kYes;
-  return flow();
-}
-
-void H1Client::writeFraming(const HeaderMap& headers, End end) {
-  const HeaderCase style = limits_.header_case;
-  const std::string_view method = headers.method();
-  upgrade_request_ = headers.has("upgrade");
-  if (upgrade_request_ && !headers.has("connection"))
-    writeField(out_, "connection", "upgrade", headers, style);
-  if (headers.has("content-length")) {
-    framing_ = H1Framing::kLength;
-  } else if (end == End::kYes) {
-    framing_ = H1Framing::kNone;
-    const bool bodiless = method == "GET" || method == "HEAD" || method == "DELETE" ||
-                          method == "TRACE" || method == "CONNECT";
-    if (!bodiless) writeField(out_, "content-length", "0", headers, style);
-  } else if (connect_request_ || upgrade_request_) {
-    framing_ = H1Framing::kUntilClose;
-  } else {
-    framing_ = H1Framing::kChunked;
-    writeField(out_, "transfer-encoding", "chunked", headers, style);
-  }
-}
-
-Flow H1Client::sendData(base::Buffer& data, End end) {
-  if (state_ != State::kExchange || request_done_) return Flow::kOpen;
-  if (framing_ == H1Framing::kChunked) {
-    writeChunk(out_, data);
-    if (end == End::kYes) writeLastChunk(out_, nullptr, limits_.header_case);
-  } else {
-    out_.append(data);
-  }
-  request_done_ = end == End::kYes;
-  return flow();
-}
-
-Flow H1Client::sendTrailers(const HeaderMap& trailers) {
-  if (state_ != State::kExchange || request_done_) return Flow::kOpen;
-  if (framing_ == H1Framing::kChunked)
-    writeLastChunk(out_, limits_.trailers ? &trailers : nullptr, limits_.header_case);
-  request_done_ = true;
-  return flow();
-}
+}  // namespace
 
 void H1Client::fill() {
-  while (readable_ && transport_ && state_ != State::kClosed && in_.size() < kInHighBytes &&
-         !eof_) {
-    net::IoResult result = transport_->read(in_, kInHighBytes);
-    readable_ = result.status == net::IoStatus::kOk && result.bytes == kInHighBytes;
+  while (readable_ && transport_ && state_ != State::kClosed && in_.size() < kH1InHighBytes &&
+         !eof_ && !pipesNext()) {
+    // One block shows whether a body follows that is better left to the kernel.
+    const std::size_t most = head_seen_ ? kH1InHighBytes : base::Buffer::kBlockBytes;
+    net::IoResult result = transport_->read(in_, most);
+    readable_ = result.status == net::IoStatus::kOk && result.bytes == most;
+    if (!head_seen_ && readable_) return;
     if (result.bytes > 0) any_byte_ = true;
     if (result.status == net::IoStatus::kEof) eof_ = true;
     if (result.status == net::IoStatus::kError) return shut(lostReason(), transport_->error());
@@ -244,10 +36,13 @@ void H1Client::advance() {
     progress = false;
     if (state_ != State::kExchange) break;
     if (!head_seen_) {
-      progress = readHead();
+      progress = readHead() || readable_;
     } else if (wants_body_) {
-      progress = switched_ ? deliverRaw() : deliverBody();
+      const bool piped = in_.empty() && pipesNext();
+      progress = switched_ ? deliverRaw() : piped ? deliverPiped() : deliverBody();
     }
+    // All of it was part of a head or of trailers, and nobody reports again what is there already.
+    progress = progress || (in_.empty() && readable_ && !pipesNext());
   }
   advancing_ = false;
   if (state_ == State::kClosed || !transport_ || switched_) return;
@@ -353,6 +148,42 @@ bool H1Client::deliverBody() {
   return false;
 }
 
+/// False: nothing more of it can be taken now.
+bool H1Client::deliverPiped() {
+  if (!readable_) return false;
+  net::PipedBytes piece;
+  switch (piped_.take(*transport_, body_.straight(), piece)) {
+    case H1PipedInput::Next::kPiece:
+      break;
+    case H1PipedInput::Next::kAgain:
+      readable_ = false;
+      return false;
+    case H1PipedInput::Next::kLater:
+      transport_->resumeRead();
+      return false;
+    case H1PipedInput::Next::kCopied:
+      return true;
+    case H1PipedInput::Next::kEof:
+      eof_ = true;
+      readable_ = false;
+      return true;
+    case H1PipedInput::Next::kError:
+      shut(lostReason(), base::errnoError("splice", errno));
+      return false;
+  }
+  wants_body_ = false;
+  StreamObserver* told = stream_;
+  if (body_.skip(piece.size()) == H1BodyReader::Status::kPiece) {
+    told->onPiped(piece, End::kNo);
+    return true;
+  }
+  fill();  // bytes behind the body belong to nobody
+  if (state_ == State::kClosed) return false;
+  endExchange();
+  told->onPiped(piece, End::kYes);
+  return false;
+}
+
 /// After a switch of protocols the connection is a byte stream in both directions.
 bool H1Client::deliverRaw() {
   if (!in_.empty()) {
@@ -388,51 +219,6 @@ void H1Client::settle() {
   owner_.onDraining(*this);
   close();
 }
-
-void H1Client::flush() {
-  if (state_ == State::kClosed || !transport_) return;
-  if (out_.empty() && !(switched_ && request_done_)) return;
-  net::IoResult result = transport_->write(out_);
-  any_sent_ = any_sent_ || result.bytes > 0;
-  // A failed write is no verdict: an answer may have arrived before the peer closed. Reading tells.
-  if (result.status == net::IoStatus::kError) {
-    out_.clear();
-    request_done_ = true;
-    keep_alive_ = false;
-    eof_ = eof_ || in_.empty();
-    resume_.schedule();
-    return;
-  }
-  if (switched_ && request_done_ && out_.empty()) transport_->shutdownWrite();
-  if (full_ && out_.size() < kOutLowBytes) {
-    full_ = false;
-    if (stream_ != nullptr) stream_->onWritable();
-  }
-}
-
-std::unique_ptr<net::Transport> H1Client::takeTransport(base::Buffer& unread) {
-  if (!switched_ || !transport_) return nullptr;
-  unread.append(in_);
-  std::unique_ptr<net::Transport> taken = std::move(transport_);
-  taken->setObserver(nullptr);
-  stream_ = nullptr;
-  shut(ResetReason::kLocal, {base::Errc::kClosed, "upgraded"});
-  return taken;
-}
-
-void H1Client::shut(ResetReason reason, base::Error error) {
-  if (state_ == State::kClosed) return;
-  state_ = State::kClosed;
-  settle_.cancel();
-  resume_.cancel();
-  if (transport_) transport_->setObserver(nullptr);
-  if (StreamObserver* told = std::exchange(stream_, nullptr); told != nullptr)
-    told->onReset(reason);
-  owner_.onClosed(*this, error);
-  loop_.destroyLater(std::unique_ptr<event::Deferred>(this));
-}
-
-}  // namespace
 
 ClientConnection* startH1Client(event::Loop& loop, std::unique_ptr<net::Transport> transport,
                                 const ClientLimits& limits, ClientObserver& observer,

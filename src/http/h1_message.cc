@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <limits>
 
 namespace postern::http {
 
@@ -41,6 +42,29 @@ H1BodyReader::Status H1BodyReader::readChunks(base::Buffer& in, base::Buffer& ou
     }
   }
   return out.empty() ? Status::kNeedMore : Status::kPiece;
+}
+
+std::uint64_t H1BodyReader::straight() const {
+  if (done_) return 0;
+  switch (framing_) {
+    case codec::H1Body::kNone:
+      return 0;
+    case codec::H1Body::kLength:
+      return left_;
+    case codec::H1Body::kChunked:
+      return chunks_.dataLeft();
+    case codec::H1Body::kUntilClose:
+      break;
+  }
+  return std::numeric_limits<std::uint64_t>::max();
+}
+
+H1BodyReader::Status H1BodyReader::skip(std::uint64_t bytes) {
+  if (framing_ == codec::H1Body::kChunked) chunks_.skip(bytes);
+  if (framing_ != codec::H1Body::kLength) return Status::kPiece;
+  left_ -= bytes;
+  done_ = left_ == 0;
+  return done_ ? Status::kEnd : Status::kPiece;
 }
 
 H1BodyReader::Status H1BodyReader::end() {
@@ -139,11 +163,15 @@ std::shared_ptr<const HeaderSpelling> spellingOf(const codec::H1Head& head, Head
 
 void writeChunk(base::Buffer& out, base::Buffer& data) {
   if (data.empty()) return;  // an empty chunk would end the body
-  char digits[20];
-  auto [end, error] = std::to_chars(digits, digits + sizeof digits, data.size(), 16);
-  out.append(std::string_view(digits, static_cast<std::size_t>(end - digits)));
-  out.append("\r\n");
+  writeChunkSize(out, data.size());
   out.append(data);
+  out.append("\r\n");
+}
+
+void writeChunkSize(base::Buffer& out, std::size_t bytes) {
+  char digits[20];
+  auto [end, error] = std::to_chars(digits, digits + sizeof digits, bytes, 16);
+  out.append(std::string_view(digits, static_cast<std::size_t>(end - digits)));
   out.append("\r\n");
 }
 

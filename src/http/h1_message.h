@@ -22,8 +22,14 @@ class H1BodyReader {
   /// Moves at most kReadBytes of content from `in` to `out`; kEnd may come with a last piece in
   /// `out`.
   Status read(base::Buffer& in, base::Buffer& out);
+  /// Content that comes next without any framing in between: what may be taken past this reader.
+  std::uint64_t straight() const;
+  /// So much of it was taken: at most straight().
+  Status skip(std::uint64_t bytes);
   /// The peer ended its direction: the end of a body that runs until close, an error for any other.
   Status end();
+  /// After kError in a chunked body: why. Static text.
+  const char* error() const { return chunks_.error(); }
   const std::vector<std::pair<std::string, std::string>>& trailers() const {
     return chunks_.trailers();
   }
@@ -50,6 +56,8 @@ void writeFields(base::Buffer& out, const HeaderMap& headers, HeaderCase style);
 void writeField(base::Buffer& out, std::string_view name, std::string_view value,
                 const HeaderMap& headers, HeaderCase style);
 void writeChunk(base::Buffer& out, base::Buffer& data);
+/// The line before a chunk's content; CRLF follows that.
+void writeChunkSize(base::Buffer& out, std::size_t bytes);
 void writeLastChunk(base::Buffer& out, const HeaderMap* trailers, HeaderCase style);
 /// The spelling of a message's names, when `style` wants it kept; null otherwise.
 std::shared_ptr<const HeaderSpelling> spellingOf(const codec::H1Head& head, HeaderCase style);

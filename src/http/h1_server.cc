@@ -63,7 +63,7 @@ void H1Server::drain() {
 
 void H1Server::fill() {
   while (readable_ && transport_ && state_ != State::kClosed && !refused_ &&
-         in_.size() < kH1InHighBytes && !eof_) {
+         in_.size() < kH1InHighBytes && !eof_ && !pipesNext()) {
     net::IoResult result = transport_->read(in_, kH1InHighBytes);
     readable_ = result.status == net::IoStatus::kOk && result.bytes == kH1InHighBytes;
     if (result.status == net::IoStatus::kEof) eof_ = true;
@@ -91,8 +91,13 @@ void H1Server::advance() {
       progress = !was_done || state_ == State::kHead;
       if (state_ == State::kExchange && !body_.done()) progress = false;
     } else if (wants_body_ && !request_delivered_) {
-      deliverBody();
-      progress = wants_body_ && !request_delivered_ && !in_.empty();
+      progress = true;
+      if (in_.empty() && pipesNext()) {
+        progress = deliverPiped();
+      } else {
+        deliverBody();
+      }
+      progress = progress && wants_body_ && !request_delivered_ && (!in_.empty() || pipesNext());
     }
     // What this reads has used up its edge of the poller: go round again, nobody else will tell.
     const std::size_t before = in_.size();
@@ -136,7 +141,11 @@ HeaderMap H1Server::requestHeaders() const {
   HeaderMap headers;
   headers.add(":method", head.method);
   headers.add(":scheme", transport_->peer().tls ? "https" : "http");
-  if (!head.path.empty()) headers.add(":path", head.path);
+  if (head.path.starts_with('?')) {
+    headers.add(":path", "/" + std::string(head.path));  // "http://host?query" (RFC 9112 3.2.1)
+  } else if (!head.path.empty()) {
+    headers.add(":path", head.path);
+  }
   bool host = false;
   for (const codec::H1Field& field : head.fields) {
     if (field.name.size() == 4 && (field.name[0] == 'H' || field.name[0] == 'h')) {
@@ -163,6 +172,7 @@ void H1Server::beginExchange() {
   body_.start(head.body, head.content_length);
   state_ = State::kExchange;
   head_sent_ = response_done_ = wants_body_ = full_ = false;
+  piped_.reset();
   request_delivered_ = body_.done();
   discarded_ = 0;
   framing_ = H1Framing::kNone;
@@ -208,6 +218,34 @@ void H1Server::deliverBody() {
   if (stream_ != nullptr && !response_done_) stream_->onTrailers(std::move(trailers));
 }
 
+/// False: nothing more of it can be taken now.
+bool H1Server::deliverPiped() {
+  if (!readable_) return false;
+  net::PipedBytes piece;
+  switch (piped_.take(*transport_, body_.straight(), piece)) {
+    case H1PipedInput::Next::kPiece:
+      break;
+    case H1PipedInput::Next::kAgain:
+      readable_ = false;
+      return false;
+    case H1PipedInput::Next::kLater:
+      transport_->resumeRead();
+      return false;
+    case H1PipedInput::Next::kCopied:
+      return true;
+    case H1PipedInput::Next::kEof:
+      eof_ = true;
+      return false;
+    case H1PipedInput::Next::kError:
+      shut(ResetReason::kConnectionLost);
+      return false;
+  }
+  wants_body_ = false;
+  request_delivered_ = body_.skip(piece.size()) == H1BodyReader::Status::kEnd;
+  stream_->onPiped(piece, request_delivered_ ? End::kYes : End::kNo);
+  return true;
+}
+
 /// After a switch of protocols the connection is a byte stream in both directions.
 void H1Server::deliverRaw() {
   if (in_.empty() && !eof_) return;
@@ -247,8 +285,8 @@ void H1Server::discardBody() {
 
 ServerConnection* startH1Server(event::Loop& loop, std::unique_ptr<net::Transport> transport,
                                 base::Buffer initial, const ServerLimits& limits,
-                                ServerObserver& observer) {
-  return new H1Server(loop, std::move(transport), std::move(initial), limits, observer);
+                                ServerObserver& observer, bool more) {
+  return new H1Server(loop, std::move(transport), std::move(initial), limits, observer, more);
 }
 
 }  // namespace postern::http

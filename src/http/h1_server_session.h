@@ -4,6 +4,7 @@
 #pragma once
 
 #include "http/h1_message.h"
+#include "http/h1_output.h"
 #include "http/h1_server.h"
 
 #include <algorithm>
@@ -12,9 +13,6 @@
 
 namespace postern::http {
 
-inline constexpr std::size_t kH1OutHighBytes = 128 * 1024;      // above: Flow::kFull
-inline constexpr std::size_t kH1OutLowBytes = 32 * 1024;        // below: onWritable
-inline constexpr std::size_t kH1InHighBytes = 64 * 1024;        // pipelined or unread input kept
 inline constexpr std::size_t kH1DiscardBytesMax = 1024 * 1024;  // rest of a request nobody reads
 
 inline codec::H1Limits codecLimits(const ServerLimits& limits) {
@@ -32,7 +30,7 @@ class H1Server final : public ServerConnection,
                        public event::Deferred {
  public:
   H1Server(event::Loop& loop, std::unique_ptr<net::Transport> transport, base::Buffer initial,
-           const ServerLimits& limits, ServerObserver& observer)
+           const ServerLimits& limits, ServerObserver& observer, bool more)
       : loop_(loop),
         transport_(std::move(transport)),
         in_(std::move(initial)),
@@ -46,7 +44,7 @@ class H1Server final : public ServerConnection,
         resume_(loop, [this] { advance(); }) {
     transport_->setObserver(this);
     setDeadline(limits_.idle_timeout);
-    readable_ = !in_.empty();
+    readable_ = more;
     if (!in_.empty()) resume_.schedule();
   }
 
@@ -60,14 +58,14 @@ class H1Server final : public ServerConnection,
   Flow sendHeaders(const HeaderMap& headers, End end) override;
   Flow sendData(base::Buffer& data, End end) override;
   Flow sendTrailers(const HeaderMap& trailers) override;
+  bool takesPipes() const override { return isPlainSocket(*transport_); }
+  Flow sendPiped(net::PipedBytes& piece, End end) override;
+  void acceptPipes(net::PipePool& pipes) override { piped_.accept(pipes); }
   void read() override {
     wants_body_ = true;
     resume_.schedule();
   }
-  void reset(ResetReason) override {
-    stream_ = nullptr;
-    shut(ResetReason::kLocal);
-  }
+  void reset(ResetReason) override;
   std::unique_ptr<net::Transport> takeTransport(base::Buffer& unread) override;
   const net::Transport& transport() const override { return *transport_; }
   std::size_t bytesHeld() const override { return in_.size() + out_.size(); }
@@ -76,6 +74,7 @@ class H1Server final : public ServerConnection,
   // ---- net::TransportObserver ----
   void onReadable() override {
     readable_ = true;
+    piped_.beginEvent();
     if (state_ == State::kLinger) return linger();
     fill();
     advance();
@@ -90,6 +89,8 @@ class H1Server final : public ServerConnection,
   void advance();
   bool readHead();
   void deliverBody();
+  bool pipesNext() const { return piped_.concerns(body_.straight(), in_.size()); }
+  bool deliverPiped();
   void deliverRaw();
   void discardBody();
   void beginExchange();
@@ -106,7 +107,7 @@ class H1Server final : public ServerConnection,
   void awaitLastRequest();
   Flow flow() {
     flush_.schedule();
-    full_ = full_ || out_.size() > kH1OutHighBytes;
+    full_ = full_ || out_.holdsPipe() || out_.size() > kH1OutHighBytes;
     return full_ ? Flow::kFull : Flow::kOpen;
   }
   HeaderMap requestHeaders() const;
@@ -114,12 +115,13 @@ class H1Server final : public ServerConnection,
   event::Loop& loop_;
   std::unique_ptr<net::Transport> transport_;
   base::Buffer in_;
-  base::Buffer out_;
+  H1Output out_;
   const ServerLimits limits_;
   ServerObserver& owner_;
   StreamObserver* stream_ = nullptr;
   codec::H1HeadParser parser_;
   H1BodyReader body_;
+  H1PipedInput piped_;
   event::TurnEnd flush_;
   event::Timer timer_;
   event::Soon resume_;

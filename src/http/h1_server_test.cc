@@ -66,6 +66,29 @@ struct Answerer : ServerObserver, StreamObserver {
   void onReset(ResetReason) override {}
 };
 
+TEST(H1Server, GivesAnAbsoluteFormWithoutPathTheRoot) {
+  struct Paths final : Answerer {
+    std::string seen;
+    void onHeaders(HeaderMap headers, End end) override {
+      seen += std::string(headers.authority()) + std::string(headers.path()) + " ";
+      Answerer::onHeaders(std::move(headers), end);
+    }
+  } answerer;
+  event::Loop loop;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  ServerConnection* connection = startH1Server(loop, std::move(owned), {}, {}, answerer);
+  for (const char* target : {"http://b", "http://b?q", "http://b/p?q"}) {
+    transport.reads = {"GET " + std::string(target) + " HTTP/1.1\r\nhost: a\r\n\r\n"};
+    transport.observer->onReadable();
+    loop.runOnce();
+  }
+  EXPECT_EQ(answerer.seen, "b/ b/?q b/p?q ");
+  connection->close();
+  loop.runOnce();
+}
+
 TEST(H1Server, ReadsOncePerReportAndAnswersWhatALaterReportBrings) {
   event::Loop loop;
   Answerer answerer;
@@ -197,6 +220,30 @@ TEST(H1Server, AClientThatDoesNotTakeItsAnswerIsGivenUp) {
   transport.observer->onReadable();
   EXPECT_TRUE(turnUntil(loop, refuser.closed));
   EXPECT_FALSE(refuser.idle);
+  loop.runOnce();
+}
+
+/// Begins an answer and gives it up.
+struct Quitter : Refuser {
+  void onHeaders(HeaderMap, End) override {
+    stream->sendHeaders({{":status", "200"}, {"content-length", "5"}}, End::kNo);
+    base::Buffer some{std::string_view("abc")};
+    stream->sendData(some, End::kNo);
+    stream->reset(ResetReason::kLocal);
+  }
+};
+
+TEST(H1Server, AnAnswerThatIsGivenUpIsCutOffNotMissing) {
+  event::Loop loop;
+  Quitter quitter;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  startH1Server(loop, std::move(owned), {}, {}, quitter);
+  transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
+  transport.observer->onReadable();
+  EXPECT_TRUE(turnUntil(loop, quitter.closed));
+  EXPECT_EQ(written, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc");
   loop.runOnce();
 }
 

@@ -7,10 +7,10 @@ namespace postern::http {
 Flow H1Server::sendHeaders(const HeaderMap& headers, End end) {
   if (state_ != State::kExchange || head_sent_) return Flow::kOpen;
   const int status = headers.status();
-  writeStatusLine(out_, status, minor_version_);
-  writeFields(out_, headers, limits_.header_case);
+  writeStatusLine(out_.bytes(), status, minor_version_);
+  writeFields(out_.bytes(), headers, limits_.header_case);
   if (status >= 100 && status < 200 && status != 101) {
-    out_.append("\r\n");
+    out_.bytes().append("\r\n");
     return flow();
   }
   head_sent_ = true;
@@ -20,11 +20,11 @@ Flow H1Server::sendHeaders(const HeaderMap& headers, End end) {
     request_delivered_ = false;
     framing_ = H1Framing::kUntilClose;
     if (status == 101 && !(headers.has("connection") && headers.has("upgrade")))
-      writeField(out_, "connection", "upgrade", headers, limits_.header_case);
+      writeField(out_.bytes(), "connection", "upgrade", headers, limits_.header_case);
   } else {
     writeFraming(headers, end);
   }
-  out_.append("\r\n");
+  out_.bytes().append("\r\n");
   if (end == End::kYes) endResponse();
   return flow();
 }
@@ -37,17 +37,17 @@ void H1Server::writeFraming(const HeaderMap& headers, End end) {
   const bool sized = headers.has("content-length");
   if (!sized && end == End::kNo && minor_version_ == 0) keep_alive_ = false;
   if (!keep_alive_) {
-    writeField(out_, "connection", "close", headers, style);
+    writeField(out_.bytes(), "connection", "close", headers, style);
   } else if (minor_version_ == 0) {
-    writeField(out_, "connection", "keep-alive", headers, style);
+    writeField(out_.bytes(), "connection", "keep-alive", headers, style);
   }
   if (sized) {
     framing_ = H1Framing::kLength;
   } else if (end == End::kYes) {
-    if (!bodiless) writeField(out_, "content-length", "0", headers, style);
+    if (!bodiless) writeField(out_.bytes(), "content-length", "0", headers, style);
   } else if (minor_version_ == 1) {
     framing_ = H1Framing::kChunked;
-    if (!bodiless) writeField(out_, "transfer-encoding", "chunked", headers, style);
+    if (!bodiless) writeField(out_.bytes(), "transfer-encoding", "chunked", headers, style);
   } else {
     framing_ = H1Framing::kUntilClose;
   }
@@ -61,24 +61,38 @@ Flow H1Server::sendData(base::Buffer& data, End end) {
       data.clear();
       break;
     case H1Framing::kChunked:
-      writeChunk(out_, data);
+      writeChunk(out_.bytes(), data);
       break;
     case H1Framing::kLength:
     case H1Framing::kUntilClose:
-      out_.append(data);
+      out_.bytes().append(data);
       break;
   }
   if (end == End::kYes) {
-    if (framing_ == H1Framing::kChunked) writeLastChunk(out_, nullptr, limits_.header_case);
+    if (framing_ == H1Framing::kChunked) writeLastChunk(out_.bytes(), nullptr, limits_.header_case);
     endResponse();
   }
   return flow();
 }
 
+Flow H1Server::sendPiped(net::PipedBytes& piece, End end) {
+  if (state_ != State::kExchange || response_done_) return Flow::kOpen;
+  if (framing_ != H1Framing::kNone) {
+    const bool chunked = framing_ == H1Framing::kChunked;
+    if (chunked) writeChunkSize(out_.bytes(), piece.size());
+    out_.append(piece);
+    if (chunked) out_.bytes().append("\r\n");
+    // Room is found out now: the next piece may follow in this turn. flush() meets a failure again.
+    out_.write(*transport_);
+  }
+  base::Buffer nothing;
+  return end == End::kYes ? sendData(nothing, end) : flow();
+}
+
 Flow H1Server::sendTrailers(const HeaderMap& trailers) {
   if (state_ != State::kExchange || response_done_) return Flow::kOpen;
   if (framing_ == H1Framing::kChunked)
-    writeLastChunk(out_, limits_.trailers ? &trailers : nullptr, limits_.header_case);
+    writeLastChunk(out_.bytes(), limits_.trailers ? &trailers : nullptr, limits_.header_case);
   endResponse();
   return flow();
 }
@@ -87,6 +101,7 @@ void H1Server::endResponse() {
   response_done_ = true;
   if (switched_) keep_alive_ = false;
   full_ = false;
+  piped_.reset();  // the rest of the request is dropped
   stream_ = nullptr;
   if (!keep_alive_) {
     close_after_flush_ = true;
@@ -108,10 +123,10 @@ void H1Server::refuse(const codec::H1Refusal& why) {
   if (state_ == State::kClosed) return;
   if (!head_sent_) {
     std::string_view body = why.text;
-    writeStatusLine(out_, why.status);
-    out_.append("content-type: text/plain\r\ncontent-length: " + std::to_string(body.size()) +
-                "\r\nconnection: close\r\n\r\n");
-    out_.append(body);
+    writeStatusLine(out_.bytes(), why.status);
+    out_.bytes().append("content-type: text/plain\r\ncontent-length: " +
+                        std::to_string(body.size()) + "\r\nconnection: close\r\n\r\n");
+    out_.bytes().append(body);
     head_sent_ = true;
   }
   response_done_ = true;
@@ -122,14 +137,14 @@ void H1Server::refuse(const codec::H1Refusal& why) {
 
 void H1Server::flush() {
   if (state_ == State::kClosed || !transport_) return;
-  net::IoResult result = transport_->write(out_);
+  net::IoResult result = out_.write(*transport_);
   if (result.status == net::IoStatus::kError) return shut(ResetReason::kConnectionLost);
   if (out_.empty() && close_after_flush_) return closeGently();
   if (flushing_ && out_.empty()) {
     flushing_ = false;
     if (state_ == State::kHead && !parser_.started()) setDeadline(limits_.idle_timeout);
   }
-  if (full_ && out_.size() < kH1OutLowBytes) {
+  if (full_ && !out_.holdsPipe() && out_.size() < kH1OutLowBytes) {
     full_ = false;
     if (stream_ != nullptr) stream_->onWritable();
   }
@@ -139,10 +154,11 @@ void H1Server::flush() {
 /// was read, the client's end is waited for.
 void H1Server::closeGently() {
   if (state_ == State::kLinger) return;
-  transport_->shutdownWrite();
   const bool all_read = body_.done() && in_.empty() && !readable_ && !refused_;
-  if (all_read || eof_ || limits_.delayed_close_timeout.count() == 0)
-    return shut(ResetReason::kLocal);
+  const bool at_once = all_read || eof_ || limits_.delayed_close_timeout.count() == 0;
+  // Closing a plain socket ends our direction as well.
+  if (!at_once || !isPlainSocket(*transport_)) transport_->shutdownWrite();
+  if (at_once) return shut(ResetReason::kLocal);
   state_ = State::kLinger;
   resume_.cancel();
   discarded_ = 0;
@@ -164,9 +180,17 @@ void H1Server::linger() {
   in_.clear();
 }
 
+/// What was written of the answer still goes, as far as the kernel takes it: a client is to see an
+/// answer that is cut off, not none. Nothing waits for the rest.
+void H1Server::reset(ResetReason) {
+  stream_ = nullptr;
+  if (transport_) out_.write(*transport_);
+  shut(ResetReason::kLocal);
+}
+
 std::unique_ptr<net::Transport> H1Server::takeTransport(base::Buffer& unread) {
   if (!switched_ || !transport_) return nullptr;
-  transport_->write(out_);
+  out_.write(*transport_);
   if (!out_.empty()) return nullptr;  // a client that does not even read the 101
   unread.append(in_);
   std::unique_ptr<net::Transport> taken = std::move(transport_);
@@ -182,6 +206,7 @@ void H1Server::shut(ResetReason reason) {
   timer_.cancel();
   resume_.cancel();
   if (transport_) transport_->setObserver(nullptr);
+  out_.clear();
   if (StreamObserver* told = std::exchange(stream_, nullptr); told != nullptr)
     told->onReset(reason);
   owner_.onClosed(*this);

@@ -132,8 +132,7 @@ const char* H2HeaderReader::checkRequest() {
   if (!validName(base::toLower(method))) return "invalid method";
   if (method == "CONNECT" && (seen_ & kProtocol) == 0) {
     if ((seen_ & (kScheme | kPath)) != 0) return "CONNECT with scheme or path";
-    if (!codec::isHostAndPort(map_.authority())) return "wrong authority";
-    return map_.authority().empty() ? "CONNECT without authority" : nullptr;
+    return codec::isConnectTarget(map_.authority()) ? nullptr : "wrong authority";
   }
   if ((seen_ & kProtocol) != 0 && method != "CONNECT") return ":protocol without CONNECT";
   if ((seen_ & kScheme) == 0) return missing("no scheme");

@@ -110,6 +110,11 @@ void H2Session::handle(Event event) {
       return streamError(reader_.stream(), reader_.code());
     case Event::kError:
       tellFlood();
+      if (reader_.insideBlock() && find(reader_.blockStream()) == nullptr) {
+        onBrokenHeaders(reader_.blockStream(), reader_.code() == H2Error::kEnhanceYourCalm
+                                                   ? ResetReason::kOverflow
+                                                   : ResetReason::kProtocol);
+      }
       return connectionError(reader_.code(), reader_.text());
   }
 }
@@ -287,8 +292,10 @@ void H2Session::handleHeaders() {
   H2HeaderReader fields(kind);
   // Always decoded: the table of the connection must stay in step.
   const auto status = decoder_.decode(reader_.block(), fields);
-  if (status == codec::HpackDecoder::Status::kError)
+  if (status == codec::HpackDecoder::Status::kError) {
+    if (stream == nullptr) onBrokenHeaders(id, ResetReason::kProtocol);
     return connectionError(H2Error::kCompression, "malformed header block");
+  }
   const bool too_large = status == codec::HpackDecoder::Status::kTooLarge;
   if (stream == nullptr) return onNewHeaders(id, fields, too_large);
   if (stream->remote_ended) return streamError(id, H2Error::kStreamClosed);

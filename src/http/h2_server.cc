@@ -49,8 +49,8 @@ class H2Server final : public H2Session, public ServerConnection {
   net::Transport& transport() override { return *transport_; }
   void drain() override {
     if (isClosed() || drain_ != Drain::kNo) return;
-    if (!reader_.begun()) return close();
-    // Two steps (RFC 9113 6.8): requests on their way when the first GOAWAY leaves are still taken.
+    // Two steps (RFC 9113 6.8): requests on their way when the first GOAWAY leaves are still taken,
+    // the very first ones among them.
     drain_ = Drain::kTold;
     sendGoAway(kLastStreamMax, H2Error::kNone);
     writePing(kDrainPing, codec::H2PingKind::kAsk);
@@ -67,6 +67,7 @@ class H2Server final : public H2Session, public ServerConnection {
   enum class Drain : unsigned char { kNo, kTold, kFinal, kClosing };
 
   void onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_large) override;
+  void onBrokenHeaders(std::uint32_t id, ResetReason reason) override;
   void onResponse(H2Stream&, H2HeaderReader&) override {}
   void onGoAway(std::uint32_t, H2Error) override {
     peer_leaves_ = true;
@@ -95,7 +96,9 @@ class H2Server final : public H2Session, public ServerConnection {
     }
   }
   void onEof() override { lost({base::Errc::kClosed, "closed by the peer"}); }
-  bool isIdle(std::uint32_t id) const override { return id % 2 == 0 || id > last_peer_stream_; }
+  bool isIdle(std::uint32_t id) const override {
+    return id % 2 == 0 || id > std::max(last_peer_stream_, last_ignored_stream_);
+  }
   void onGone(base::Error) override {
     timer_.cancel();
     owner_.onClosed(*this);
@@ -119,7 +122,8 @@ class H2Server final : public H2Session, public ServerConnection {
   ServerObserver& owner_;
   event::Timer timer_;
   std::size_t held_header_bytes_ = 0;
-  base::MonotonicTime partial_since_{};  // none: what was read ends with a frame
+  std::uint32_t last_ignored_stream_ = 0;  // came after the last that is processed
+  base::MonotonicTime partial_since_{};    // none: what was read ends with a frame
   Drain drain_ = Drain::kNo;
   bool peer_leaves_ = false;
 };
@@ -137,8 +141,11 @@ void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_l
         return connectionError(H2Error::kProtocol, "stream number went down");
     }
   }
-  if (drain_ == Drain::kFinal || drain_ == Drain::kClosing)
-    return;  // above the last stream told: never processed
+  if (drain_ == Drain::kFinal || drain_ == Drain::kClosing) {
+    // Above the last stream told: never processed, nor what follows on it (RFC 9113 6.8).
+    last_ignored_stream_ = std::max(last_ignored_stream_, id);
+    return remember(id, true);
+  }
   last_peer_stream_ = id;
   if (reader_.selfDependent()) return streamError(id, H2Error::kProtocol);
   if (streams_.size() >= limits_.h2.concurrent_streams_max) return refuse(id);
@@ -168,6 +175,16 @@ void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_l
   beginStream(id, fields, bytes);
 }
 
+/// The owner counts and logs a request of which nothing is known.
+void H2Server::onBrokenHeaders(std::uint32_t id, ResetReason reason) {
+  const bool taken = drain_ != Drain::kFinal && drain_ != Drain::kClosing &&
+                     streams_.size() < limits_.h2.concurrent_streams_max;
+  if (id % 2 == 0 || id <= last_peer_stream_ || !taken) return;
+  last_peer_stream_ = id;
+  StreamObserver* told = owner_.onInvalidRequest(*this, addStream(makeStream(id)));
+  if (told != nullptr) told->onReset(reason);
+}
+
 /// Nothing was done with it: the client may ask again.
 void H2Server::refuse(std::uint32_t id) {
   remember(id, !reader_.endStream());
@@ -195,6 +212,11 @@ void H2Server::refuse431(std::uint32_t id) {
   if (!chargeReset()) return;  // decoding it was work for nothing
   H2Stream& stream = addStream(makeStream(id));
   stream.remote_ended = reader_.endStream();
+  StreamObserver* told = owner_.onInvalidRequest(*this, stream);
+  const char* details =
+      decoder_.tooManyFields() ? "http2.too_many_headers" : "http2.header_list_size_too_large";
+  if (told != nullptr && told->onRefused(431, details)) return;
+  if (told != nullptr) told->onReset(ResetReason::kOverflow);
   stream.sendHeaders({{":status", "431"}, {"content-length", "0"}}, End::kYes);
 }
 

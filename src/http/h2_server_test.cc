@@ -1,7 +1,5 @@
-// The HTTP/2 server frame by frame: our side against a script, in memory.
-#include "http/h2_server.h"
-
-#include "testing/h2_script.h"
+// The HTTP/2 server: windows, limits, drain, time. What it refuses: h2_server_refusal_test.cc.
+#include "testing/h2_server_side.h"
 
 #include <gtest/gtest.h>
 
@@ -9,41 +7,9 @@ namespace postern::http {
 namespace {
 
 using codec::H2Error;
-using testing::MemoryTransport;
 using testing::Script;
 using testing::Seen;
-
-struct ServerSide : Script, ServerObserver {
-  std::vector<std::unique_ptr<Seen>> seen;
-  ServerConnection* connection = nullptr;
-  bool closed = false;
-
-  explicit ServerSide(ServerLimits limits = {}, bool begin = true) {
-    connection = startH2Server(loop, std::make_unique<MemoryTransport>(wire), {}, limits, *this);
-    if (!begin) return;
-    out.append(codec::kH2Preface);
-    codec::writeH2Settings(out, {});
-    send();
-  }
-  ~ServerSide() override {
-    if (!closed) connection->close();
-    loop.runOnce();
-  }
-  StreamObserver* onStream(ServerConnection&, Stream& stream) override {
-    seen.push_back(std::make_unique<Seen>());
-    seen.back()->stream = &stream;
-    return seen.back().get();
-  }
-  void onClosed(ServerConnection&) override { closed = true; }
-  bool onHeldHeaders(std::ptrdiff_t change) override {
-    held += change;
-    return held <= held_max;
-  }
-  void onH2Event(H2Event event) override { ++events[event]; }
-  std::ptrdiff_t held = 0;
-  std::ptrdiff_t held_max = PTRDIFF_MAX;
-  std::map<H2Event, int> events;
-};
+using testing::ServerSide;
 
 TEST(H2Server, AnswersWithTrailersAndJoinsCookies) {
   ServerSide s;
@@ -71,58 +37,6 @@ TEST(H2Server, AnswersWithTrailersAndJoinsCookies) {
   EXPECT_EQ(answer.trailers.value("t"), "v");
   EXPECT_TRUE(answer.ended);
   EXPECT_FALSE(answer.reset);
-}
-
-TEST(H2Server, RefusesMalformedRequestsAndGoesOn) {
-  ServerSide s({.h2 = {.resets_burst_max = 50}});
-  std::uint32_t id = 1;
-  const auto refused = [&](HeaderMap more, End end = End::kYes) {
-    s.request(id, end, std::move(more));
-    s.send();
-    const auto reset = s.answers[id].reset;
-    id += 2;
-    return reset == H2Error::kProtocol;
-  };
-  EXPECT_TRUE(refused({{"connection", "close"}}));
-  EXPECT_TRUE(refused({{"transfer-encoding", "chunked"}}));
-  EXPECT_TRUE(refused({{"upgrade", "x"}}));
-  EXPECT_TRUE(refused({{"te", "gzip"}}));
-  EXPECT_TRUE(refused({{"bad name", "x"}}));
-  EXPECT_TRUE(refused({{"x", "a\r\nb: c"}}));
-  EXPECT_TRUE(refused({{"x", " padded"}}));
-  EXPECT_TRUE(refused({{":path", ""}}));
-  EXPECT_TRUE(refused({{":path", "no-slash"}}));
-  EXPECT_TRUE(refused({{":path", "/a b"}}));
-  EXPECT_TRUE(refused({{":status", "200"}}));
-  EXPECT_TRUE(refused({{":method", "BAD METHOD"}}));
-  EXPECT_TRUE(refused({{":method", "CONNECT"}}));  // with scheme and path
-  EXPECT_TRUE(refused({{":authority", "user@host"}}));
-  EXPECT_TRUE(refused({{"content-length", "5"}}));  // and no body
-  EXPECT_TRUE(refused({{"content-length", "x"}}));
-  EXPECT_TRUE(s.seen.empty());
-  EXPECT_FALSE(refused({{"te", "trailers"}, {"content-length", "0"}}));
-  EXPECT_EQ(s.seen.size(), 1u);
-  EXPECT_FALSE(s.closed);
-}
-
-TEST(H2Server, HoldsTheBodyToItsContentLength) {
-  ServerSide s;
-  s.request(1, End::kNo, {{"content-length", "4"}});
-  s.data(1, "12345", End::kYes);
-  s.request(3, End::kNo, {{"content-length", "4"}});
-  s.data(3, "123", End::kYes);
-  s.request(5, End::kNo, {{"content-length", "4"}});
-  s.data(5, "12", End::kNo);
-  s.data(5, "34", End::kYes);
-  s.send();
-  EXPECT_EQ(s.answers[1].reset, H2Error::kProtocol);
-  EXPECT_EQ(s.seen[0]->reset, ResetReason::kProtocol);
-  EXPECT_EQ(s.answers[3].reset, H2Error::kProtocol);
-  EXPECT_FALSE(s.answers[5].reset);
-  s.seen[2]->stream->read();
-  s.turn();
-  EXPECT_EQ(s.seen[2]->body, "1234");
-  EXPECT_TRUE(s.seen[2]->ended);
 }
 
 TEST(H2Server, OpensTheWindowOnlyAsTheBodyIsRead) {
@@ -248,43 +162,6 @@ TEST(H2Server, RefusesStreamsAboveTheLimit) {
   EXPECT_EQ(s.seen.size(), 3u);
 }
 
-TEST(H2Server, EndsAConnectionThatResetsWithoutPause) {
-  ServerSide s({.h2 = {.resets_burst_max = 20, .resets_per_second = 0}});
-  for (std::uint32_t id = 1; id < 43 && !s.closed; id += 2) {
-    s.request(id);
-    codec::writeH2Reset(s.out, id, H2Error::kCancel);
-  }
-  s.send();
-  EXPECT_TRUE(s.closed);
-  EXPECT_EQ(s.goaway, H2Error::kEnhanceYourCalm);
-  EXPECT_EQ(s.seen.size(), 21u);
-  EXPECT_EQ(s.seen[0]->reset, ResetReason::kCancel);
-}
-
-TEST(H2Server, CountsResetsThatThePeerProvokes) {
-  ServerSide s({.h2 = {.resets_burst_max = 20, .resets_per_second = 0}});
-  for (std::uint32_t id = 1; id < 43; id += 2) {
-    s.request(id);
-    codec::writeH2WindowUpdate(s.out, id, 0);  // makes us reset
-  }
-  s.send();
-  EXPECT_TRUE(s.closed);
-  EXPECT_EQ(s.goaway, H2Error::kEnhanceYourCalm);
-}
-
-TEST(H2Server, AnswersTooLargeHeadersWith431) {
-  ServerSide s({.header_bytes_max = 2000});
-  s.request(1, End::kYes, {{"x", std::string(1900, 'v')}});
-  s.send();
-  EXPECT_EQ(s.answers[1].headers.value(":status"), "431");
-  EXPECT_TRUE(s.seen.empty());
-  s.request(3, End::kNo, {{"x", std::string(1900, 'v')}});
-  s.request(5);
-  s.send();
-  EXPECT_EQ(s.answers[3].reset, H2Error::kNone);
-  EXPECT_EQ(s.seen.size(), 1u);  // the table stayed in step
-}
-
 TEST(H2Server, StopsReadingWhenAnswersAreNotTaken) {
   ServerSide s;
   s.wire.room = 0;
@@ -332,12 +209,39 @@ TEST(H2Server, DrainsInTwoSteps) {
   s.send();
   EXPECT_EQ(s.seen.size(), 2u);
   EXPECT_EQ(s.goaway_last, 3u);
-  s.request(5);
+  s.request(5, End::kNo);
+  s.data(5, "unwanted", End::kNo);
+  codec::writeH2WindowUpdate(s.out, 5, 1);
+  codec::writeH2Reset(s.out, 5, H2Error::kCancel);
   s.send();
   EXPECT_EQ(s.seen.size(), 2u);
+  EXPECT_EQ(s.goaway, H2Error::kNone);
+  EXPECT_FALSE(s.closed);
   for (auto& seen : s.seen) seen->stream->sendHeaders({{":status", "204"}}, End::kYes);
   s.turn();
   EXPECT_TRUE(s.answers[3].ended);
+  s.wire.eof = true;
+  s.send();
+  EXPECT_TRUE(s.closed);
+}
+
+TEST(H2Server, DrainedBeforeThePrefaceItStillTakesTheFirstRequests) {
+  ServerSide s({}, false);
+  s.connection->drain();
+  s.turn();
+  ASSERT_FALSE(s.closed);
+  s.out.append(codec::kH2Preface);
+  codec::writeH2Settings(s.out, {});
+  s.request(1);
+  s.send();
+  ASSERT_EQ(s.seen.size(), 1u);
+  EXPECT_EQ(s.goaway_last, 0x7fffffffU);
+  codec::writeH2Ping(s.out, "drain...", codec::H2PingKind::kAck);
+  s.send();
+  EXPECT_EQ(s.goaway_last, 1u);
+  s.seen[0]->stream->sendHeaders({{":status", "204"}}, End::kYes);
+  s.turn();
+  EXPECT_TRUE(s.answers[1].ended);
   s.wire.eof = true;
   s.send();
   EXPECT_TRUE(s.closed);
@@ -378,17 +282,6 @@ TEST(H2Server, ClosesAClientThatDoesNotFinishAFrame) {
   EXPECT_TRUE(s.closed);
 }
 
-TEST(H2Server, AnInvalidMessageEndsTheConnectionUnlessConfiguredSo) {
-  ServerSide s({.h2 = {.invalid_message_ends_stream = false}});
-  s.request(1);
-  s.request(3, End::kYes, {{"connection", "close"}});
-  s.send();
-  EXPECT_TRUE(s.closed);
-  EXPECT_EQ(s.goaway, H2Error::kProtocol);
-  EXPECT_EQ(s.seen[0]->reset, ResetReason::kInvalidField);
-  EXPECT_EQ(s.events[H2Event::kMessagingError], 1);
-}
-
 TEST(H2Server, LimitsTheHeadersThatUnfinishedRequestsHold) {
   ServerSide s({.h2 = {.held_header_bytes_max = 3000}});
   const HeaderMap big{{"x", std::string(900, 'v')}};
@@ -418,19 +311,6 @@ TEST(H2Server, BearsLittleWhereItsOwnerIsShort) {
   s.request(5);
   s.send();
   EXPECT_EQ(s.seen.size(), 2u);
-}
-
-TEST(H2Server, TakesExtendedConnectOnlyIfItWasOffered) {
-  const HeaderMap connect{{":method", "CONNECT"}, {":protocol", "websocket"}};
-  ServerSide no;
-  no.request(1, End::kNo, connect);
-  no.send();
-  EXPECT_EQ(no.answers[1].reset, H2Error::kProtocol);
-  ServerSide yes({.h2 = {.extended_connect = true}});
-  yes.request(1, End::kNo, connect);
-  yes.send();
-  ASSERT_EQ(yes.seen.size(), 1u);
-  EXPECT_EQ(yes.seen[0]->headers.value(":protocol"), "websocket");
 }
 
 TEST(H2Server, TakesSoManyRequestsInATurn) {

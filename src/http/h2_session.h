@@ -69,6 +69,9 @@ class H2Session : public net::TransportObserver, public event::Deferred {
 
   net::Transport& wire() { return *transport_; }
   const net::Transport& wire() const { return *transport_; }
+  /// Of the connection: what the peer lets us send, and what we let it send.
+  std::int64_t sendWindow() const { return send_window_; }
+  std::int64_t receiveWindow() const { return receive_window_; }
 
   // ---- for H2Stream ----
   bool isServer() const { return role_ == Role::kServer; }
@@ -94,6 +97,8 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   /// A header block on a number that is not in the table. The fields are decoded; `too_large`: not
   /// all of them.
   virtual void onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_large) = 0;
+  /// A header block on a number that is not in the table cannot be read; the connection ends next.
+  virtual void onBrokenHeaders(std::uint32_t id, ResetReason reason) { (void)id, (void)reason; }
   virtual void onResponse(H2Stream& stream, H2HeaderReader& fields) = 0;
   virtual void onGoAway(std::uint32_t last_stream, codec::H2Error code) = 0;
   virtual void onSettings() {}

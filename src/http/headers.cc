@@ -1,8 +1,9 @@
 #include "http/headers.h"
 
 #include "base/strings.h"
+#include "base/words.h"
 
-#include <array>
+#include <algorithm>
 
 namespace postern::http {
 
@@ -13,14 +14,6 @@ constexpr std::size_t kKeptMaps = 512;         // of a thread
 constexpr std::size_t kKeptArenaBytes = 8192;  // larger ones are given back
 constexpr std::size_t kFirstArenaBytes = 1024;
 constexpr std::size_t kFirstFields = 24;
-
-constexpr std::array<char, 256> makeLowerTable() {
-  std::array<char, 256> table{};
-  for (std::size_t i = 0; i < table.size(); ++i)
-    table[i] = base::toLowerAscii(static_cast<char>(static_cast<unsigned char>(i)));
-  return table;
-}
-constexpr auto kLower = makeLowerTable();
 
 // A map may outlive the thread's store (a static one, at exit): this tells.
 thread_local bool kept_gone = false;
@@ -150,24 +143,25 @@ void HeaderMap::add(std::string_view name, std::string_view value) {
   const std::size_t at = to.arena.size();
   const std::size_t more = name.size() + value.size();
   if (to.arena.capacity() - at < more) to.arena.reserve(2 * (at + more));
-  to.arena.append(name);
-  to.arena.append(value);
-  char* lower = to.arena.data() + at;
-  for (std::size_t i = 0; i < name.size(); ++i)
-    lower[i] = kLower[static_cast<unsigned char>(lower[i])];
+  to.arena.resize_and_overwrite(at + more, [&](char* arena, std::size_t size) {
+    base::copyLower(arena + at, name);
+    if (!value.empty()) std::memcpy(arena + at + name.size(), value.data(), value.size());
+    return size;
+  });
+  const char* lower = to.arena.data() + at;
   const Entry entry{tagOf(lower, name.size()), static_cast<std::uint32_t>(at),
                     static_cast<std::uint32_t>(name.size()),
                     static_cast<std::uint32_t>(at + name.size()),
                     static_cast<std::uint32_t>(value.size())};
   to.bytes += more;
-  if (name.empty() || *lower != ':') {
+  const auto pseudo = [&](const Entry& each) {
+    return each.name_size > 0 && to.arena[each.name_at] == ':';
+  };
+  if (!pseudo(entry) || to.entries.empty() || pseudo(to.entries.back())) {
     to.entries.push_back(entry);
     return;
   }
-  auto where = to.entries.begin();
-  while (where != to.entries.end() && where->name_size > 0 && to.arena[where->name_at] == ':')
-    ++where;
-  to.entries.insert(where, entry);
+  to.entries.insert(std::find_if_not(to.entries.begin(), to.entries.end(), pseudo), entry);
 }
 
 void HeaderMap::set(std::string_view name, std::string_view value) {

@@ -1,8 +1,11 @@
+#include "codec/h2_frame.h"
 #include "http/client.h"
 #include "http/server.h"
 #include "tls/x509.h"
 
 #include <gtest/gtest.h>
+
+#include <optional>
 
 namespace postern::http {
 namespace {
@@ -163,6 +166,20 @@ TEST(Http, ServesPipelinedRequestsInOrder) {
   EXPECT_LT(two, three);
   EXPECT_NE(three, std::string::npos) << answer;
   EXPECT_NE(answer.find("\r\n\r\nabc"), std::string::npos);
+}
+
+TEST(Http, ABrokenPrefaceIsAnsweredInHttp2) {
+  Fixture f(echo());
+  const std::string answer = f.raw("PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n");
+  std::optional<codec::H2Error> goaway;
+  for (std::string_view rest = answer; rest.size() >= codec::kH2HeaderBytes;) {
+    const codec::H2FrameHeader header = codec::parseH2Header(rest);
+    ASSERT_GE(rest.size(), codec::kH2HeaderBytes + header.length);
+    if (header.type == codec::H2Type::kGoAway)
+      goaway = static_cast<codec::H2Error>(codec::readU32(rest.substr(codec::kH2HeaderBytes + 4)));
+    rest.remove_prefix(codec::kH2HeaderBytes + header.length);
+  }
+  EXPECT_EQ(goaway, codec::H2Error::kProtocol);
 }
 
 TEST(Http, RefusesSmugglingAndCloses) {

@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::size_t kReadChunkBytes = 16 * 1024;
 constexpr std::chrono::seconds kDrainSilence{1};  // of a connection that is to end
+// So much of the preface cannot be HTTP/1: what is wrong behind it is told in HTTP/2.
+constexpr std::string_view kPrefaceStart = codec::kH2Preface.substr(0, 12);
 
 class NegotiatedServer final : public ServerConnection,
                                public ServerObserver,
@@ -58,15 +60,15 @@ class NegotiatedServer final : public ServerConnection,
   // ---- net::TransportObserver ----
   void onConnected() override {
     const std::string& alpn = transport_->peer().alpn;
-    if (!alpn.empty()) begin(alpn == "h2" ? Protocol::kHttp2 : Protocol::kHttp1);
+    if (!alpn.empty()) begin(alpn == "h2" ? Protocol::kHttp2 : Protocol::kHttp1, true);
   }
   void onReadable() override {
     for (;;) {
       const net::IoResult result = transport_->read(in_, kReadChunkBytes);
-      const std::size_t have = std::min(in_.size(), codec::kH2Preface.size());
-      if (have > 0 && in_.contiguous(have) != codec::kH2Preface.substr(0, have))
-        return begin(Protocol::kHttp1);
-      if (have == codec::kH2Preface.size()) return begin(Protocol::kHttp2);
+      const std::size_t have = std::min(in_.size(), kPrefaceStart.size());
+      if (have > 0 && in_.contiguous(have) != kPrefaceStart.substr(0, have))
+        return begin(Protocol::kHttp1, result.bytes == kReadChunkBytes);
+      if (have == kPrefaceStart.size()) return begin(Protocol::kHttp2, true);
       if (result.status == net::IoStatus::kAgain) return awaitRest();
       if (result.status != net::IoStatus::kOk) return shut();
     }
@@ -75,15 +77,15 @@ class NegotiatedServer final : public ServerConnection,
   void onError(base::Error) override { shut(); }
 
  private:
-  void begin(Protocol protocol) {
+  /// `more`: the transport may have more now, which has used up its edge of the poller.
+  void begin(Protocol protocol, bool more) {
     timer_.cancel();
     net::Transport& transport = *transport_;
     inner_ = protocol == Protocol::kHttp2
                  ? startH2Server(loop_, std::move(transport_), std::move(in_), limits_, *this)
                  : startH1Server(loop_, std::move(transport_), std::move(in_), limits_, *this);
     if (draining_) inner_->drain();
-    // What came meanwhile has used up its edge of the poller.
-    transport.resumeRead();
+    if (more) transport.resumeRead();
   }
   /// What has begun must not take its time: a first line of which only a part is there.
   void awaitRest() {

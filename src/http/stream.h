@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "http/headers.h"
+#include "net/splice_way.h"
 #include "net/transport.h"
 
 #include <cstddef>
@@ -16,6 +17,7 @@
 namespace postern::http {
 
 inline constexpr std::size_t kReadBytes = 65536;
+inline constexpr std::size_t kPipedFromBytes = 32768;
 
 enum class End : bool { kNo, kYes };
 enum class Flow : unsigned char { kOpen, kFull };
@@ -43,6 +45,8 @@ class StreamObserver {
   virtual void onInformational(HeaderMap headers) { (void)headers; }
   /// One piece of body, the answer to one read(). With End::kYes it is the last and may be empty.
   virtual void onData(base::Buffer& data, End end) = 0;
+  /// As onData, of a piece that is in a pipe: only after Stream::acceptPipes().
+  virtual void onPiped(net::PipedBytes& piece, End end) { (void)piece, (void)end; }
   virtual void onTrailers(HeaderMap trailers) = 0;
   /// Server only: the request cannot be taken, its head is malformed or too slow (then there was no
   /// onHeaders), or its body is. Whoever can answers now, whole, with sendHeaders and sendData, and
@@ -67,8 +71,18 @@ class Stream {
   /// Takes all of `data`.
   virtual Flow sendData(base::Buffer& data, End end) = 0;
   virtual Flow sendTrailers(const HeaderMap& trailers) = 0;
+  /// Whether a piece in a pipe reaches the peer without a copy.
+  virtual bool takesPipes() const { return false; }
+  /// As sendData, where takesPipes().
+  virtual Flow sendPiped(net::PipedBytes& piece, End end) {
+    (void)piece, (void)end;
+    return Flow::kOpen;
+  }
   /// Asks for the next piece of body.
   virtual void read() = 0;
+  /// Until the exchange ends, pieces of a large body may come by onPiped, in pipes of `pipes`: from
+  /// a plain socket, when kPipedFromBytes or more of content follow each other.
+  virtual void acceptPipes(net::PipePool& pipes) { (void)pipes; }
   /// Ends the exchange now; no further callback.
   virtual void reset(ResetReason reason) = 0;
   /// HTTP/1 after 101 or a CONNECT 2xx: takes the raw transport with bytes already read. The stream

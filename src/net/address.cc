@@ -20,10 +20,36 @@ const sockaddr_in6* v6(const Address& a) {
 
 }  // namespace
 
+Address::Address(const Address& other) { *this = other; }
+
+Address& Address::operator=(const Address& other) {
+  if (this == &other) return *this;
+  std::memcpy(ip_, other.ip_, sizeof ip_);
+  length_ = other.length_;
+  path_ = other.path_ == nullptr ? nullptr : std::make_unique<sockaddr_un>(*other.path_);
+  return *this;
+}
+
+Address& Address::operator=(Address&& other) noexcept {
+  if (this == &other) return *this;
+  std::memcpy(ip_, other.ip_, sizeof ip_);
+  length_ = other.path_ == nullptr ? other.length_ : std::exchange(other.length_, 0);
+  path_ = std::move(other.path_);
+  return *this;
+}
+
+/// Where an address of so many bytes goes.
+void* Address::storage(std::size_t size) {
+  static_assert(sizeof(sockaddr_in6) == kIpBytes && alignof(sockaddr_in6) == 4);
+  if (size <= kIpBytes) return ip_;
+  path_ = std::make_unique<sockaddr_un>();
+  return path_.get();
+}
+
 Address Address::fromSockaddr(const sockaddr* address, socklen_t length) {
   Address out;
-  if (length > sizeof out.storage_) length = sizeof out.storage_;
-  std::memcpy(&out.storage_, address, length);
+  if (length > sizeof(sockaddr_un)) length = sizeof(sockaddr_un);
+  std::memcpy(out.storage(length), address, length);
   out.length_ = length;
   // An IPv4 peer on a dual-stack socket is IPv4 everywhere above.
   if (out.family() == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6(out)->sin6_addr)) {
@@ -31,7 +57,7 @@ Address Address::fromSockaddr(const sockaddr* address, socklen_t length) {
     plain.sin_family = AF_INET;
     plain.sin_port = v6(out)->sin6_port;
     std::memcpy(&plain.sin_addr, v6(out)->sin6_addr.s6_addr + 12, 4);
-    std::memcpy(&out.storage_, &plain, sizeof plain);
+    std::memcpy(out.ip_, &plain, sizeof plain);
     out.length_ = sizeof plain;
   }
   return out;
@@ -40,14 +66,14 @@ Address Address::fromSockaddr(const sockaddr* address, socklen_t length) {
 std::optional<Address> Address::fromIp(std::string_view ip, std::uint16_t port) {
   std::string text(ip);
   Address out;
-  auto* four = reinterpret_cast<sockaddr_in*>(&out.storage_);
+  auto* four = reinterpret_cast<sockaddr_in*>(out.ip_);
   if (::inet_pton(AF_INET, text.c_str(), &four->sin_addr) == 1) {
     four->sin_family = AF_INET;
     four->sin_port = htons(port);
     out.length_ = sizeof *four;
     return out;
   }
-  auto* six = reinterpret_cast<sockaddr_in6*>(&out.storage_);
+  auto* six = reinterpret_cast<sockaddr_in6*>(out.ip_);
   if (::inet_pton(AF_INET6, text.c_str(), &six->sin6_addr) == 1) {
     six->sin6_family = AF_INET6;
     six->sin6_port = htons(port);
@@ -78,7 +104,7 @@ std::optional<Address> Address::parse(std::string_view text) {
 
 Address Address::unixPath(std::string_view path) {
   Address out;
-  auto* un = reinterpret_cast<sockaddr_un*>(&out.storage_);
+  auto* un = static_cast<sockaddr_un*>(out.storage(sizeof(sockaddr_un)));
   un->sun_family = AF_UNIX;
   std::size_t size = std::min(path.size(), sizeof un->sun_path - 1);
   std::memcpy(un->sun_path, path.data(), size);
@@ -97,8 +123,8 @@ std::uint16_t Address::port() const {
 }
 
 void Address::setPort(std::uint16_t port) {
-  if (family() == AF_INET) reinterpret_cast<sockaddr_in*>(&storage_)->sin_port = htons(port);
-  if (family() == AF_INET6) reinterpret_cast<sockaddr_in6*>(&storage_)->sin6_port = htons(port);
+  if (family() == AF_INET) reinterpret_cast<sockaddr_in*>(ip_)->sin_port = htons(port);
+  if (family() == AF_INET6) reinterpret_cast<sockaddr_in6*>(ip_)->sin6_port = htons(port);
 }
 
 std::string Address::ip() const {
@@ -111,11 +137,11 @@ std::string Address::ip() const {
       ::inet_ntop(AF_INET6, &v6(*this)->sin6_addr, text, sizeof text);
       return text;
     case AF_UNIX: {
-      const auto* un = reinterpret_cast<const sockaddr_un*>(&storage_);
+      const auto* un = reinterpret_cast<const sockaddr_un*>(sockaddrPtr());
       std::size_t size = length_ - offsetof(sockaddr_un, sun_path);
       if (size == 0) return "";
       if (un->sun_path[0] == '\0') return "@" + std::string(un->sun_path + 1, size - 1);
-      return un->sun_path;
+      return std::string(un->sun_path, ::strnlen(un->sun_path, size));
     }
     default:
       return "";
@@ -143,7 +169,7 @@ bool Address::operator==(const Address& other) const {
     return std::memcmp(&v6(*this)->sin6_addr, &v6(other)->sin6_addr, 16) == 0 &&
            port() == other.port();
   }
-  return length_ == other.length_ && std::memcmp(&storage_, &other.storage_, length_) == 0;
+  return length_ == other.length_ && std::memcmp(sockaddrPtr(), other.sockaddrPtr(), length_) == 0;
 }
 
 std::optional<Cidr> Cidr::parse(std::string_view text) {

@@ -3,10 +3,13 @@
 
 #include "base/error.h"
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -16,6 +19,10 @@ namespace postern::net {
 class Address {
  public:
   Address() = default;
+  Address(const Address& other);
+  Address& operator=(const Address& other);
+  Address(Address&& other) noexcept { *this = std::move(other); }
+  Address& operator=(Address&& other) noexcept;
   static Address fromSockaddr(const sockaddr* address, socklen_t length);
   /// Numeric only, no name look-up: "10.0.0.1", "::1".
   static std::optional<Address> fromIp(std::string_view ip, std::uint16_t port);
@@ -26,7 +33,7 @@ class Address {
 
   bool isIp() const { return family() == AF_INET || family() == AF_INET6; }
   bool isUnix() const { return family() == AF_UNIX; }
-  sa_family_t family() const { return storage_.ss_family; }
+  sa_family_t family() const { return sockaddrPtr()->sa_family; }
   std::uint16_t port() const;
   void setPort(std::uint16_t port);
   /// The IP without port, or the path.
@@ -35,13 +42,21 @@ class Address {
   std::string toString() const;
   bool isLoopback() const;
 
-  const sockaddr* sockaddrPtr() const { return reinterpret_cast<const sockaddr*>(&storage_); }
+  const sockaddr* sockaddrPtr() const {
+    return path_ != nullptr ? reinterpret_cast<const sockaddr*>(path_.get())
+                            : reinterpret_cast<const sockaddr*>(ip_);
+  }
   socklen_t length() const { return length_; }
   bool operator==(const Address& other) const;
 
  private:
-  sockaddr_storage storage_{};
+  // A connection keeps several addresses, nearly always of IP: only a path takes what a path needs.
+  static constexpr std::size_t kIpBytes = 28;  // sockaddr_in6
+  void* storage(std::size_t size);
+
+  alignas(4) unsigned char ip_[kIpBytes]{};
   socklen_t length_ = 0;
+  std::unique_ptr<sockaddr_un> path_;
 };
 
 /// An address range "10.0.0.0/8"; a bare address is a full-length prefix.

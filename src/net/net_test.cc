@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <poll.h>
+#include <sys/socket.h>
+
 namespace postern::net {
 namespace {
 
@@ -90,6 +93,25 @@ TEST(SocketTransport, ReportsTheEndThatCameWithTheLastBytes) {
   pair.client.transport->shutdownWrite();
   pair.until([&] { return pair.server.eof; });
   EXPECT_EQ(pair.server.in.toString(), "bye");
+}
+
+TEST(SocketTransport, ReportsTheEndThatCameBeforeTheConnectionWasReported) {
+  event::Loop loop;
+  const base::Fd listener = std::move(*listenSocket(Address::loopback(0)));
+  Recorder client;
+  client.transport = connectTransport(loop, localAddress(listener.get()));
+  client.transport->setObserver(&client);
+  {
+    // The kernel has connected it already: bytes and end are there before the first report.
+    pollfd waits{.fd = listener.get(), .events = POLLIN, .revents = 0};
+    ASSERT_EQ(::poll(&waits, 1, 3000), 1);
+    const base::Fd peer(::accept(listener.get(), nullptr, nullptr));
+    ASSERT_TRUE(peer);
+    ASSERT_EQ(::send(peer.get(), "bye", 3, MSG_NOSIGNAL), 3);
+  }
+  for (int i = 0; i < 200 && !client.eof; ++i) loop.runOnce(milliseconds(5));
+  EXPECT_TRUE(client.eof);
+  EXPECT_EQ(client.in.toString(), "bye");
 }
 
 TEST(SocketTransport, RefusedConnectIsToldInALaterTurn) {

@@ -66,6 +66,7 @@ base::Result<base::Fd> bindSocket(const Address& address, const ListenOptions& o
 }
 
 base::Result<void> startListening(int fd, const ListenOptions& options) {
+  setInt(fd, IPPROTO_TCP, TCP_NODELAY, 1);  // inherited; no Unix socket has it
   if (::listen(fd, options.backlog) != 0) return base::failErrno("listen");
   return applyOptions(fd, options.socket_options, SocketOption::When::kListening);
 }

@@ -19,11 +19,11 @@ constexpr int kBlocksPerRead = 3;  // of 16 KiB, after one that was filled
 
 class SocketTransport final : public Transport {
  public:
-  SocketTransport(event::Loop& loop, base::Fd fd)
+  SocketTransport(event::Loop& loop, base::Fd fd, Address local, Address remote)
       : fd_(std::move(fd)),
         again_(loop, [this] { onAgain(); }),
-        local_(localAddress(fd_.get())),
-        remote_(peerAddress(fd_.get())),
+        local_(std::move(local)),
+        remote_(std::move(remote)),
         watch_(loop, fd_.get(), [this](std::uint32_t ready) { onReady(ready); }) {}
 
   SocketTransport(event::Loop& loop, const Address& to, const ConnectOptions& options)
@@ -214,7 +214,9 @@ class SocketTransport final : public Transport {
     if (greeting_ != nullptr && !greet()) return;
     connecting_ = false;
     local_ = localAddress(fd_.get());
-    if (ready & event::kReadable) resumeRead();  // bytes may have come with the same report
+    // Bytes, and the peer's end, may have come with the same report.
+    hangup_ = (ready & event::kHangup) != 0;
+    if (ready & event::kReadable) resumeRead();
     if (observer_ != nullptr) observer_->onConnected();
   }
 
@@ -272,7 +274,14 @@ std::unique_ptr<Transport> makeSocketTransport(event::Loop& loop, base::Fd conne
     int one = 1;
     ::setsockopt(connected.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   }
-  return std::make_unique<SocketTransport>(loop, std::move(connected));
+  Address remote = peerAddress(connected.get());
+  return makeAcceptedTransport(loop, std::move(connected), std::move(local), std::move(remote));
+}
+
+std::unique_ptr<Transport> makeAcceptedTransport(event::Loop& loop, base::Fd accepted,
+                                                 Address local, Address remote) {
+  return std::make_unique<SocketTransport>(loop, std::move(accepted), std::move(local),
+                                           std::move(remote));
 }
 
 std::unique_ptr<Transport> connectTransport(event::Loop& loop, const Address& to,

@@ -179,8 +179,8 @@ void SpliceJoin::finish(Pair* pair, bool reset) {
   }
   pair->first.reset();
   pair->second.reset();
-  pair->forth.splice.release(pipes_);
-  pair->back.splice.release(pipes_);
+  pair->forth.splice.release();
+  pair->back.splice.release();
   loop_.destroyLater(std::move(at->second));
   pairs_.erase(at);
 }

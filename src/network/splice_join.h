@@ -38,9 +38,9 @@ class SpliceJoin {
 
   event::Loop& loop_;
   const std::size_t pairs_max_;
+  net::PipePool pipes_;  // of the pairs
   std::unordered_map<std::uint64_t, std::unique_ptr<Pair>> pairs_;
   std::uint64_t next_ = 0;
-  net::PipePool pipes_;
 };
 
 }  // namespace postern::network

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 
 #include <fcntl.h>
@@ -37,6 +38,18 @@ std::uint64_t random64() {
   return random.next();
 }
 
+/// All that sample by its request id choose the same requests: its first 8 digits are the number.
+std::uint64_t sampleOf(const AccessRecord& record, bool independent) {
+  constexpr std::size_t kDigits = 8;
+  constexpr int kHexadecimal = 16;
+  if (independent || record.request == nullptr) return random64();
+  const std::string_view id = record.request->value("x-request-id");
+  std::uint64_t out = 0;
+  if (id.size() < kDigits) return random64();
+  const auto read = std::from_chars(id.data(), id.data() + kDigits, out, kHexadecimal);
+  return read.ptr == id.data() + kDigits ? out : random64();
+}
+
 }  // namespace
 
 bool LogFilter::passes(const AccessRecord& record) const {
@@ -52,7 +65,7 @@ bool LogFilter::passes(const AccessRecord& record) const {
     case Kind::kNotHealthCheck:
       return true;  // the health check filter, which marks them, is not there
     case Kind::kRuntime:
-      return share.hit(random64());
+      return share.hit(sampleOf(record, independent));
     case Kind::kAnd:
       return std::all_of(nested.begin(), nested.end(),
                          [&](const LogFilter& each) { return each.passes(record); });

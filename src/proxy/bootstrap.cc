@@ -6,6 +6,7 @@
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "proxy/config_build.h"
 #include "proxy/config_matchers.h"
+#include "proxy/honoured_fields.h"
 #include "proxy/proto_fields.h"
 
 #include <google/protobuf/struct.pb.h>
@@ -20,40 +21,6 @@ namespace {
 namespace boot = envoy::config::bootstrap::v3;
 namespace core = envoy::config::core::v3;
 using config::joinPath;
-
-const config::SupportedFields& honoured() {
-  static const config::SupportedFields table{
-      {"envoy.config.bootstrap.v3.Bootstrap",
-       {"node", "static_resources", "dynamic_resources", "admin", "layered_runtime",
-        "stats_flush_interval", "cluster_manager", "overload_manager"}},
-      {"envoy.config.overload.v3.OverloadManager", {"*"}},  // checked where it is read
-      {"envoy.config.bootstrap.v3.Bootstrap.StaticResources", {"listeners", "clusters", "secrets"}},
-      {"envoy.extensions.transport_sockets.tls.v3.Secret", {"*"}},
-      {"envoy.config.listener.v3.Listener", {"*"}},  // checked where it is built
-      {"envoy.config.cluster.v3.Cluster", {"*"}},
-      {"envoy.config.bootstrap.v3.Bootstrap.DynamicResources",
-       {"lds_config", "cds_config", "ads_config"}},
-      {"envoy.config.core.v3.ConfigSource",
-       {"ads", "initial_fetch_timeout", "resource_api_version"}},
-      {"envoy.config.core.v3.AggregatedConfigSource", {}},
-      {"envoy.config.core.v3.ApiConfigSource",
-       {"api_type", "transport_api_version", "grpc_services", "set_node_on_first_message_only"}},
-      {"envoy.config.core.v3.GrpcService", {"envoy_grpc", "initial_metadata"}},
-      {"envoy.config.core.v3.GrpcService.EnvoyGrpc",
-       {"cluster_name", "authority", "max_receive_message_length"}},
-      {"envoy.config.core.v3.HeaderValue", {"key", "value"}},
-      {"envoy.config.core.v3.Node", {"*"}},
-      {"envoy.config.bootstrap.v3.Admin", {"address", "allow_paths", "ignore_global_conn_limit"}},
-      {"envoy.type.matcher.v3.StringMatcher", {"*"}},  // checked where it is read
-      {"envoy.config.core.v3.Address", {"socket_address", "pipe"}},
-      {"envoy.config.core.v3.SocketAddress", {"protocol", "address", "port_value"}},
-      {"envoy.config.core.v3.Pipe", {"path"}},
-      {"envoy.config.bootstrap.v3.ClusterManager", {"enable_deferred_cluster_creation"}},
-      {"envoy.config.bootstrap.v3.LayeredRuntime", {"layers"}},
-      {"envoy.config.bootstrap.v3.RuntimeLayer", {"name", "static_layer", "admin_layer"}},
-      {"envoy.config.bootstrap.v3.RuntimeLayer.AdminLayer", {}}};
-  return table;
-}
 
 /// Runtime keys that mean something here; others are kept by nobody, as in Envoy.
 void readRuntime(const std::string& prefix, const google::protobuf::Struct& layer,
@@ -129,7 +96,7 @@ xds::NodeInfo readNode(const core::Node& node) {
 
 base::ConfigResult<BootstrapValues> readBootstrap(const boot::Bootstrap& bootstrap) {
   BootstrapValues out;
-  POSTERN_TRY_VOID(honoured().check(bootstrap, ""));
+  POSTERN_TRY_VOID(checkHonoured(bootstrap, "", Door::kBootstrap));
   if (bootstrap.admin().has_address()) {
     POSTERN_TRY(out.admin, readAddress(bootstrap.admin().address(), "admin.address"));
   }

@@ -10,11 +10,14 @@ namespace {
 
 constexpr std::string_view kName = "x-forwarded-client-cert";
 
-/// Hash;Cert;Subject;URI;DNS, each when asked for. (By is our own certificate's URI: the transport
-/// does not tell it yet.)
+/// By (the URIs of our own certificate), Hash; then Cert, Subject, URI, DNS, when asked for.
 std::string element(const HttpManager& config, const net::PeerInfo& peer) {
   const HttpManager::CertificateDetails& wanted = config.certificate_details;
-  std::string out = "Hash=" + peer.sha256_fingerprint;
+  std::string out;
+  if (peer.local != nullptr) {
+    for (const std::string& each : peer.local->uri_sans) out += "By=" + each + ';';
+  }
+  out += "Hash=" + peer.sha256_fingerprint;
   if (wanted.cert) out += ";Cert=\"" + base::percentEncode(peer.certificate_pem) + '"';
   if (wanted.subject) {
     out += ";Subject=\"";

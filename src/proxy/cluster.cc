@@ -187,10 +187,10 @@ HostPtr ClusterState::originalHost(const net::Address& original) {
 }
 
 void ClusterState::forgetOriginals() {
-  // A host that nobody uses now and that was not picked since the last look goes.
+  // A host without connections goes; its pools, which hold it, go with it.
   for (auto it = originals_.begin(); it != originals_.end();) {
     const HostPtr& host = it->second;
-    const bool idle = host->cx_active == 0 && host->rq_active == 0 && host.use_count() <= 2;
+    const bool idle = host->cx_active == 0 && host->rq_active == 0;
     if (!idle) {
       ++it;
       continue;

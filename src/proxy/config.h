@@ -175,7 +175,9 @@ struct Listener {
   std::shared_ptr<const FilterChain> fallback;
   std::vector<AccessLogConfig> logs;
   std::vector<std::string> route_names;  // asked for by RDS
-  std::string fingerprint;               // of everything but the filter chains
+  /// How long they are waited for; without them requests are answered 404.
+  std::chrono::milliseconds routes_timeout{0};
+  std::string fingerprint;  // of everything but the filter chains
 
   /// With the default chain.
   std::vector<std::shared_ptr<const FilterChain>> allChains() const {
@@ -266,7 +268,8 @@ struct Cluster {
   std::chrono::milliseconds connection_duration_max{0};           // 0: none
   std::chrono::milliseconds stream_duration_max{0};               // one attempt; 0: none
   std::uint32_t requests_per_connection_max = 0;                  // 0: no limit
-  std::size_t response_header_bytes_max = 60 * 1024;
+  std::size_t response_header_bytes_max = 60 * 1024;              // HTTP/2
+  std::size_t h1_response_header_bytes_max = 80 * 1024;           // HTTP/1
   std::size_t response_header_count_max = 100;
   http::H2Limits h2{.concurrent_streams_max = 1024, .invalid_message_ends_stream = false};
   http::HeaderCase h1_header_case = http::HeaderCase::kLower;

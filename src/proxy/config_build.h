@@ -1,5 +1,6 @@
-// From Envoy's messages to the values of config.h. Every set field is honoured or refused by its
-// full path, which begins with `path`. Main thread; the results are immutable.
+// From Envoy's messages to the values of config.h. Errors name the full path of a field, which
+// begins with `path`. buildListener, buildCluster and buildAssignment refuse fields that are not
+// honoured (honoured_fields.h). Main thread; the results are immutable.
 #pragma once
 
 #include "base/error.h"
@@ -46,11 +47,9 @@ base::ConfigResult<std::shared_ptr<const Cluster>> buildCluster(
 base::ConfigResult<void> readUpstreamHttp(const envoy::config::cluster::v3::Cluster& message,
                                           std::string_view path, Cluster& out);
 
-/// Names are allowed where DNS resolves them.
-enum class HostNames : bool { kRefused, kAllowed };
+/// Endpoints of EDS: addresses, no names.
 base::ConfigResult<LoadAssignment> buildAssignment(
-    const envoy::config::endpoint::v3::ClusterLoadAssignment& message, std::string_view path,
-    HostNames names);
+    const envoy::config::endpoint::v3::ClusterLoadAssignment& message, std::string_view path);
 
 /// Addresses, and what the sockets bound to them are like.
 base::ConfigResult<void> readListenerSockets(const envoy::config::listener::v3::Listener& message,
@@ -77,7 +76,7 @@ base::ConfigResult<ProxyTlvChoice> readTlvChoice(
 /// An IP address or a pipe.
 base::ConfigResult<net::Address> readAddress(const envoy::config::core::v3::Address& message,
                                              std::string_view path);
-/// A port that may be 0; `message` is checked for what is not supported.
+/// A port that may be 0.
 base::ConfigResult<net::Address> readSocketAddress(
     const envoy::config::core::v3::SocketAddress& message, std::string_view path);
 
@@ -95,10 +94,5 @@ base::ConfigResult<DiscoverySource> readSource(const envoy::config::core::v3::Co
 /// Unpacks by the registry of known types; the error has the path of @type.
 base::ConfigResult<std::unique_ptr<google::protobuf::Message>> unpackKnown(
     const google::protobuf::Any& any, std::string_view path);
-
-/// Refuses what is set in `message` and not honoured by the builders of this folder (HTTP and
-/// access logs check themselves).
-base::ConfigResult<void> checkSupported(const google::protobuf::Message& message,
-                                        std::string_view path);
 
 }  // namespace postern::proxy

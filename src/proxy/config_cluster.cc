@@ -3,6 +3,7 @@
 #include "envoy/config/cluster/v3/cluster.pb.h"
 #include "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.pb.h"
 #include "proxy/config_build.h"
+#include "proxy/honoured_fields.h"
 #include "proxy/stats.h"
 #include "proxy/tls_socket.h"
 #include "proxy/upstream_proxy_protocol.h"
@@ -16,6 +17,9 @@ namespace {
 namespace cluster = envoy::config::cluster::v3;
 namespace core = envoy::config::core::v3;
 namespace endpoint = envoy::config::endpoint::v3;
+/// Names are allowed where DNS resolves them.
+enum class HostNames : bool { kRefused, kAllowed };
+
 namespace proxy_protocol = envoy::extensions::transport_sockets::proxy_protocol::v3;
 using config::joinPath;
 
@@ -187,7 +191,6 @@ base::ConfigResult<core::TransportSocket> readProxyProtocol(const core::Transpor
   proxy_protocol::ProxyProtocolUpstreamTransport config;
   if (!api::unpack(message.typed_config(), config)) return message;
   const std::string at = joinPath(path, "typed_config");
-  POSTERN_TRY_VOID(checkSupported(config, at));
   POSTERN_TRY(out.proxy_protocol,
               buildUpstreamProxyProtocol(config.config(), joinPath(at, "config")));
   path = joinPath(at, "transport_socket");
@@ -303,12 +306,9 @@ base::ConfigResult<Endpoint> readEndpoint(const endpoint::LbEndpoint& message,
   return out;
 }
 
-}  // namespace
-
-base::ConfigResult<LoadAssignment> buildAssignment(const endpoint::ClusterLoadAssignment& message,
-                                                   std::string_view path, HostNames names) {
+base::ConfigResult<LoadAssignment> readAssignment(const endpoint::ClusterLoadAssignment& message,
+                                                  std::string_view path, HostNames names) {
   constexpr std::uint32_t kPriorityMax = 128;
-  POSTERN_TRY_VOID(checkSupported(message, path));
   LoadAssignment out;
   if (message.policy().has_overprovisioning_factor()) {
     out.overprovisioning_percent = message.policy().overprovisioning_factor().value();
@@ -337,9 +337,17 @@ base::ConfigResult<LoadAssignment> buildAssignment(const endpoint::ClusterLoadAs
   return out;
 }
 
+}  // namespace
+
+base::ConfigResult<LoadAssignment> buildAssignment(const endpoint::ClusterLoadAssignment& message,
+                                                   std::string_view path) {
+  POSTERN_TRY_VOID(checkHonoured(message, path, Door::kCluster));
+  return readAssignment(message, path, HostNames::kRefused);
+}
+
 base::ConfigResult<std::shared_ptr<const Cluster>> buildCluster(const cluster::Cluster& message,
                                                                 std::string_view path) {
-  POSTERN_TRY_VOID(checkSupported(message, path));
+  POSTERN_TRY_VOID(checkHonoured(message, path, Door::kCluster));
   auto out = std::make_shared<Cluster>();
   out->name = message.name();
   if (out->name.empty()) return base::failConfig(joinPath(path, "name"), "must not be empty");
@@ -355,8 +363,8 @@ base::ConfigResult<std::shared_ptr<const Cluster>> buildCluster(const cluster::C
   const bool dns =
       out->type == Cluster::Type::kStrictDns || out->type == Cluster::Type::kLogicalDns;
   const std::string at = joinPath(path, "load_assignment");
-  POSTERN_TRY(out->assignment, buildAssignment(message.load_assignment(), at,
-                                               dns ? HostNames::kAllowed : HostNames::kRefused));
+  POSTERN_TRY(out->assignment, readAssignment(message.load_assignment(), at,
+                                              dns ? HostNames::kAllowed : HostNames::kRefused));
   if (out->type == Cluster::Type::kLogicalDns) {
     std::size_t endpoints = 0;
     for (const auto& locality : out->assignment.localities) endpoints += locality.endpoints.size();

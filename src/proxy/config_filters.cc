@@ -16,7 +16,6 @@ constexpr std::string_view kFaultType = "envoy.extensions.filters.http.fault.v3.
 constexpr std::string_view kCorsType = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
 
 void readDelay(const common::FaultDelay& message, const Place& place, FaultPolicy& out) {
-  place.only(message, {"fixed_delay", "header_delay", "percentage"});
   out.delay_share = readFraction(message.percentage(), place.field("percentage"));
   if (message.has_fixed_delay()) {
     out.delay = place.duration("fixed_delay", message.fixed_delay());
@@ -29,7 +28,6 @@ void readDelay(const common::FaultDelay& message, const Place& place, FaultPolic
 }
 
 void readAbort(const fault::FaultAbort& message, const Place& place, FaultPolicy& out) {
-  place.only(message, {"http_status", "grpc_status", "header_abort", "percentage"});
   out.abort_share = readFraction(message.percentage(), place.field("percentage"));
   switch (message.error_type_case()) {
     case fault::FaultAbort::kHttpStatus:
@@ -51,9 +49,6 @@ void readAbort(const fault::FaultAbort& message, const Place& place, FaultPolicy
 
 std::shared_ptr<const CorsPolicy> readCors(const cors::CorsPolicy& message, const Place& place) {
   auto out = std::make_shared<CorsPolicy>();
-  place.only(message,
-             {"allow_origin_string_match", "allow_methods", "allow_headers", "expose_headers",
-              "max_age", "allow_credentials", "filter_enabled", "forward_not_matching_preflights"});
   for (int i = 0; i < message.allow_origin_string_match_size(); ++i) {
     out->origins.push_back(readString(message.allow_origin_string_match(i),
                                       place.item("allow_origin_string_match", i)));
@@ -74,8 +69,6 @@ std::shared_ptr<const CorsPolicy> readCors(const cors::CorsPolicy& message, cons
 
 std::shared_ptr<const FaultPolicy> readFault(const fault::HTTPFault& message, const Place& place) {
   auto out = std::make_shared<FaultPolicy>();
-  place.only(message, {"delay", "abort", "upstream_cluster", "headers", "max_active_faults",
-                       "disable_downstream_cluster_stats"});
   if (message.has_delay()) readDelay(message.delay(), place.field("delay"), *out);
   if (message.has_abort()) readAbort(message.abort(), place.field("abort"), *out);
   out->upstream_cluster = message.upstream_cluster();
@@ -92,10 +85,10 @@ PerFilter readPerFilter(const google::protobuf::Map<std::string, google::protobu
     const std::string_view type = typeName(any);
     if (type == kFaultType) {
       fault::HTTPFault message;
-      if (at.unpack(any, message)) out.fault = readFault(message, at);
+      if (at.unpack(any, message)) out.fault.emplace_back(name, readFault(message, at));
     } else if (type == kCorsType) {
       cors::CorsPolicy message;
-      if (at.unpack(any, message)) out.cors = readCors(message, at);
+      if (at.unpack(any, message)) out.cors.emplace_back(name, readCors(message, at));
     } else {
       at.fail("\"" + any.type_url() + "\" is not supported");
     }

@@ -130,7 +130,6 @@ void readCertificates(const Message& message, const Place& place, HttpManager& o
     return place.fail("forward_client_cert_details", "is not a known value");
   out.client_certificate = kModes[message.forward_client_cert_details()];
   const auto& details = message.set_current_client_cert_details();
-  place.field("set_current_client_cert_details").only(details, {"subject", "cert", "dns", "uri"});
   out.certificate_details = {details.subject().value(), details.cert(), details.dns(),
                              details.uri()};
 }

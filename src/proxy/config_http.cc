@@ -1,6 +1,7 @@
 #include "proxy/config_http.h"
 
 #include "base/strings.h"
+#include "envoy/config/core/v3/config_source.pb.h"
 #include "envoy/config/core/v3/protocol.pb.h"
 #include "envoy/config/core/v3/substitution_format_string.pb.h"
 #include "envoy/extensions/filters/http/cors/v3/cors.pb.h"
@@ -20,6 +21,7 @@
 
 namespace postern::proxy {
 
+namespace core = envoy::config::core::v3;
 namespace hcm = envoy::extensions::filters::network::http_connection_manager::v3;
 namespace filters = envoy::extensions::filters::http;
 
@@ -37,7 +39,13 @@ void readRouteSource(const Message& message, const Place& place, HttpManager& ou
     const Place at = place.field("rds");
     out.rds_name = message.rds().route_config_name();
     if (out.rds_name.empty()) at.fail("route_config_name", "is required");
-    if (!message.rds().config_source().has_ads()) at.fail("config_source", "only ads is supported");
+    const auto& source = message.rds().config_source();
+    const Place in = at.field("config_source");
+    if (!source.has_ads()) in.fail("only ads is supported");
+    if (source.resource_api_version() == core::V2) in.fail("resource_api_version", "must be V3");
+    if (source.has_initial_fetch_timeout())
+      out.rds_timeout = in.duration("initial_fetch_timeout", source.initial_fetch_timeout());
+    if (out.rds_timeout.count() == 0) out.rds_timeout = std::chrono::milliseconds::max();
   } else {
     place.fail("route_config", "is required (or rds)");
   }
@@ -49,22 +57,23 @@ void readFilters(const Message& message, const Place& place, HttpManager& out) {
     const hcm::HttpFilter& each = message.http_filters(i);
     const Place at = place.item("http_filters", i);
     const Place typed = at.field("typed_config");
-    at.only(each, {"name", "typed_config", "is_optional"});
     if (router) at.fail("stands behind the router, which ends the chain");
+    if (each.name().empty()) at.fail("name", "is required");
     const std::string_view type = typeName(each.typed_config());
     if (type == "envoy.extensions.filters.http.router.v3.Router") {
       filters::router::v3::Router config;
       router = true;
       if (!typed.unpack(each.typed_config(), config)) return;
-      typed.only(config, {"suppress_envoy_headers", "respect_expected_rq_timeout"});
       out.suppress_envoy_headers = config.suppress_envoy_headers();
       out.respect_expected_timeout = config.respect_expected_rq_timeout();
     } else if (type == "envoy.extensions.filters.http.fault.v3.HTTPFault") {
       filters::fault::v3::HTTPFault config;
       if (out.fault != nullptr) at.fail("stands here a second time");
+      out.fault_name = each.name();
       if (typed.unpack(each.typed_config(), config)) out.fault = readFault(config, typed);
     } else if (type == "envoy.extensions.filters.http.cors.v3.Cors") {
-      out.has_cors = true;
+      if (!out.cors_name.empty()) at.fail("stands here a second time");
+      out.cors_name = each.name();
     } else if (!each.is_optional()) {
       typed.fail("\"" + each.typed_config().type_url() + "\" is not a supported HTTP filter");
     }
@@ -191,7 +200,6 @@ void readUpgrades(const Message& message, const Place& place, HttpManager& out) 
   for (int i = 0; i < message.upgrade_configs_size(); ++i) {
     const auto& each = message.upgrade_configs(i);
     const Place at = place.item("upgrade_configs", i);
-    at.only(each, {"upgrade_type", "enabled"});
     const std::string type = base::toLower(each.upgrade_type());
     if (type.empty()) at.fail("upgrade_type", "is required");
     if (!each.has_enabled() || each.enabled().value()) out.upgrades.push_back(type);
@@ -200,55 +208,6 @@ void readUpgrades(const Message& message, const Place& place, HttpManager& out) 
 
 HttpManager readManager(const Message& message, const Place& place) {
   HttpManager out;
-  place.only(message, {"codec_type",
-                       "stat_prefix",
-                       "rds",
-                       "route_config",
-                       "http_filters",
-                       "common_http_protocol_options",
-                       "http_protocol_options",
-                       "http2_protocol_options",
-                       "server_name",
-                       "server_header_transformation",
-                       "scheme_header_transformation",
-                       "max_request_headers_kb",
-                       "stream_idle_timeout",
-                       "request_timeout",
-                       "request_headers_timeout",
-                       "access_log",
-                       "use_remote_address",
-                       "xff_num_trusted_hops",
-                       "internal_address_config",
-                       "skip_xff_append",
-                       "via",
-                       "generate_request_id",
-                       "preserve_external_request_id",
-                       "always_set_request_id_in_response",
-                       "forward_client_cert_details",
-                       "set_current_client_cert_details",
-                       "proxy_100_continue",
-                       "upgrade_configs",
-                       "normalize_path",
-                       "merge_slashes",
-                       "path_with_escaped_slashes_action",
-                       "request_id_extension",
-                       "local_reply_config",
-                       "strip_matching_host_port",
-                       "strip_any_host_port",
-                       "strip_trailing_host_dot",
-                       "append_x_forwarded_port",
-                       "add_user_agent",
-                       "drain_timeout",
-                       "delayed_close_timeout",
-                       "stream_flush_timeout",
-                       "http1_safe_max_connection_duration",
-                       "original_ip_detection_extensions",
-                       "early_header_mutation_extensions",
-                       "stream_error_on_invalid_http_message",
-                       "access_log_options",
-                       "proxy_status_config",
-                       "access_log_flush_interval",
-                       "flush_access_log_on_new_request"});
   switch (message.codec_type()) {
     case Message::AUTO:
       break;

@@ -32,7 +32,6 @@ class Reader {
     if (!message_.has_connection_keepalive()) return;
     const core::KeepaliveSettings& settings = message_.connection_keepalive();
     const Place at = place_.field("connection_keepalive");
-    at.only(settings, {"interval", "timeout", "interval_jitter", "connection_idle_interval"});
     const auto positive = [&](const char* name, const auto& field) {
       const std::chrono::milliseconds value = at.duration(name, field);
       if (value.count() <= 0) at.fail(name, "must be at least 1ms");
@@ -59,14 +58,6 @@ class Reader {
 
 void readHttp2Options(const core::Http2ProtocolOptions& message, const Place& place,
                       http::H2Limits& out) {
-  place.only(message,
-             {"hpack_table_size", "max_concurrent_streams", "initial_stream_window_size",
-              "initial_connection_window_size", "allow_connect", "max_outbound_frames",
-              "max_outbound_control_frames", "max_consecutive_inbound_frames_with_empty_payload",
-              "max_inbound_priority_frames_per_stream",
-              "max_inbound_window_update_frames_per_data_frame_sent",
-              "stream_error_on_invalid_http_messaging",
-              "override_stream_error_on_invalid_http_message", "connection_keepalive"});
   const Reader read(message, place);
   read.number("hpack_table_size", message.has_hpack_table_size(), message.hpack_table_size(), 0,
               kTableBytesMax, out.header_table_bytes);

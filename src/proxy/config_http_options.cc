@@ -15,9 +15,6 @@ namespace preserve = envoy::extensions::http::header_formatters::preserve_case::
 
 void readHttpOptions(const core::HttpProtocolOptions& message, const Place& place,
                      HttpManager& out) {
-  place.only(message,
-             {"idle_timeout", "max_connection_duration", "max_headers_count", "max_stream_duration",
-              "headers_with_underscores_action", "max_requests_per_connection"});
   if (message.has_idle_timeout())
     out.limits.idle_timeout = place.duration("idle_timeout", message.idle_timeout());
   if (message.has_max_connection_duration()) {
@@ -53,7 +50,6 @@ http::HeaderCase readHeaderCase(const core::Http1ProtocolOptions_HeaderKeyFormat
     return http::HeaderCase::kLower;
   }
   typed.unpack(any, config);
-  typed.only(config, {"formatter_type_on_envoy_headers"});
   return config.formatter_type_on_envoy_headers() ==
                  preserve::PreserveCaseFormatterConfig::PROPER_CASE
              ? http::HeaderCase::kPreserveOrProper
@@ -62,11 +58,6 @@ http::HeaderCase readHeaderCase(const core::Http1ProtocolOptions_HeaderKeyFormat
 
 void readHttp1Options(const core::Http1ProtocolOptions& message, const Place& place,
                       HttpManager& out) {
-  // Methods beyond the registered ones are always taken (RFC 9110 9.1), and there is one parser.
-  place.only(message, {"allow_absolute_url", "accept_http_10", "default_host_for_http_10",
-                       "header_key_format", "enable_trailers", "allow_chunked_length",
-                       "override_stream_error_on_invalid_http_message", "use_balsa_parser",
-                       "allow_custom_methods", "ignore_http_11_upgrade"});
   out.limits.host_required = false;  // the manager answers
   out.limits.absolute_form =
       !message.has_allow_absolute_url() || message.allow_absolute_url().value();

@@ -9,11 +9,13 @@
 #include "proxy/config_build.h"
 #include "proxy/config_http.h"
 #include "proxy/filter_chain_match.h"
+#include "proxy/honoured_fields.h"
 #include "proxy/stats.h"
 #include "proxy/tls_socket.h"
 
 #include <google/protobuf/message.h>
 
+#include <algorithm>
 #include <limits>
 #include <map>
 #include <set>
@@ -110,7 +112,6 @@ base::ConfigResult<FilterChainMatch> readMatch(const listener::FilterChainMatch&
 base::ConfigResult<ConnectionLimitFilter> readConnectionLimit(
     const filters::network::connection_limit::v3::ConnectionLimit& message,
     const std::string& path) {
-  POSTERN_TRY_VOID(checkSupported(message, path));
   ConnectionLimitFilter out;
   if (message.stat_prefix().empty())
     return base::failConfig(joinPath(path, "stat_prefix"), "must not be empty");
@@ -132,7 +133,6 @@ base::ConfigResult<void> readFilters(const listener::FilterChain& message, const
     const bool last = i + 1 == message.filters_size();
     POSTERN_TRY(const auto config, unpackKnown(message.filters(i).typed_config(), inner));
     if (as<filters::network::sni_cluster::v3::SniCluster>(*config) != nullptr && !last) {
-      POSTERN_TRY_VOID(checkSupported(*config, inner));
       from_sni = true;
       continue;
     }
@@ -229,8 +229,9 @@ base::ConfigResult<void> readChains(const listener::Listener& message, const std
         "error adding listener '" + out.address.toString() + "': no filter chains specified");
   const auto collect = [&](const FilterChain& chain) {
     const auto* http = std::get_if<HttpManager>(&chain.filter);
-    if (http != nullptr && !http->rds_name.empty() && names.insert(http->rds_name).second)
-      out.route_names.push_back(http->rds_name);
+    if (http == nullptr || http->rds_name.empty()) return;
+    out.routes_timeout = std::max(out.routes_timeout, http->rds_timeout);
+    if (names.insert(http->rds_name).second) out.route_names.push_back(http->rds_name);
   };
   for (const auto& chain : out.chains) collect(*chain);
   if (out.fallback != nullptr) collect(*out.fallback);
@@ -242,7 +243,7 @@ base::ConfigResult<void> readChains(const listener::Listener& message, const std
 base::ConfigResult<std::shared_ptr<const Listener>> buildListener(const listener::Listener& message,
                                                                   std::string_view path_view) {
   const std::string path(path_view);
-  POSTERN_TRY_VOID(checkSupported(message, path));
+  POSTERN_TRY_VOID(checkHonoured(message, path, Door::kListener));
   auto out = std::make_shared<Listener>();
   POSTERN_TRY_VOID(readListenerSockets(message, path, *out));
   out->name = message.name().empty() ? out->address.toString() : message.name();

@@ -115,7 +115,6 @@ base::ConfigResult<void> readProxyProtocol(
 /// The kind of one listener filter; what it is given goes into `out`.
 base::ConfigResult<ListenerFilter> readFilter(const google::protobuf::Message& config,
                                               const std::string& path, Listener& out) {
-  POSTERN_TRY_VOID(checkSupported(config, path));
   if (as<filters::original_dst::v3::OriginalDst>(config) != nullptr)
     return ListenerFilter::kOriginalDst;
   if (as<filters::http_inspector::v3::HttpInspector>(config) != nullptr)

@@ -61,6 +61,7 @@ LogFilter readFilter(const log::AccessLogFilter& message, const Place& place, in
       return out;
     case F::kRuntimeFilter:
       out.kind = Kind::kRuntime;
+      out.independent = message.runtime_filter().use_independent_randomness();
       out.share = readFraction(message.runtime_filter().percent_sampled(),
                                place.field("runtime_filter.percent_sampled"));
       return out;
@@ -92,7 +93,6 @@ LogFilter readFilter(const log::AccessLogFilter& message, const Place& place, in
         out.grpc_statuses.push_back(status);
       return out;
     default:
-      place.only(message, {});
       place.fail("needs a filter");
       return out;
   }

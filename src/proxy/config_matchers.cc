@@ -1,6 +1,7 @@
 #include "proxy/config_matchers.h"
 
 #include "base/strings.h"
+#include "config/supported.h"
 #include "envoy/config/core/v3/base.pb.h"
 #include "envoy/config/core/v3/substitution_format_string.pb.h"
 #include "envoy/config/route/v3/route_components.pb.h"
@@ -28,7 +29,6 @@ constexpr std::size_t kDataSourceBytesMax = 1 << 20;
 }
 
 Regex readRegex(const match::RegexMatcher& message, const Place& place) {
-  place.only(message, {"google_re2", "regex"});
   std::string error;
   Regex out = compileRegex(message.regex(), error);
   if (message.regex().empty()) error = "is required";
@@ -38,7 +38,6 @@ Regex readRegex(const match::RegexMatcher& message, const Place& place) {
 
 Regex readSubstitution(const match::RegexMatchAndSubstitute& message, const Place& place,
                        std::string& substitution) {
-  place.only(message, {"pattern", "substitution"});
   Regex out = readRegex(message.pattern(), place.field("pattern"));
   substitution = message.substitution();
   std::string error;
@@ -50,7 +49,6 @@ Regex readSubstitution(const match::RegexMatchAndSubstitute& message, const Plac
 StringMatcher readString(const match::StringMatcher& message, const Place& place) {
   using Kind = StringMatcher::Kind;
   StringMatcher out;
-  place.only(message, {"exact", "prefix", "suffix", "safe_regex", "contains", "ignore_case"});
   out.ignore_case = message.ignore_case();
   switch (message.match_pattern_case()) {
     case match::StringMatcher::kExact:
@@ -171,7 +169,6 @@ Fraction readFraction(const envoy::type::v3::FractionalPercent& message, const P
 }
 
 Fraction readRuntimeFraction(const core::RuntimeFractionalPercent& message, const Place& place) {
-  place.only(message, {"default_value", "runtime_key"});
   if (!message.has_default_value()) return {100, 100};
   return readFraction(message.default_value(), place.field("default_value"));
 }
@@ -185,7 +182,6 @@ Format readFormat(std::string_view text, const Place& place) {
 
 HeaderOp readHeaderOp(const core::HeaderValueOption& message, const Place& place) {
   HeaderOp out;
-  place.only(message, {"header", "append", "append_action", "keep_empty_value"});
   const core::HeaderValue& header = message.header();
   const Place at = place.field("header");
   out.name = base::toLower(header.key());
@@ -194,11 +190,9 @@ HeaderOp readHeaderOp(const core::HeaderValueOption& message, const Place& place
     at.fail("key", "\"" + header.key() + "\" cannot be changed this way");
   if (header.key().find_first_of("\r\n\0", 0, 3) != std::string::npos)
     at.fail("key", "holds a control character");
-  const bool raw = header.value().empty() && !header.raw_value().empty();
-  const std::string& value = raw ? header.raw_value() : header.value();
-  if (value.find_first_of("\r\n\0", 0, 3) != std::string::npos)
-    at.fail(raw ? "raw_value" : "value", "holds a control character");
-  out.value = readFormat(value, at.field(raw ? "raw_value" : "value"));
+  if (header.value().find_first_of("\r\n\0", 0, 3) != std::string::npos)
+    at.fail("value", "holds a control character");
+  out.value = readFormat(header.value(), at.field("value"));
   out.constant = out.value.constant();
   if (out.constant) out.value.append(out.fixed, AccessRecord());
   out.keep_empty = message.keep_empty_value();
@@ -242,7 +236,11 @@ void readHeaderOps(const Repeated<core::HeaderValueOption>& to_add,
 }
 
 std::string readDataSource(const core::DataSource& message, const Place& place) {
-  place.only(message, {"filename", "inline_bytes", "inline_string", "environment_variable"});
+  // Only what TLS reads is read again; there it is taken out before.
+  if (message.has_watched_directory() &&
+      !config::Tolerance::takes(place.field("watched_directory").path())) {
+    place.fail("watched_directory", "is not supported");
+  }
   switch (message.specifier_case()) {
     case core::DataSource::kInlineString:
       return message.inline_string();
@@ -275,8 +273,6 @@ std::string readDataSource(const core::DataSource& message, const Place& place) 
 
 FormatString readFormatString(const core::SubstitutionFormatString& message, const Place& place) {
   FormatString out;
-  place.only(message, {"text_format", "json_format", "text_format_source", "omit_empty_values",
-                       "content_type", "json_format_options"});
   out.omit_empty = message.omit_empty_values();
   out.content_type = message.content_type();
   switch (message.format_case()) {

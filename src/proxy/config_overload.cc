@@ -26,7 +26,6 @@ constexpr std::uint32_t kAccountPowerMin = 10;  // 1 KiB
 constexpr std::uint32_t kAccountPowerMax = 56;
 
 void readMonitor(const pb::ResourceMonitor& message, const Place& place, OverloadConfig& out) {
-  place.only(message, {"name", "typed_config"});
   if (message.name().empty()) return place.fail("name", "must not be empty");
   const Place typed = place.field("typed_config");
   const std::string_view type = typeName(message.typed_config());
@@ -35,7 +34,6 @@ void readMonitor(const pb::ResourceMonitor& message, const Place& place, Overloa
   if (type == monitors::fixed_heap::v3::FixedHeapConfig::descriptor()->full_name()) {
     monitors::fixed_heap::v3::FixedHeapConfig config;
     if (!typed.unpack(message.typed_config(), config)) return;
-    typed.only(config, {"max_heap_size_bytes"});
     monitor.resource = OverloadConfig::Resource::kFixedHeap;
     monitor.bytes_max = config.max_heap_size_bytes();
     if (monitor.bytes_max == 0) typed.fail("max_heap_size_bytes", "must be greater than 0");
@@ -73,7 +71,6 @@ void readMonitor(const pb::ResourceMonitor& message, const Place& place, Overloa
 
 OverloadConfig::Trigger readTrigger(const pb::Trigger& message, const Place& place,
                                     const OverloadConfig& config) {
-  place.only(message, {"name", "threshold", "scaled"});
   OverloadConfig::Trigger out;
   out.monitor = message.name();
   if (std::none_of(config.monitors.begin(), config.monitors.end(),
@@ -133,7 +130,6 @@ void readTimers(const pb::ScaleTimersOverloadActionConfig& message, const Place&
 }
 
 void readAction(const pb::OverloadAction& message, const Place& place, OverloadConfig& out) {
-  place.only(message, {"name", "triggers", "typed_config"});
   OverloadConfig::Action action;
   bool known = false;
   for (std::size_t i = 0; i < static_cast<std::size_t>(OverloadAction::kCount); ++i) {
@@ -163,7 +159,6 @@ void readAction(const pb::OverloadAction& message, const Place& place, OverloadC
   } else if (action.action == OverloadAction::kShrinkHeap && configured) {
     pb::ShrinkHeapConfig shrink;
     if (!typed.unpack(message.typed_config(), shrink)) return;
-    typed.only(shrink, {"timer_interval"});
     if (shrink.has_timer_interval())
       out.shrink_interval = typed.duration("timer_interval", shrink.timer_interval());
   } else if (configured) {
@@ -182,8 +177,6 @@ base::ConfigResult<OverloadConfig> readOverload(const pb::OverloadManager& messa
   OverloadConfig out;
   BuildErrors errors;
   const Place place(path, errors);
-  place.only(message,
-             {"refresh_interval", "resource_monitors", "actions", "buffer_factory_config"});
   if (message.has_refresh_interval()) {
     out.refresh_interval = place.duration("refresh_interval", message.refresh_interval());
     if (out.refresh_interval.count() == 0) place.fail("refresh_interval", "must be greater than 0");

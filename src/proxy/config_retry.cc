@@ -43,10 +43,6 @@ std::uint32_t parseRetryOn(std::string_view list) {
 RetryPolicy readRetryPolicy(const envoy::config::route::v3::RetryPolicy& message,
                             const Place& place) {
   RetryPolicy out;
-  place.only(message,
-             {"retry_on", "num_retries", "per_try_timeout", "per_try_idle_timeout",
-              "retry_host_predicate", "host_selection_retry_max_attempts", "retriable_status_codes",
-              "retry_back_off", "retriable_headers", "retriable_request_headers"});
   out.on = parseRetryOn(message.retry_on());
   if (message.has_num_retries()) out.retries_max = message.num_retries().value();
   if (message.has_per_try_timeout())

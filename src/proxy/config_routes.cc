@@ -8,6 +8,7 @@
 #include "proxy/config_http.h"
 #include "proxy/config_matchers.h"
 #include "proxy/config_retry.h"
+#include "proxy/honoured_fields.h"
 
 namespace postern::proxy {
 
@@ -24,9 +25,6 @@ bool badPath(std::string_view text) {
 RouteMatch readMatch(const route::RouteMatch& message, const Place& place) {
   RouteMatch out;
   using Kind = RouteMatch::Kind;
-  place.only(message,
-             {"prefix", "path", "safe_regex", "connect_matcher", "path_separated_prefix",
-              "case_sensitive", "runtime_fraction", "headers", "query_parameters", "grpc"});
   switch (message.path_specifier_case()) {
     case route::RouteMatch::kPrefix:
       out.path = message.prefix();
@@ -64,10 +62,6 @@ RouteMatch readMatch(const route::RouteMatch& message, const Place& place) {
 
 RouteCluster readWeight(const route::WeightedCluster::ClusterWeight& message, const Place& place) {
   RouteCluster out;
-  place.only(message,
-             {"name", "cluster_header", "weight", "request_headers_to_add",
-              "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
-              "typed_per_filter_config", "host_rewrite_literal"});
   out.name = message.name();
   out.name_header = base::toLower(message.cluster_header());
   if (out.name.empty() == out.name_header.empty())
@@ -95,7 +89,6 @@ void readClusters(const route::RouteAction& message, const Place& place, Forward
       break;
     case route::RouteAction::kWeightedClusters: {
       const Place at = place.field("weighted_clusters");
-      at.only(message.weighted_clusters(), {"clusters", "total_weight"});
       for (int i = 0; i < message.weighted_clusters().clusters_size(); ++i) {
         out.clusters.push_back(
             readWeight(message.weighted_clusters().clusters(i), at.item("clusters", i)));
@@ -164,12 +157,6 @@ void readTimeouts(const route::RouteAction& message, const Place& place, Forward
 
 ForwardAction readAction(const route::RouteAction& message, const Place& place) {
   ForwardAction out;
-  place.only(
-      message,
-      {"cluster", "cluster_header", "weighted_clusters", "cluster_not_found_response_code",
-       "prefix_rewrite", "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite",
-       "host_rewrite_header", "host_rewrite_path_regex", "append_x_forwarded_host", "timeout",
-       "idle_timeout", "retry_policy", "priority", "upgrade_configs", "max_stream_duration"});
   readClusters(message, place, out);
   switch (message.cluster_not_found_response_code()) {
     case route::RouteAction::NOT_FOUND:
@@ -189,9 +176,7 @@ ForwardAction readAction(const route::RouteAction& message, const Place& place) 
   for (int i = 0; i < message.upgrade_configs_size(); ++i) {
     const auto& each = message.upgrade_configs(i);
     const Place at = place.item("upgrade_configs", i);
-    at.only(each, {"upgrade_type", "enabled", "connect_config"});
     if (each.has_connect_config()) {
-      at.field("connect_config").only(each.connect_config(), {});
       if (!base::equalsIgnoreCase(each.upgrade_type(), "connect"))
         at.fail("connect_config", "is only for CONNECT");
       out.ends_connect = !each.has_enabled() || each.enabled().value();
@@ -232,7 +217,6 @@ Redirect readRedirect(const route::RedirectAction& message, const Place& place) 
 DirectResponse readDirect(const route::DirectResponseAction& message, const Place& place,
                           std::size_t body_bytes_max) {
   DirectResponse out;
-  place.only(message, {"status", "body", "body_format"});
   if (message.status() < 200 || message.status() >= 600)
     place.fail("status", "must be from 200 to 599");
   out.status = static_cast<int>(message.status());
@@ -251,11 +235,6 @@ DirectResponse readDirect(const route::DirectResponseAction& message, const Plac
 
 Route readRoute(const route::Route& message, const Place& place, std::size_t body_bytes_max) {
   Route out;
-  // The decorator and metadata name things for tracing and for people; neither changes an answer.
-  place.only(message,
-             {"name", "match", "route", "redirect", "direct_response", "metadata", "decorator",
-              "typed_per_filter_config", "request_headers_to_add", "request_headers_to_remove",
-              "response_headers_to_add", "response_headers_to_remove"});
   out.name = message.name();
   out.match = readMatch(message.match(), place.field("match"));
   readHeaderOps(message.request_headers_to_add(), message.request_headers_to_remove(), place,
@@ -283,11 +262,6 @@ Route readRoute(const route::Route& message, const Place& place, std::size_t bod
 VirtualHost readHost(const route::VirtualHost& message, const Place& place,
                      std::size_t body_bytes_max) {
   VirtualHost out;
-  place.only(message, {"name", "domains", "routes", "require_tls", "request_headers_to_add",
-                       "request_headers_to_remove", "response_headers_to_add",
-                       "response_headers_to_remove", "typed_per_filter_config",
-                       "include_request_attempt_count", "include_attempt_count_in_response",
-                       "retry_policy", "include_is_timeout_retry_header", "metadata"});
   out.name = message.name();
   if (out.name.empty()) place.fail("name", "is required");
   if (message.domains_size() == 0) place.fail("domains", "is required");
@@ -327,14 +301,11 @@ VirtualHost readHost(const route::VirtualHost& message, const Place& place,
 
 RouteTable readRoutes(const route::RouteConfiguration& message, const Place& place) {
   RouteTable out;
-  // validate_clusters: clusters come and go with discovery; a missing one is answered per request.
-  place.only(message,
-             {"name", "virtual_hosts", "internal_only_headers", "response_headers_to_add",
-              "response_headers_to_remove", "request_headers_to_add", "request_headers_to_remove",
-              "most_specific_header_mutations_wins", "validate_clusters",
-              "max_direct_response_body_size_bytes", "ignore_port_in_host_matching", "vhost_header",
-              "ignore_path_parameters_in_path_matching", "typed_per_filter_config", "metadata"});
   out.name = message.name();
+  if (message.validate_clusters().value()) {
+    place.fail("validate_clusters",
+               "true is not supported: clusters come and go, each request finds out");
+  }
   const std::size_t body_bytes_max = message.has_max_direct_response_body_size_bytes()
                                          ? message.max_direct_response_body_size_bytes().value()
                                          : kDirectBodyBytesMax;
@@ -359,6 +330,7 @@ RouteTable readRoutes(const route::RouteConfiguration& message, const Place& pla
 
 base::ConfigResult<RouteTable> buildRoutes(const route::RouteConfiguration& message,
                                            std::string_view path) {
+  POSTERN_TRY_VOID(checkHonoured(message, path, Door::kListener));
   BuildErrors errors;
   RouteTable out = readRoutes(message, Place(path, errors));
   if (errors.failed()) return std::unexpected(errors.error());

@@ -100,7 +100,13 @@ base::ConfigResult<void> ConfigStore::addStatic(const conf::bootstrap::v3::Boots
     const std::string path = joinPath("static_resources", "listeners", i);
     if (!message.name().empty() && listeners_.contains(message.name()))
       return base::failConfig(path + ".name", "\"" + message.name() + "\" is there twice");
-    POSTERN_TRY_VOID(takeListener(message, path, textOf(message), true));
+    if (options_.runtime.empty()) {
+      POSTERN_TRY_VOID(takeListener(message, path, textOf(message), true));
+      continue;
+    }
+    auto used = message;
+    options_.runtime.apply(used);
+    POSTERN_TRY_VOID(takeListener(used, path, textOf(message), true));
   }
   return {};
 }
@@ -167,6 +173,7 @@ base::ConfigResult<void> ConfigStore::take(std::string_view type_url, const xds:
   text.message = *update.resource;
   text.version = update.version;
   text.updated = loop_.clock().wall();
+  options_.runtime.apply(*message);
   if (type_url == api::kClusterType) return takeCluster(*message, "", std::move(text), false);
   if (type_url == api::kListenerType) return takeListener(*message, "", std::move(text), false);
   if (type_url == api::kRouteType) return takeRoutes(*message, std::move(text));
@@ -340,6 +347,9 @@ base::ConfigResult<void> ConfigStore::takeListener(const Message& message, const
     limit->max = limited->second;
   }
   for (ListenerEntry& each : more) each.limit = limit;
+  record.deadline = base::MonotonicTime::max();
+  if (listener->routes_timeout != std::chrono::milliseconds::max())
+    record.deadline = loop_.now() + listener->routes_timeout;
   record.warming_more = std::move(more);
   record.warming = {std::move(listener), std::move(sockets), std::move(limit)};
   record.warming_text = std::move(text);
@@ -362,7 +372,7 @@ base::ConfigResult<void> ConfigStore::takeEndpoints(const Message& message, Reso
   const auto& endpoints = as<conf::endpoint::v3::ClusterLoadAssignment>(message);
   const auto it = endpoints_.find(endpoints.cluster_name());
   if (it == endpoints_.end()) return {};  // no cluster wants it any more
-  POSTERN_TRY(LoadAssignment assignment, buildAssignment(endpoints, "", HostNames::kRefused));
+  POSTERN_TRY(LoadAssignment assignment, buildAssignment(endpoints, ""));
   it->second.assignment = std::make_shared<const LoadAssignment>(std::move(assignment));
   it->second.text = std::move(text);
   it->second.error.reset();

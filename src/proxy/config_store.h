@@ -10,6 +10,7 @@
 #include "proxy/config.h"
 #include "proxy/dns_cluster.h"
 #include "proxy/resource_text.h"
+#include "proxy/runtime.h"
 #include "proxy/secrets.h"
 #include "proxy/stats.h"
 #include "xds/client.h"
@@ -43,6 +44,7 @@ class ConfigStore {
     bool ignore_unknown_fields = false;  // they are not counted
     bool bind = true;                    // false: only validate
     std::map<std::string, std::uint64_t> connection_limits;  // by listener
+    Runtime runtime;
     InheritedSockets* inherited = nullptr;  // of the process before; outlives the store
   };
   /// Called with the names of a type that are wanted now.
@@ -100,6 +102,7 @@ class ConfigStore {
     /// One per additional address: the same listener once more.
     std::vector<ListenerEntry> active_more;
     std::vector<ListenerEntry> warming_more;
+    base::MonotonicTime deadline = base::MonotonicTime::max();  // of the routes of warming
     std::optional<ResourceError> error;
   };
   struct RouteRecord {
@@ -149,7 +152,7 @@ class ConfigStore {
   base::ConfigResult<void> rebuildSockets(const std::string& secret);
   bool isWarm(const TlsSocket& socket) const;
   bool isWarm(const ClusterRecord& record) const;
-  bool isWarm(const Listener& listener) const;
+  bool isWarm(const ListenerRecord& record) const;
   void settle();  // activates what is warm, subscribes, publishes
   void activateClusters();
   void activateListeners();

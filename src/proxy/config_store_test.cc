@@ -183,6 +183,23 @@ TEST_F(ConfigStoreTest, ListenerWaitsForClustersAndRoutes) {
   EXPECT_EQ(wanted_[std::string(api::kRouteType)], std::set<std::string>{"other"});
 }
 
+TEST_F(ConfigStoreTest, AListenerDoesNotWaitForEverForItsRoutes) {
+  store_->expect({}, {});
+  const auto with = [&](const char* name, const char* timeout) {
+    json chain = rdsChain(name);
+    chain["filters"][0]["typed_config"]["rds"]["config_source"]["initial_fetch_timeout"] = timeout;
+    return listener(name, json::array({chain}));
+  };
+  EXPECT_EQ(listeners({with("soon", "5s"), with("never", "0s")}), "");
+  EXPECT_FALSE(snapshot_->listeners.contains("soon"));
+  clock_.advance(std::chrono::seconds(6));
+  loop_.runOnce();
+  EXPECT_TRUE(snapshot_->listeners.contains("soon"));
+  clock_.advance(std::chrono::hours(6));
+  loop_.runOnce();
+  EXPECT_FALSE(snapshot_->listeners.contains("never"));
+}
+
 TEST_F(ConfigStoreTest, RefusedResourceLeavesTheLastGoodOne) {
   store_->expect({}, {});
   json good = {{"name", "a"}, {"type", "STATIC"}};

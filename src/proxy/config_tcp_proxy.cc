@@ -57,7 +57,6 @@ base::ConfigResult<void> readConnecting(const tcp::TcpProxy& message, std::strin
 }  // namespace
 
 base::ConfigResult<TcpProxy> buildTcpProxy(const tcp::TcpProxy& message, std::string_view path) {
-  POSTERN_TRY_VOID(checkSupported(message, path));
   TcpProxy out;
   out.stat_prefix = message.stat_prefix();
   if (out.stat_prefix.empty())

@@ -40,7 +40,6 @@ std::string readWatched(const core::DataSource& message, const Place& place) {
 }
 
 void readSan(const ssl::SubjectAltNameMatcher& message, const Place& place, tls::TrustSource& out) {
-  place.only(message, {"san_type", "matcher", "oid"});
   tls::SanMatcher san;
   switch (message.san_type()) {
     case ssl::SubjectAltNameMatcher::EMAIL:
@@ -114,8 +113,6 @@ std::string directoryOf(const std::string& path) {
 }
 
 tls::Parameters readTlsParameters(const ssl::TlsParameters& message, const Place& place) {
-  place.only(message, {"tls_minimum_protocol_version", "tls_maximum_protocol_version",
-                       "cipher_suites", "ecdh_curves", "signature_algorithms"});
   tls::Parameters out;
   out.version_min =
       versionOf(message.tls_minimum_protocol_version(), place, "tls_minimum_protocol_version");
@@ -130,8 +127,6 @@ tls::Parameters readTlsParameters(const ssl::TlsParameters& message, const Place
 
 std::shared_ptr<const tls::Identity> readIdentity(const ssl::TlsCertificate& message,
                                                   const Place& place) {
-  place.only(message, {"certificate_chain", "private_key", "pkcs12", "watched_directory",
-                       "password", "ocsp_staple"});
   tls::IdentitySource source;
   if (message.has_pkcs12()) {
     if (message.has_certificate_chain() || message.has_private_key())
@@ -163,11 +158,6 @@ std::shared_ptr<const tls::Identity> readIdentity(const ssl::TlsCertificate& mes
 
 std::shared_ptr<const tls::Trust> readTrust(const ssl::CertificateValidationContext& message,
                                             const Place& place) {
-  place.only(message,
-             {"trusted_ca", "system_root_certs", "watched_directory", "verify_certificate_spki",
-              "verify_certificate_hash", "match_typed_subject_alt_names", "match_subject_alt_names",
-              "crl", "allow_expired_certificate", "trust_chain_verification",
-              "only_verify_leaf_cert_crl", "max_verify_depth"});
   tls::TrustSource source;
   if (message.has_trusted_ca())
     source.trusted_ca_pem = readWatched(message.trusted_ca(), place.field("trusted_ca"));

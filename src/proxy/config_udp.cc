@@ -36,7 +36,6 @@ base::ConfigResult<std::string> readRoute(const udp::UdpProxyConfig& message,
     const std::string at = joinPath(path, "matcher.on_no_match.action.typed_config");
     POSTERN_TRY(const auto action,
                 unpackKnown(message.matcher().on_no_match().action().typed_config(), at));
-    POSTERN_TRY_VOID(checkSupported(*action, at));
     const auto* route = google::protobuf::DynamicCastToGenerated<const udp::Route>(action.get());
     if (route == nullptr)
       return base::failConfig(at, action->GetDescriptor()->full_name() + " is not supported");
@@ -49,7 +48,6 @@ base::ConfigResult<std::string> readRoute(const udp::UdpProxyConfig& message,
 
 base::ConfigResult<UdpProxy> readProxy(const udp::UdpProxyConfig& message,
                                        const std::string& path) {
-  POSTERN_TRY_VOID(checkSupported(message, path));
   UdpProxy out;
   out.stat_prefix = message.stat_prefix();
   if (out.stat_prefix.empty())

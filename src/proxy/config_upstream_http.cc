@@ -68,6 +68,7 @@ base::ConfigResult<void> readCommon(const core::HttpProtocolOptions& message, st
       return base::failConfig(joinPath(path, "max_response_headers_kb"), "must be from 1 to 8192");
     }
     out.response_header_bytes_max = std::size_t{kilobytes} * 1024;
+    out.h1_response_header_bytes_max = out.response_header_bytes_max;
   }
   return {};
 }
@@ -128,7 +129,6 @@ base::ConfigResult<void> readUpstreamHttp(const cluster::Cluster& message, std::
     upstreams::HttpProtocolOptions options;
     if (!api::unpack(any, options))
       return base::failConfig(at, std::string("must be a ") + kHttpOptions);
-    POSTERN_TRY_VOID(checkSupported(options, at));
     POSTERN_TRY_VOID(readCommon(options.common_http_protocol_options(),
                                 joinPath(at, "common_http_protocol_options"), out));
     POSTERN_TRY_VOID(readProtocol(options, at, out));

@@ -30,10 +30,12 @@ bool ConfigStore::isWarm(const ClusterRecord& record) const {
   return it != endpoints_.end() && it->second.assignment != nullptr;
 }
 
-bool ConfigStore::isWarm(const Listener& listener) const {
+bool ConfigStore::isWarm(const ListenerRecord& record) const {
+  const Listener& listener = *record.warming.config;
   for (const auto& chain : listener.allChains()) {
     if (chain->tls != nullptr && !isWarm(*chain->tls)) return false;
   }
+  if (record.deadline <= loop_.now()) return true;
   return std::all_of(listener.route_names.begin(), listener.route_names.end(),
                      [&](const std::string& name) {
                        const auto it = routes_.find(name);
@@ -64,7 +66,7 @@ void ConfigStore::activateListeners() {
     if (record.warming.config == nullptr) continue;
     // Before the first clusters are there, a discovered listener would only answer errors.
     const bool may = record.is_static || clusters_ready_;
-    if (!may || !isWarm(*record.warming.config)) {
+    if (!may || !isWarm(record)) {
       all = false;
       continue;
     }
@@ -139,6 +141,9 @@ void ConfigStore::armDeadline() {
   };
   for (const auto& [name, record] : clusters_) {
     if (record.warming != nullptr) consider(record.deadline);
+  }
+  for (const auto& [name, record] : listeners_) {
+    if (record.warming.config != nullptr) consider(record.deadline);
   }
   consider(secrets_.nextDeadline());
   if (clusters_expected_) consider(clusters_deadline_);

@@ -91,7 +91,7 @@ bool Exchange::onRefused(int status, std::string_view details) {
   if (slow) {
     conn_.stats.rq_header_timeout.add();
   } else {
-    conn_.countProtocolError();
+    if (down_->httpVersion() != 2) conn_.countProtocolError();  // HTTP/2 says itself what it counts
     record_.flags.set(Flag::kDownstreamProtocolError);
   }
   reply({.status = status,
@@ -173,18 +173,25 @@ bool Exchange::checkUnderscores() {
   if (config_.underscore_headers == UnderscoreHeaders::kAllow) return true;
   const std::size_t found = applyUnderscores(config_.underscore_headers, request_);
   if (found == 0) return true;
+  const bool http2 = down_->httpVersion() == 2;
+  StatsScope& codec = conn_.worker.stats().scope(http2 ? "http2." : "http1.");
   if (config_.underscore_headers == UnderscoreHeaders::kDrop) {
-    conn_.stats.headers_with_underscores_dropped.add(found);
+    codec.counter("dropped_headers_with_underscores").add(found);
     return true;
   }
-  conn_.stats.rq_rejected_with_underscores.add();
+  codec.counter("requests_rejected_with_underscores_in_headers").add();
   request_ = HeaderMap();  // refused as a head that cannot be read
+  if (http2) {             // the API promises a reset; the connection and its other streams live on
+    record_.flags.set(Flag::kDownstreamProtocolError);
+    record_.details = "http2.unexpected_underscore";
+    finish();
+    return false;
+  }
   conn_.countProtocolError();
   reply({.status = 400,
          .body = "Bad Request",
          .flag = Flag::kDownstreamProtocolError,
-         .details = down_->httpVersion() == 2 ? "http2.unexpected_underscore"
-                                              : "http1.unexpected_underscore"});
+         .details = "http1.unexpected_underscore"});
   return false;
 }
 
@@ -251,6 +258,7 @@ void Exchange::mutate() {
                   .flag = std::nullopt,
                   .details = "rejecting_because_detection_failed"});
   }
+  if (result.close && down_->httpVersion() != 2) conn_.closeSoon();
   internal_ = result.internal;
   envoy_headers_ = result.envoy_headers;
   if (!result.trusted_ip.empty()) {
@@ -266,7 +274,6 @@ void Exchange::mutate() {
       conn_.stats.completed(100);
     }
   }
-  if (config_.log_new_requests) logNow("DownstreamStart");
   if (config_.log_interval.count() > 0) setDeadline(Deadline::kLog, config_.log_interval);
   chooseRoute();
 }
@@ -279,16 +286,37 @@ void Exchange::logNow(std::string_view type) {
 }
 
 void Exchange::onData(base::Buffer& data, End end) {
-  record_.bytes_received += data.size();
-  touch();
-  if (end == End::kYes) request_ended_ = true;
+  downPiece(data.size(), end);
+  http::Flow flow = http::Flow::kFull;
   if (up_ == nullptr) {
     body_.append(data);
   } else {
     keepBody(data);
-    const http::Flow flow = up_->sendData(data, end);
-    if (flow == http::Flow::kOpen && !request_ended_) readDownstream();
+    flow = up_->sendData(data, end);
   }
+  downSent(flow);
+}
+
+/// Asked for only when the body is not kept for another attempt.
+void Exchange::onPiped(net::PipedBytes& piece, End end) {
+  downPiece(piece.size(), end);
+  http::Flow flow = http::Flow::kFull;
+  if (up_ == nullptr) {
+    piece.copyTo(body_);
+  } else {
+    flow = up_->sendPiped(piece, end);
+  }
+  downSent(flow);
+}
+
+void Exchange::downPiece(std::size_t bytes, End end) {
+  record_.bytes_received += bytes;
+  touch();
+  if (end == End::kYes) request_ended_ = true;
+}
+
+void Exchange::downSent(http::Flow flow) {
+  if (flow == http::Flow::kOpen && !request_ended_) readDownstream();
   if (request_ended_ && tunnel_) setDeadline(Deadline::kTunnelEnd, kTunnelEndAfter);
   if (request_ended_) requestComplete();
 }
@@ -317,7 +345,9 @@ void Exchange::onWritable() {
 }
 
 void Exchange::readDownstream() {
-  if (down_ != nullptr && !request_ended_) down_->read();
+  if (down_ == nullptr || request_ended_) return;
+  if (!body_kept_ && up_ != nullptr && up_->takesPipes()) down_->acceptPipes(conn_.worker.pipes());
+  down_->read();
 }
 
 void Exchange::onReset(http::ResetReason reason) {
@@ -331,6 +361,9 @@ void Exchange::onReset(http::ResetReason reason) {
                           : "http2.violation.of.messaging.rule";
     if (!response_started_ && !http2) record_.response_code = 400;
     if (!http2 || !config_.limits.h2.invalid_message_ends_stream) conn_.countProtocolError();
+  } else if (http2 && reason == http::ResetReason::kOverflow) {
+    record_.flags.set(Flag::kDownstreamProtocolError);
+    record_.details = "http2.header_list_size_too_large";
   } else if (http2 && reason == http::ResetReason::kCancel) {
     record_.flags.set(Flag::kDownstreamRemoteReset);
     record_.details = "http2.remote_reset";
@@ -341,6 +374,11 @@ void Exchange::onReset(http::ResetReason reason) {
                                                           : "downstream_remote_disconnect";
   }
   finish();
+}
+
+void Exchange::noteClientLeft() {
+  record_.flags.set(Flag::kDownstreamConnectionTermination);
+  record_.details = "downstream_remote_disconnect";
 }
 
 // ---- deadlines ----
@@ -389,8 +427,7 @@ void Exchange::onDeadline(base::MonotonicTime at) {
       case Deadline::kDelay:
         return abortByFault();
       case Deadline::kTunnelEnd:
-        record_.flags.set(Flag::kDownstreamConnectionTermination);
-        record_.details = "downstream_remote_disconnect";
+        noteClientLeft();
         return finish();
       case Deadline::kLog:
         logNow("DownstreamPeriodic");

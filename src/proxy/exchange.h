@@ -3,8 +3,9 @@
 // until it is finished. Loop thread; no allocation but what headers need. Internal to the
 // connection manager.
 //
-// Files: exchange.cc (downstream side, deadlines, end), exchange_route.cc (route, filters,
-// rewrites), exchange_upstream.cc (attempts, retries), exchange_reply.cc (answers).
+// Files: exchange.cc (downstream side, deadlines, end), exchange_route.cc (route, the router),
+// exchange_filters.cc (fault, CORS), exchange_rewrite.cc (headers, host, path),
+// exchange_upstream.cc (attempts, retries), exchange_reply.cc (answers).
 #pragma once
 
 #include "http/stream.h"
@@ -37,6 +38,7 @@ class Exchange final : public http::StreamObserver,
   // ---- downstream: http::StreamObserver ----
   void onHeaders(http::HeaderMap headers, http::End end) override;
   void onData(base::Buffer& data, http::End end) override;
+  void onPiped(net::PipedBytes& piece, http::End end) override;
   void onTrailers(http::HeaderMap trailers) override;
   void onWritable() override;
   void onReset(http::ResetReason reason) override;
@@ -81,6 +83,7 @@ class Exchange final : public http::StreamObserver,
     }
     void onInformational(HeaderMap headers) override { exchange.upInformational(headers); }
     void onData(base::Buffer& data, End end) override { exchange.upData(data, end); }
+    void onPiped(net::PipedBytes& piece, End end) override { exchange.upPiped(piece, end); }
     void onTrailers(HeaderMap trailers) override { exchange.upTrailers(std::move(trailers)); }
     void onWritable() override { exchange.readDownstream(); }
     void onReset(http::ResetReason reason) override { exchange.upReset(reason); }
@@ -97,10 +100,13 @@ class Exchange final : public http::StreamObserver,
   void mutate();
   void requestComplete();
   void readDownstream();
+  void downPiece(std::size_t bytes, End end);
+  void downSent(http::Flow flow);
   void setDeadline(Deadline which, base::MonotonicTime when);
   void setDeadline(Deadline which, base::Duration after) { setDeadline(which, now() + after); }
   void clear(Deadline which) { deadlines_[static_cast<std::size_t>(which)] = {}; }
   void touch();
+  void noteClientLeft();
   void idleTimeout();
   void requestTimeout(const char* details);
   void durationTimeout();
@@ -111,18 +117,23 @@ class Exchange final : public http::StreamObserver,
 
   // exchange_route.cc
   void chooseRoute();
-  const FaultPolicy* faultPolicy() const;
   void limitStream();
-  bool injectFault();
-  void abortByFault();
-  bool answerCors();
-  void addCors(HeaderMap& headers) const;
   void act();
   void redirect(const Redirect& to);
   bool wantsTls() const;
   void redirectToTls();
   void respondDirectly(const DirectResponse& direct);
   void forward();
+
+  // exchange_filters.cc
+  const FaultPolicy* faultPolicy() const;
+  const CorsPolicy* corsPolicy() const;
+  bool injectFault();
+  void abortByFault();
+  bool answerCors();
+  void addCors(HeaderMap& headers) const;
+
+  // exchange_rewrite.cc
   void finalizeRequest();
   void rewriteHost();
   void rewritePath();
@@ -142,6 +153,9 @@ class Exchange final : public http::StreamObserver,
   void upInformational(HeaderMap& headers);
   void upHeaders(HeaderMap headers, End end);
   void upData(base::Buffer& data, End end);
+  void upPiped(net::PipedBytes& piece, End end);
+  void upPiece(std::size_t bytes, End end);
+  void upSent(http::Flow flow, End end);
   void upTrailers(HeaderMap trailers);
   void upReset(http::ResetReason reason);
   void attemptFailed(UpstreamFailure failure, std::string_view transport_error);

@@ -75,11 +75,11 @@ void Exchange::forwardResponse(End end) {
   if (!upgrade_.empty()) openTunnel(status, end);
   record_.response_code = status;
   record_.details = "via_upstream";
-  if (!config_.suppress_envoy_headers && upgrade_.empty()) {
-    const base::MonotonicTime sent = record_.at.request_end != base::MonotonicTime{}
-                                         ? record_.at.request_end
-                                         : record_.at.request_begin;
-    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(now() - sent);
+  // The time since the end of the request: an answer that comes before it has taken none.
+  if (!config_.suppress_envoy_headers && upgrade_.empty() &&
+      record_.at.request_end != base::MonotonicTime{}) {
+    const auto took =
+        std::chrono::duration_cast<std::chrono::milliseconds>(now() - record_.at.request_end);
     char room[24];
     response_.set(
         "x-envoy-upstream-service-time",
@@ -112,7 +112,9 @@ void Exchange::sendResponseHeaders(End end) {
   decideClose();
   const bool switched = tunnel_ && down_->httpVersion() == 2 && response_.status() == 101;
   const http::Flow flow = down_->sendHeaders(switched ? tunnelHead() : response_, end);
-  if (end == End::kNo && flow == http::Flow::kOpen && up_ != nullptr) up_->read();
+  if (end == End::kYes || up_ == nullptr) return;
+  if (down_->takesPipes()) up_->acceptPipes(conn_.worker.pipes());
+  if (flow == http::Flow::kOpen) up_->read();
 }
 
 void Exchange::decideClose() {
@@ -128,6 +130,9 @@ void Exchange::decideClose() {
 /// All of the answer is with the codec.
 void Exchange::responseComplete() {
   response_ended_ = true;
+  // The other side of a tunnel only followed the client, which had left (HTTP/2 ends one
+  // direction).
+  if (tunnel_ && request_ended_ && down_->httpVersion() != 2) noteClientLeft();
   if (cluster_ != nullptr && record_.at.upstream_tx_begin != base::MonotonicTime{}) {
     const auto took = now() - record_.at.upstream_tx_begin;
     cluster_->stats().upstream_rq_time.record(

@@ -7,11 +7,6 @@ namespace postern::proxy {
 
 namespace {
 
-std::uint64_t randomNumber() {
-  thread_local base::Random random;
-  return random.next();
-}
-
 std::string_view withoutPort(std::string_view host) {
   const std::size_t colon = host.rfind(':');
   if (colon == std::string_view::npos || host.find(']', colon) != std::string_view::npos)
@@ -42,26 +37,26 @@ std::optional<std::chrono::milliseconds> grpcTimeout(std::string_view text) {
   }
 }
 
-/// The share of a policy, lowered by a percentage header of the request.
-bool hits(const std::optional<Fraction>& share, std::string_view header) {
-  if (!share) return false;
-  Fraction used = *share;
-  if (auto percent = base::parseInteger<std::uint32_t>(header)) {
-    const std::uint64_t wanted = std::uint64_t{*percent} * used.denominator / 100;
-    used.numerator = static_cast<std::uint32_t>(std::min<std::uint64_t>(used.numerator, wanted));
+/// The same back, in at most eight digits.
+std::string grpcTimeoutText(std::chrono::milliseconds limit) {
+  constexpr std::int64_t kMost = 99'999'999;
+  constexpr std::pair<char, std::int64_t> kUnits[] = {{'m', 1000}, {'S', 60}, {'M', 60}};
+  std::int64_t number = limit.count();
+  for (const auto& [unit, next] : kUnits) {
+    if (number <= kMost) return std::to_string(number) + unit;
+    number /= next;
   }
-  return used.hit(randomNumber());
+  return std::to_string(std::min(number, kMost)) + 'H';
 }
 
 }  // namespace
 
 void Exchange::chooseRoute() {
   if (table_ != nullptr) {
-    std::string_view host = request_.authority();
-    if (!table_->host_header.empty()) {
-      if (const auto other = request_.get(table_->host_header)) host = *other;
-    }
-    vhost_ = findHost(*table_, host);
+    // Where a header names the host, a request without it is for none.
+    const auto host = table_->host_header.empty() ? std::optional(request_.authority())
+                                                  : request_.get(table_->host_header);
+    if (host) vhost_ = findHost(*table_, *host);
     if (vhost_ != nullptr) route_ = findRoute(*table_, *vhost_, request_, random_);
   }
   if (route_ != nullptr) {
@@ -81,6 +76,7 @@ void Exchange::chooseRoute() {
       limitStream();
     }
   }
+  if (config_.log_new_requests) logNow("DownstreamStart");
   if (!upgrade_.empty()) {
     request_ended_ = false;  // what follows is the tunnel's
     clear(Deadline::kRequest);
@@ -108,154 +104,25 @@ void Exchange::chooseRoute() {
 }
 
 /// The route's limits of a whole exchange. What a caller says in grpc-timeout holds up to the
-/// route's maximum, and the upstream is told what is left of it.
+/// route's maximum; a gRPC upstream is told what is left of it.
 void Exchange::limitStream() {
   const auto wanted = action_->grpc_timeout_max ? grpcTimeout(request_.value("grpc-timeout"))
                                                 : std::optional<std::chrono::milliseconds>();
+  std::chrono::milliseconds limit{0};
   if (wanted) {
-    std::chrono::milliseconds limit = *wanted;
+    limit = *wanted;
     const auto most = *action_->grpc_timeout_max;
     if (most.count() > 0) limit = std::min(limit, most);
     limit = std::max(limit - action_->grpc_timeout_offset, std::chrono::milliseconds(0));
-    request_.set("grpc-timeout", std::to_string(limit.count()) + 'm');
-    setDeadline(Deadline::kStream, limit);
   } else if (action_->stream_duration_max) {
     clear(Deadline::kStream);
-    if (action_->stream_duration_max->count() > 0)
-      setDeadline(Deadline::kStream, *action_->stream_duration_max);
-  }
-}
-
-// ---- fault ----
-
-const FaultPolicy* Exchange::faultPolicy() const {
-  if (config_.fault == nullptr) return nullptr;
-  if (target_ != nullptr && target_->filters.fault != nullptr) return target_->filters.fault.get();
-  if (route_ != nullptr && route_->filters.fault != nullptr) return route_->filters.fault.get();
-  if (vhost_ != nullptr && vhost_->filters.fault != nullptr) return vhost_->filters.fault.get();
-  if (table_ != nullptr && table_->filters.fault != nullptr) return table_->filters.fault.get();
-  return config_.fault.get();
-}
-
-/// True when the exchange waits or is over.
-bool Exchange::injectFault() {
-  const FaultPolicy* policy = faultPolicy();
-  if (policy == nullptr || (!policy->delay_share && !policy->abort_share)) return false;
-  if (!policy->upstream_cluster.empty() &&
-      (target_ == nullptr || target_->name != policy->upstream_cluster)) {
-    return false;
-  }
-  if (!allMatch(policy->headers, request_)) return false;
-  if (policy->active_max &&
-      conn_.stats.faults_active.value() >= static_cast<std::int64_t>(*policy->active_max)) {
-    conn_.stats.fault_overflow.add();
-    return false;
-  }
-  std::chrono::milliseconds delay = policy->delay;
-  if (policy->delay_by_header) {
-    delay = std::chrono::milliseconds(
-        base::parseInteger<std::uint32_t>(request_.value("x-envoy-fault-delay-request"))
-            .value_or(0));
-  }
-  if (delay.count() > 0 &&
-      hits(policy->delay_share, policy->delay_by_header
-                                    ? request_.value("x-envoy-fault-delay-request-percentage")
-                                    : std::string_view())) {
-    fault_active_ = true;
-    conn_.stats.faults_active.add();
-    conn_.stats.fault_delays.add();
-    record_.flags.set(Flag::kDelayInjected);
-    setDeadline(Deadline::kDelay, delay);
-    return true;
-  }
-  if (!policy->abort_share) return false;
-  abortByFault();
-  return true;
-}
-
-/// Aborts if chance wants it; goes on otherwise. Also what follows an injected delay.
-void Exchange::abortByFault() {
-  const FaultPolicy* policy = faultPolicy();
-  int status = policy->abort_status;
-  int grpc_status = policy->abort_grpc_status;
-  std::string_view percentage;
-  if (policy->abort_by_header) {
-    status = base::parseInteger<int>(request_.value("x-envoy-fault-abort-request")).value_or(0);
-    grpc_status =
-        base::parseInteger<int>(request_.value("x-envoy-fault-abort-grpc-request")).value_or(-1);
-    percentage = request_.value("x-envoy-fault-abort-request-percentage");
-    if (status != 0 && (status < 200 || status > 599)) status = 0;
-  }
-  if ((status != 0 || grpc_status >= 0) && hits(policy->abort_share, percentage)) {
-    if (!fault_active_) {
-      fault_active_ = true;
-      conn_.stats.faults_active.add();
-    }
-    conn_.stats.fault_aborts.add();
-    return reply({.status = status == 0 ? 200 : status,
-                  .body = "fault filter abort",
-                  .flag = Flag::kFaultInjected,
-                  .details = "fault_filter_abort",
-                  .grpc_status = grpc_status});
-  }
-  if (!answerCors()) act();
-}
-
-// ---- CORS ----
-
-namespace {
-
-const CorsPolicy* corsPolicy(const RouteTable* table, const VirtualHost* host, const Route* route,
-                             const RouteCluster* target) {
-  if (target != nullptr && target->filters.cors != nullptr) return target->filters.cors.get();
-  if (route != nullptr && route->filters.cors != nullptr) return route->filters.cors.get();
-  if (host != nullptr && host->filters.cors != nullptr) return host->filters.cors.get();
-  return table == nullptr ? nullptr : table->filters.cors.get();
-}
-
-bool allows(const CorsPolicy& policy, std::string_view origin) {
-  return std::any_of(policy.origins.begin(), policy.origins.end(),
-                     [&](const StringMatcher& each) { return each.matches(origin); });
-}
-
-}  // namespace
-
-/// Answers a preflight; true when it did.
-bool Exchange::answerCors() {
-  if (!config_.has_cors) return false;
-  const CorsPolicy* policy = corsPolicy(table_, vhost_, route_, target_);
-  const auto origin = request_.get("origin");
-  if (policy == nullptr || !origin || !policy->enabled.hit(random_)) return false;
-  const bool valid = allows(*policy, *origin);
-  (valid ? conn_.stats.cors_valid : conn_.stats.cors_invalid).add();
-  if (request_.method() != "OPTIONS" || !request_.has("access-control-request-method"))
-    return false;
-  if (!valid && policy->forward_not_matching_preflights) return false;
-  response_ = HeaderMap{{":status", "200"}};
-  if (valid) {
-    response_.add("access-control-allow-origin", *origin);
-    if (policy->credentials) response_.add("access-control-allow-credentials", "true");
-    if (!policy->methods.empty()) response_.add("access-control-allow-methods", policy->methods);
-    if (!policy->headers.empty()) response_.add("access-control-allow-headers", policy->headers);
-    if (!policy->max_age.empty()) response_.add("access-control-max-age", policy->max_age);
-    if (!policy->exposed.empty()) response_.add("access-control-expose-headers", policy->exposed);
-  }
-  record_.details = "cors_response";
-  record_.response_code = 200;
-  sendResponseHeaders(End::kYes);
-  responseComplete();
-  return true;
-}
-
-void Exchange::addCors(HeaderMap& headers) const {
-  if (!config_.has_cors) return;
-  const CorsPolicy* policy = corsPolicy(table_, vhost_, route_, target_);
-  const auto origin = request_.get("origin");
-  if (policy == nullptr || !origin || !policy->enabled.hit(random_) || !allows(*policy, *origin))
+    limit = *action_->stream_duration_max;
+    if (limit.count() == 0) return;
+  } else {
     return;
-  headers.set("access-control-allow-origin", *origin);
-  if (policy->credentials) headers.set("access-control-allow-credentials", "true");
-  if (!policy->exposed.empty()) headers.set("access-control-expose-headers", policy->exposed);
+  }
+  if (grpc_) request_.set("grpc-timeout", grpcTimeoutText(limit));
+  setDeadline(Deadline::kStream, limit);
 }
 
 // ---- the router ----
@@ -290,17 +157,6 @@ void Exchange::redirectToTls() {
          .flag = std::nullopt,
          .details = "direct_response",
          .location = location});
-}
-
-std::string Exchange::prefixReplaced(std::string_view target, std::string_view with) const {
-  const std::size_t path_size = pathOnly(target).size();
-  const RouteMatch::Kind kind = route_->match.kind;
-  const bool prefix =
-      kind == RouteMatch::Kind::kPrefix || kind == RouteMatch::Kind::kSeparatedPrefix;
-  const std::size_t replaced = prefix ? route_->match.path.size() : path_size;
-  std::string out(with);
-  out += target.substr(std::min(replaced, target.size()));
-  return out;
 }
 
 void Exchange::redirect(const Redirect& to) {
@@ -388,76 +244,6 @@ void Exchange::forward() {
   finalizeRequest();
   record_.at.connect_begin = now();
   tryUpstream();
-}
-
-void Exchange::applyRequestOps() {
-  const HeaderOps* all[] = {&target_->request, &route_->request, &vhost_->request,
-                            &table_->request};
-  if (table_->most_specific_wins) std::reverse(std::begin(all), std::end(all));
-  for (const HeaderOps* each : all) {
-    if (!each->empty()) each->apply(request_, record_);
-  }
-}
-
-void Exchange::applyResponseOps(HeaderMap& headers) const {
-  if (route_ == nullptr) return;
-  static const HeaderOps kNone;
-  const HeaderOps* all[] = {target_ == nullptr ? &kNone : &target_->response, &route_->response,
-                            &vhost_->response, &table_->response};
-  if (table_->most_specific_wins) std::reverse(std::begin(all), std::end(all));
-  for (const HeaderOps* each : all) {
-    if (!each->empty()) each->apply(headers, record_);
-  }
-}
-
-void Exchange::finalizeRequest() {
-  applyRequestOps();
-  rewriteHost();
-  rewritePath();
-}
-
-void Exchange::setHost(std::string_view host) {
-  if (host.empty()) return;
-  const std::string before(request_.authority());
-  if (!config_.suppress_envoy_headers) request_.set("x-envoy-original-host", before);
-  if (action_->append_forwarded_host && !before.empty()) {
-    std::string list = request_.joined("x-forwarded-host").value_or("");
-    // Only what is not the last one already.
-    const std::string_view last =
-        base::trim(std::string_view(list).substr(list.rfind(',') + 1));  // npos + 1 is 0
-    if (last != before) {
-      if (!list.empty()) list += ',';
-      request_.set("x-forwarded-host", list + before);
-    }
-  }
-  request_.set(":authority", std::string(host));
-}
-
-void Exchange::rewriteHost() {
-  if (!target_->host_rewrite.empty()) return setHost(target_->host_rewrite);
-  if (!action_->host_rewrite.empty()) return setHost(action_->host_rewrite);
-  if (!action_->host_rewrite_header.empty())
-    return setHost(std::string(request_.value(action_->host_rewrite_header)));
-  if (action_->host_path_regex != nullptr) {
-    setHost(replaceAll(action_->host_path_regex, pathOnly(request_.path()),
-                       action_->host_path_substitution));
-  }
-}
-
-void Exchange::rewritePath() {
-  const std::string_view target = request_.path();
-  std::string path;
-  if (!action_->prefix_rewrite.empty()) {
-    path = prefixReplaced(target, action_->prefix_rewrite);
-  } else if (action_->path_regex != nullptr) {
-    const std::string_view bare = pathOnly(target);
-    path = replaceAll(action_->path_regex, bare, action_->path_substitution);
-    path += target.substr(bare.size());
-  } else {
-    return;
-  }
-  if (!config_.suppress_envoy_headers) request_.set("x-envoy-original-path", std::string(target));
-  request_.set(":path", path);
 }
 
 }  // namespace postern::proxy

@@ -220,10 +220,10 @@ void Exchange::touchAttempt() {
 
 void Exchange::onFailed(PoolFailure failure, base::Error error) {
   waiting_ = false;
-  if (failure == PoolFailure::kOverflow) {
+  if (failure == PoolFailure::kPendingOverflow)
     record_.upstream_host = std::string_view();  // no connection to it was wanted
+  if (failure == PoolFailure::kPendingOverflow || failure == PoolFailure::kRequestOverflow)
     return attemptFailed(UpstreamFailure::kOverflow, "");
-  }
   if (failure == PoolFailure::kConnectTimeout)
     return attemptFailed(UpstreamFailure::kConnectTimeout, "");
   const bool tls = std::string_view(error.text).starts_with("TLS");
@@ -354,14 +354,25 @@ void Exchange::upHeaders(HeaderMap headers, End end) {
 }
 
 void Exchange::upData(base::Buffer& data, End end) {
-  record_.bytes_sent += data.size();
+  upPiece(data.size(), end);
+  upSent(down_->sendData(data, end), end);
+}
+
+void Exchange::upPiped(net::PipedBytes& piece, End end) {
+  upPiece(piece.size(), end);
+  upSent(down_->sendPiped(piece, end), end);
+}
+
+void Exchange::upPiece(std::size_t bytes, End end) {
+  record_.bytes_sent += bytes;
   touch();
   touchAttempt();
-  if (end == End::kYes) {
-    up_ = nullptr;
-    record_.at.upstream_rx_end = now();
-  }
-  const http::Flow flow = down_->sendData(data, end);
+  if (end == End::kNo) return;
+  up_ = nullptr;
+  record_.at.upstream_rx_end = now();
+}
+
+void Exchange::upSent(http::Flow flow, End end) {
   if (end == End::kYes) return responseComplete();
   if (flow == http::Flow::kOpen && up_ != nullptr) up_->read();
 }
@@ -481,8 +492,8 @@ void Exchange::attemptTooLong() {
   record_.flags.set(Flag::kUpstreamMaxStreamDurationReached);
   record_.details = "upstream_max_stream_duration_reached";
   if (response_started_) return finish();
-  cluster_->stats().response_codes.count(408);
-  reply({.status = 408,
+  cluster_->stats().response_codes.count(504);
+  reply({.status = 504,
          .body = "upstream max stream duration reached",
          .flag = std::nullopt,
          .details = "upstream_max_stream_duration_reached",

@@ -40,7 +40,7 @@ struct Seen {
   bool connection = false;
   bool te = false;
   bool upgrade = false;
-  bool forwarded_for = false;
+  int forwarded_for = 0;  // lines
   bool forwarded_proto = false;
   bool certificate = false;
   bool referer = false;
@@ -73,7 +73,7 @@ Seen look(const http::HeaderMap& headers) {
         out.hop_by_hop |= name == "http2-settings";
         break;
       case 15:
-        out.forwarded_for |= name == "x-forwarded-for";
+        out.forwarded_for += name == "x-forwarded-for" ? 1 : 0;
         break;
       case 16:
         out.hop_by_hop |= name == "proxy-connection";
@@ -96,16 +96,21 @@ Seen look(const http::HeaderMap& headers) {
 /// Headers that `connection` names belong to this hop too.
 void removeNominated(http::HeaderMap& headers, bool keep_upgrade) {
   const std::string all = headers.joined("connection").value_or("");
+  std::string_view upgrade;  // as the sender wrote it: there are peers that compare with case
   for (std::string_view each : base::split(all, ',')) {
-    const std::string name = base::toLower(base::trim(each));
+    const std::string_view spelled = base::trim(each);
+    const std::string name = base::toLower(spelled);
     if (name.empty() || name.starts_with(':') || name == "close" || name == "te") continue;
-    if (name == "upgrade" && keep_upgrade) continue;
-    headers.remove(name);
+    if (name == "upgrade" && keep_upgrade) {
+      upgrade = spelled;
+    } else {
+      headers.remove(name);
+    }
   }
-  if (keep_upgrade) {
-    headers.set("connection", "Upgrade");
-  } else {
+  if (upgrade.empty()) {
     headers.remove("connection");
+  } else {
+    headers.set("connection", upgrade);
   }
 }
 
@@ -116,10 +121,14 @@ void removeHopByHop(http::HeaderMap& headers, const Seen& seen) {
   if (seen.upgrade && !upgrade) headers.remove("upgrade");
   if (seen.te) {
     const std::string te = headers.joined("te").value_or("");
-    headers.remove("te");
-    for (std::string_view each : base::split(te, ',')) {
-      if (base::equalsIgnoreCase(base::trim(each.substr(0, each.find(';'))), "trailers"))
-        headers.set("te", "trailers");
+    const auto all = base::split(te, ',');
+    const bool trailers = std::any_of(all.begin(), all.end(), [](std::string_view each) {
+      return base::equalsIgnoreCase(base::trim(each.substr(0, each.find(';'))), "trailers");
+    });
+    if (trailers) {
+      headers.set("te", "trailers");
+    } else {
+      headers.remove("te");
     }
   }
   if (!seen.hop_by_hop) return;
@@ -167,22 +176,6 @@ void forwardedProto(const HttpManager& config, const RequestSource& source, cons
   if (headers.scheme() != scheme) headers.set(":scheme", scheme);
   if (config.append_forwarded_port && (!trusted || !headers.has("x-forwarded-port")))
     headers.set("x-forwarded-port", std::to_string(source.local_port));
-}
-
-void writeUuid(base::Random& random, char* out) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::uint64_t words[2] = {random.next(), random.next()};
-  words[0] = (words[0] & ~0xf000ULL) | 0x4000;
-  words[1] = (words[1] & ~(3ULL << 62)) | (2ULL << 62);
-  int nibble = 0;
-  for (int i = 0; i < 36; ++i) {
-    if (i == 8 || i == 13 || i == 18 || i == 23) {
-      out[i] = '-';
-      continue;
-    }
-    out[i] = kDigits[(words[nibble >> 4] >> (60 - 4 * (nibble & 15))) & 15];
-    ++nibble;
-  }
 }
 
 void scrub(bool edge, http::HeaderMap& headers) {
@@ -253,10 +246,14 @@ ForwardingResult mutateRequest(const HttpManager& config, const RouteTable* rout
                                http::HeaderMap& headers) {
   ForwardingResult out;
   const Seen seen = look(headers);
+  if (seen.hop_by_hop)
+    out.close = base::equalsIgnoreCase(headers.value("proxy-connection"), "close");
   if (seen.connection || seen.te || seen.upgrade || seen.hop_by_hop) removeHopByHop(headers, seen);
   if (seen.envoy) headers.remove("x-envoy-internal");
   if (seen.referer) cleanReferer(headers);
-  findClientAddress(config, source, seen.forwarded_for, headers, out);
+  // One line, so that nobody behind us reads only the first or only the last (RFC 9110 5.3).
+  if (seen.forwarded_for > 1) headers.set("x-forwarded-for", *headers.joined("x-forwarded-for"));
+  findClientAddress(config, source, seen.forwarded_for > 0, headers, out);
   forwardedProto(config, source, seen, headers);
   const bool edge = config.use_remote_address && !out.internal;
   if (out.internal) {
@@ -277,7 +274,7 @@ ForwardingResult mutateRequest(const HttpManager& config, const RouteTable* rout
   const bool replace = edge && !config.preserve_external_request_id;
   if (config.generate_request_id && (!seen.request_id || replace)) {
     char uuid[36];
-    writeUuid(random, uuid);
+    random.writeUuid(uuid);
     const std::string_view id(uuid, sizeof uuid);
     if (seen.request_id) {
       headers.set("x-request-id", id);
@@ -310,6 +307,7 @@ void mutateResponse(const HttpManager& config, const http::HeaderMap& request, b
   bool server = false;
   bool hop_by_hop = false;
   bool connection = false;
+  bool nominates = false;
   bool upgrade = false;
   for (std::size_t i = 0; i < headers.size(); ++i) {
     const std::string_view name = headers.at(i).name;
@@ -327,7 +325,12 @@ void mutateResponse(const HttpManager& config, const http::HeaderMap& request, b
         server |= name == "server";
         break;
       case 10:
-        connection |= name == "connection";
+        if (name == "connection") {
+          const std::string_view value = headers.at(i).value;
+          connection = true;
+          nominates |= !base::equalsIgnoreCase(value, "keep-alive") &&
+                       !base::equalsIgnoreCase(value, "close");
+        }
         hop_by_hop |= name == "keep-alive";
         break;
       case 16:
@@ -340,9 +343,16 @@ void mutateResponse(const HttpManager& config, const http::HeaderMap& request, b
         break;
     }
   }
-  if (connection && headers.status() != 101) headers.remove("connection");
-  if (headers.status() == 204) headers.remove("content-length");  // RFC 9110 8.6
-  if (upgrade && headers.status() != 101) headers.remove("upgrade");
+  const int status = headers.status();
+  if (connection && status != 101) {
+    if (nominates) {
+      removeNominated(headers, false);
+    } else {
+      headers.remove("connection");
+    }
+  }
+  if (status == 204) headers.remove("content-length");  // RFC 9110 8.6
+  if (upgrade && status != 101) headers.remove("upgrade");
   if (hop_by_hop) {
     for (const char* name : {"te", "keep-alive", "proxy-connection", "transfer-encoding"})
       headers.remove(name);

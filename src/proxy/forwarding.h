@@ -29,6 +29,7 @@ struct ForwardingResult {
   bool internal = false;
   bool envoy_headers = false;  // x-envoy-* fields may be left
   int reject_status = 0;       // no address was found where one is demanded
+  bool close = false;          // `proxy-connection: close`, of clients that mean their connection
 };
 
 /// The changes that come before everything else (early_header_mutation_extensions).

@@ -1,4 +1,4 @@
-// Http2ProtocolOptions: what is honoured, what is refused, and upgrades over HTTP/2 (RFC 8441).
+// Http2ProtocolOptions: what is read, what is out of bounds, and upgrades over HTTP/2 (RFC 8441).
 #include "envoy/config/core/v3/protocol.pb.h"
 #include "proxy/config_http2.h"
 #include "proxy/h2_origin_test.h"
@@ -17,7 +17,7 @@ std::string errorOf(const json& options, http::H2Limits& out) {
   return errors.failed() ? errors.error().message() : "";
 }
 
-TEST(Http2Options, EachFieldIsReadOrRefused) {
+TEST(Http2Options, EachFieldIsReadWithinItsBounds) {
   http::H2Limits out;
   EXPECT_EQ(errorOf({{"hpack_table_size", 0},
                      {"max_concurrent_streams", 7},
@@ -52,6 +52,9 @@ TEST(Http2Options, EachFieldIsReadOrRefused) {
   EXPECT_EQ(out.keepalive.timeout, std::chrono::seconds(5));
   EXPECT_EQ(out.keepalive.idle_interval, std::chrono::seconds(7));
   EXPECT_EQ(out.keepalive.jitter_percent, 20);
+  http::H2Limits older;
+  EXPECT_EQ(errorOf({{"stream_error_on_invalid_http_messaging", true}}, older), "");
+  EXPECT_TRUE(older.invalid_message_ends_stream);
   http::H2Limits defaults;
   EXPECT_EQ(errorOf(json::object(), defaults), "");
   EXPECT_FALSE(defaults.invalid_message_ends_stream);
@@ -71,11 +74,6 @@ TEST(Http2Options, EachFieldIsReadOrRefused) {
        "o.connection_keepalive.timeout: is required"},
       {{{"connection_keepalive", {{"timeout", "0s"}}}},
        "o.connection_keepalive.timeout: must be at least 1ms"},
-      {{{"allow_metadata", true}}, "o.allow_metadata: is not supported"},
-      {{{"max_metadata_size", "5"}}, "o.max_metadata_size: is not supported"},
-      {{{"use_oghttp2_codec", true}}, "o.use_oghttp2_codec: is not supported"},
-      {{{"custom_settings_parameters", {{{"identifier", 9}, {"value", 1}}}}},
-       "o.custom_settings_parameters: is not supported"},
   };
   for (const auto& [options, error] : wrong) {
     http::H2Limits ignored;

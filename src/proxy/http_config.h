@@ -33,6 +33,7 @@ struct LogFilter {
   Op op = Op::kEqual;
   std::uint32_t value = 0;
   Fraction share;
+  bool independent = false;  // of the request's id
   HeaderMatcher header;
   std::uint32_t flags = 0;  // bits; 0: any flag
   std::vector<int> grpc_statuses;
@@ -111,6 +112,7 @@ struct HttpManager {
   std::string stat_prefix;
   std::shared_ptr<const RouteTable> routes;  // inline; null: by RDS
   std::string rds_name;
+  std::chrono::milliseconds rds_timeout{15000};  // max(): the listener waits for ever
   http::Protocol codec = http::Protocol::kAuto;
   http::ServerLimits limits;
   std::string server_name = "envoy";
@@ -159,7 +161,8 @@ struct HttpManager {
   bool suppress_envoy_headers = false;
   bool respect_expected_timeout = false;
   std::shared_ptr<const FaultPolicy> fault;  // of the filter itself; set when the filter is there
-  bool has_cors = false;
+  std::string fault_name;                    // in the chain of filters
+  std::string cors_name;                     // empty: there is no such filter
   std::vector<LocalReplyMapper> local_replies;
   std::optional<ProxyStatus> proxy_status;
   std::optional<ReplyFormat> local_format;

@@ -78,9 +78,9 @@ class HttpConnection final : public http::ServerObserver,
   const HttpManager& config;  // kept alive by facts.chain
   HttpStats& stats;
   const ConnectionFacts facts;
-  AddressText local_text;
-  AddressText peer_text;
-  AddressText direct_text;  // of the socket: differs after a PROXY header
+  std::string local_text;
+  std::string peer_text;
+  std::string direct_text;  // of the socket: differs after a PROXY header
   net::Address peer;
   std::string peer_ip;
   std::string local_ip;

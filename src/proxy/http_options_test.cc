@@ -2,6 +2,7 @@
 // sockets.
 #include "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.pb.h"
 #include "proxy/config_http.h"
+#include "proxy/honoured_fields.h"
 #include "proxy/http_fixture_test.h"
 #include "proxy/proxy_status.h"
 
@@ -42,6 +43,8 @@ class HttpOptionsTest : public HttpFixture {
     envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager message;
     const auto read = api::fromJson(with, message);
     if (!read) return read.error().message();
+    if (const auto known = checkHonoured(message, "", Door::kListener); !known)
+      return known.error().message();
     const auto built = buildHttpManager(message, "");
     return built ? "" : built.error().message();
   }
@@ -189,6 +192,18 @@ TEST_F(HttpOptionsTest, LimitsOfAnAnswersHead) {
   origin_.answer("HTTP/1.1 200 OK\r\na: 1\r\nb: 2\r\nc: 3\r\ncontent-length: 0\r\n\r\n");
   EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n")), 502);
   origin_.answer("HTTP/1.1 200 OK\r\na: " + std::string(1024, 'x') + "\r\n\r\n");
+  EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n")), 502);
+}
+
+TEST_F(HttpOptionsTest, AnAnswersHeadOfHttp1MayHave80KiB) {
+  startApp();
+  const auto head = [](std::size_t kilobytes) {
+    return "HTTP/1.1 200 OK\r\na: " + std::string(kilobytes * 1024, 'x') +
+           "\r\ncontent-length: 0\r\n\r\n";
+  };
+  origin_.answer(head(79));
+  EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n")), 200);
+  origin_.answer(head(80));
   EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n")), 502);
 }
 

@@ -2,7 +2,7 @@
 
 namespace postern::proxy {
 
-HttpStats::HttpStats(StatsScope& scope, StatsScope& codec)
+HttpStats::HttpStats(StatsScope& scope)
     : cx_total(scope.counter("downstream_cx_total")),
       cx_destroy(scope.counter("downstream_cx_destroy")),
       cx_active(scope.gauge("downstream_cx_active")),
@@ -54,10 +54,7 @@ HttpStats::HttpStats(StatsScope& scope, StatsScope& codec)
       fault_overflow(scope.counter("fault.faults_overflow")),
       faults_active(scope.gauge("fault.active_faults")),
       cors_valid(scope.counter("cors.origin_valid")),
-      cors_invalid(scope.counter("cors.origin_invalid")),
-      headers_with_underscores_dropped(codec.counter("dropped_headers_with_underscores")),
-      rq_rejected_with_underscores(codec.counter("requests_rejected_with_underscores_in_headers")) {
-}
+      cors_invalid(scope.counter("cors.origin_invalid")) {}
 
 void HttpStats::completed(int response_code) {
   rq_completed.add();

@@ -6,8 +6,7 @@
 namespace postern::proxy {
 
 struct HttpStats {
-  /// `codec`: what Envoy counts for all managers together ("http1.").
-  HttpStats(StatsScope& scope, StatsScope& codec);
+  explicit HttpStats(StatsScope& scope);
   /// Counts a finished request by the class of its answer.
   void completed(int response_code);
 
@@ -62,8 +61,6 @@ struct HttpStats {
   Gauge& faults_active;
   Counter& cors_valid;
   Counter& cors_invalid;
-  Counter& headers_with_underscores_dropped;
-  Counter& rq_rejected_with_underscores;
 };
 
 }  // namespace postern::proxy

@@ -204,7 +204,9 @@ void ListenerState::proceed(base::Fd fd, ConnectionFacts facts, Handed handed) {
   for (const ConnectionLimitFilter& limit : facts.chain->limits) {
     if (!admit(limit, facts)) return refuse(limit, std::move(fd));
   }
-  auto transport = net::makeSocketTransport(worker_.loop(), std::move(fd));
+  auto local = facts.restored ? net::localAddress(fd.get()) : facts.destination;
+  auto transport = net::makeAcceptedTransport(worker_.loop(), std::move(fd), std::move(local),
+                                              facts.direct_source);
   const auto chain = facts.chain;  // the facts move into the connection
   if (chain->tls != nullptr) {
     transport = secure(std::move(transport), *chain);

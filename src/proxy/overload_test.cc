@@ -101,6 +101,40 @@ TEST_F(OverloadTest, RefusesByPath) {
             "o.actions[0].triggers[0].threshold.value: must be between 0 and 1");
 }
 
+TEST_F(OverloadTest, ShrinksTheHeapOncePerInterval) {
+  const auto shrunk = [&](const std::string& interval) {
+    put("p", "1");
+    auto config = read(R"(shrink_heap","triggers":[{"name":"m","threshold":{"value":0.5}}],
+        "typed_config":{"@type":"type.googleapis.com/envoy.config.overload.v3.ShrinkHeapConfig",
+        "timer_interval":")" +
+                       interval + "\"}}");
+    EXPECT_TRUE(config) << config.error().message();
+    Stats stats;
+    OverloadManager manager(loop_, stats.makeStore(), std::move(*config),
+                            std::make_shared<OverloadState>(), std::make_shared<ConnectionLimit>(),
+                            [] {});
+    for (int i = 0; i < 3; ++i) manager.refresh();
+    return stats.value("overload.envoy.overload_actions.shrink_heap.shrink_count");
+  };
+  EXPECT_EQ(shrunk("0s"), 3);
+  EXPECT_EQ(shrunk("3600s"), 1);
+}
+
+TEST_F(OverloadTest, TheControlGroupsLimitMayBeLower) {
+  envoy::config::overload::v3::OverloadManager message;
+  const auto parsed = api::fromJson(
+      *json::parse(R"({"refresh_interval":"7s","resource_monitors":[{"name":"c","typed_config":{
+          "@type":"type.googleapis.com/)"
+                   R"(envoy.extensions.resource_monitors.cgroup_memory.v3.CgroupMemoryConfig",
+          "max_memory_bytes":"1000"}}]})"),
+      message);
+  ASSERT_TRUE(parsed) << parsed.error().message();
+  const auto config = readOverload(message, "o");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->refresh_interval, std::chrono::seconds(7));
+  EXPECT_EQ(config->monitors.at(0).bytes_max, 1000U);
+}
+
 TEST_F(OverloadTest, ReadsTheControlGroupsMemory) {
   EXPECT_FALSE(cgroupMemory(folder_.string()).known);
   put("sys/fs/cgroup/memory/memory.usage_in_bytes", "100");

@@ -36,6 +36,9 @@ bool hasEscapedSlash(std::string_view path) {
   return false;
 }
 
+/// A NUL that somebody decodes ends the path for him and not for others.
+bool hasEscapedNul(std::string_view path) { return path.find("%00") != std::string_view::npos; }
+
 std::string unescapeSlashes(std::string_view path) {
   std::string out;
   for (std::size_t i = 0; i < path.size(); ++i) {
@@ -127,7 +130,10 @@ PathVerdict normalizePath(const HttpManager& config, std::string_view target, st
     redirect = config.escaped_slashes == EscapedSlashes::kUnescapeAndRedirect;
     path = unescapeSlashes(path);
   }
-  if (config.normalize_path) path = removeDots(canonicalEscapes(path));
+  if (config.normalize_path) {
+    if (hasEscapedNul(path)) return PathVerdict::kRejected;
+    path = removeDots(canonicalEscapes(path));
+  }
   if (config.merge_slashes) path = mergeSlashes(path);
   if (path == before) return PathVerdict::kUnchanged;
   out = std::move(path);

@@ -32,6 +32,7 @@ void checkStable(const HttpManager& config, const std::string& path) {
     POSTERN_CHECK(only.find("/../") == std::string_view::npos);
     POSTERN_CHECK(only.find("/./") == std::string_view::npos);
     POSTERN_CHECK(!only.ends_with("/..") && !only.ends_with("/."));
+    POSTERN_CHECK(only.find("%00") == std::string_view::npos);
   }
   if (config.merge_slashes) POSTERN_CHECK(only.find("//") == std::string_view::npos);
 }

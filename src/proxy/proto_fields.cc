@@ -1,12 +1,9 @@
 #include "proxy/proto_fields.h"
 
 #include "api/message.h"
-#include "config/supported.h"
 
 #include <google/protobuf/any.pb.h>
-#include <google/protobuf/descriptor.h>
 #include <google/protobuf/duration.pb.h>
-#include <google/protobuf/message.h>
 
 #include <algorithm>
 #include <vector>
@@ -36,18 +33,6 @@ Place Place::entry(std::string_view name, std::string_view key) const {
   Place out = field(name);
   out.path_.append("[\"").append(key).append("\"]");
   return out;
-}
-
-void Place::only(const google::protobuf::Message& message,
-                 std::initializer_list<std::string_view> known) const {
-  std::vector<const google::protobuf::FieldDescriptor*> set;
-  message.GetReflection()->ListFields(message, &set);
-  for (const auto* each : set) {
-    if (std::find(known.begin(), known.end(), each->name()) == known.end() &&
-        !config::Tolerance::takes(field(each->name()).path())) {
-      fail(each->name(), "is not supported");
-    }
-  }
 }
 
 bool Place::unpack(const google::protobuf::Any& any, google::protobuf::Message& out) const {

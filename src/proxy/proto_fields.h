@@ -1,14 +1,11 @@
-// Reading configuration messages: where the builder is (a field path), the first error it met, and
-// the check that nothing is set which the builder does not know. A field that is not understood is
-// an error with its path, never ignored: a route must not quietly do less than was asked. Short-
-// lived, one thread.
+// Reading configuration messages: where the builder is (a field path) and the first error it met.
+// Short-lived, one thread.
 #pragma once
 
 #include "base/error.h"
 
 #include <chrono>
 #include <cstddef>
-#include <initializer_list>
 #include <string>
 #include <string_view>
 
@@ -42,9 +39,6 @@ class Place {
 
   void fail(std::string text) const { errors_.add(path_, std::move(text)); }
   void fail(std::string_view name, std::string text) const { field(name).fail(std::move(text)); }
-  /// Refuses every set field of the message but these.
-  void only(const google::protobuf::Message& message,
-            std::initializer_list<std::string_view> known) const;
   /// Unpacks an Any into a message of a known type, or fails naming the type.
   bool unpack(const google::protobuf::Any& any, google::protobuf::Message& out) const;
   /// A duration in milliseconds, rounded up; a negative or malformed one fails.

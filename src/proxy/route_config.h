@@ -94,11 +94,13 @@ struct CorsPolicy {
   Fraction enabled{100, 100};
 };
 
-/// Configuration of filters at a route, virtual host, table or weighted cluster; the most specific
-/// one that is there counts.
+/// Configuration of filters at a route, virtual host, table or weighted cluster, by the name a
+/// filter has in its chain; the most specific one that is there counts.
 struct PerFilter {
-  std::shared_ptr<const FaultPolicy> fault;
-  std::shared_ptr<const CorsPolicy> cors;
+  template <class T>
+  using Named = std::vector<std::pair<std::string, std::shared_ptr<const T>>>;
+  Named<FaultPolicy> fault;
+  Named<CorsPolicy> cors;
 };
 
 /// One target of a route.

@@ -215,6 +215,22 @@ const VirtualHost* findHost(const RouteTable& table, std::string_view host) {
   return table.any ? at(*table.any) : nullptr;
 }
 
+namespace {
+
+/// "/a;p=1/b" → "/a/b".
+std::string withoutParameters(std::string_view path) {
+  std::string out;
+  bool parameter = false;
+  for (const char c : path) {
+    if (c == ';') parameter = true;
+    if (c == '/') parameter = false;
+    if (!parameter) out += c;
+  }
+  return out;
+}
+
+}  // namespace
+
 const Route* findRoute(const RouteTable& table, const VirtualHost& host,
                        const http::HeaderMap& headers, std::uint64_t random) {
   const std::string_view target = headers.path();
@@ -223,7 +239,11 @@ const Route* findRoute(const RouteTable& table, const VirtualHost& host,
     request.query = target.substr(request.path.size() + 1);
     request.query = request.query.substr(0, request.query.find('#'));
   }
-  if (table.ignore_path_parameters) request.path = request.path.substr(0, request.path.find(';'));
+  std::string plain;
+  if (table.ignore_path_parameters) {
+    plain = withoutParameters(request.path);
+    request.path = plain;
+  }
   return host.index.used ? scanIndexed(host, request) : scan(host, request);
 }
 

@@ -137,6 +137,7 @@ base::ConfigResult<void> Server::start(
   store.reject_unknown_fields = options_.reject_unknown_dynamic_fields;
   store.ignore_unknown_fields = options_.ignore_unknown_dynamic_fields;
   store.connection_limits = values_.connection_limits;
+  store.runtime = Runtime(bootstrap_->layered_runtime());
   if (predecessor_ != nullptr) store.inherited = &predecessor_->sockets();
   store_ = std::make_unique<ConfigStore>(
       loop_, main_stats_, std::move(store),

@@ -12,7 +12,7 @@ namespace postern::proxy {
 
 namespace {
 
-constexpr std::size_t kPieceBytes = 64 * 1024;
+constexpr std::size_t kCopiedBytes = 64 * 1024;
 /// A read of so many bytes makes its direction go by splice; shorter ones are cheaper copied.
 constexpr std::size_t kSpliceFromBytes = 16 * 1024;
 /// After so many turns of little the direction is copied again.
@@ -47,7 +47,9 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
         config_(config),
         facts_(std::move(facts)),
         stats_(worker.stats().scope("tcp." + config.stat_prefix + ".")),
-        piece_bytes_(std::clamp<std::size_t>(facts_.listener->buffer_bytes_max, 1, kPieceBytes)),
+        piece_bytes_(std::clamp<std::size_t>(facts_.listener->buffer_bytes_max, 1, kCopiedBytes)),
+        piped_bytes_(std::clamp<std::size_t>(facts_.listener->buffer_bytes_max, 1,
+                                             net::PipedBytes::kPieceBytes)),
         client_(*this, Name::kClient),
         server_(*this, Name::kServer),
         connect_(worker.loop(), [this] { onConnectTimer(); }),
@@ -74,7 +76,11 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     Side(TcpPipe& owner, Name which) : pipe(owner), name(which) {}
     void onConnected() override { pipe.connected(*this); }
     void onReadable() override { pipe.readable(*this); }
-    void onWritable() override { pipe.move(pipe.other(*this)); }
+    void onWritable() override {
+      Side& from = pipe.other(*this);
+      from.stuck = false;
+      pipe.move(from);
+    }
     void onError(base::Error error) override { pipe.broken(*this, error); }
     TcpPipe& pipe;
     const Name name;
@@ -83,6 +89,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     std::unique_ptr<net::SpliceWay> splice;  // instead, while this direction carries much
     int small_turns = 0;                     // of splice, one after the other
     std::uint64_t bytes = 0;
+    bool stuck = false;  // what is in its pipe waits for room at the other side
     bool ready = false;
     bool ended = false;
     bool shut = false;
@@ -124,12 +131,12 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
       cluster->stats().upstream_cx_overflow.add();
       return finish({Flag::kUpstreamOverflow});
     }
-    ++attempts_;
     PickRequest request;
     // Only a destination that was restored is somewhere else than here.
     if (facts_.restored) request.original = &facts_.destination;
     HostPtr host = cluster->pick(request);
     if (host == nullptr) return finish({Flag::kNoHealthyUpstream});
+    ++attempts_;
     record_.upstream_host = host->address.toString();
     ++host->rq_total;
     ++host->rq_active;
@@ -300,10 +307,10 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
 
   bool moveInKernel(Side& from, Side& to) {
     using Moved = net::SpliceWay::Moved;
-    if (!flush(from, to)) return false;
+    if (from.stuck || !flush(from, to)) return false;
     if (from.ended) return end(from, to), true;
     const auto [moved, bytes] =
-        from.splice->move(from.transport->fd(), to.transport->fd(), worker_.pipes(), piece_bytes_);
+        from.splice->move(from.transport->fd(), to.transport->fd(), worker_.pipes(), piped_bytes_);
     count(from, bytes);
     switch (moved) {
       case Moved::kReadWaits:
@@ -311,6 +318,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
         if (from.small_turns >= kSmallTurnsMax) from.splice.reset();
         return false;
       case Moved::kWriteWaits:
+        from.stuck = true;
         to.transport->awaitWritable();
         return false;
       case Moved::kMore:
@@ -346,7 +354,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     release();
     for (Side* side : {&client_, &server_}) {
       if (side->transport) side->transport->setObserver(nullptr);
-      if (side->splice) side->splice->release(worker_.pipes());
+      if (side->splice) side->splice->release();
     }
     for (const Flag flag : flags) record_.flags.set(flag);
     record_.attempts = attempts_;
@@ -362,7 +370,8 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
   const TcpProxy& config_;  // kept alive by facts_.chain
   const ConnectionFacts facts_;
   TcpStats stats_;
-  const std::size_t piece_bytes_;
+  const std::size_t piece_bytes_;  // copied at once
+  const std::size_t piped_bytes_;  // spliced at once
   Side client_;
   Side server_;
   std::optional<UpstreamTicket> ticket_;

@@ -7,6 +7,7 @@
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb.h"
 #include "proxy/config_build.h"
 #include "proxy/config_tls.h"
+#include "proxy/honoured_fields.h"
 
 #include <limits>
 #include <utility>
@@ -20,7 +21,6 @@ namespace ssl = envoy::extensions::transport_sockets::tls::v3;
 using Common = ssl::CommonTlsContext;
 
 SecretUse readUse(const ssl::SdsSecretConfig& message, SecretKind kind, const Place& place) {
-  place.only(message, {"name", "sds_config"});
   SecretUse out;
   out.name = message.name();
   out.kind = kind;
@@ -29,8 +29,6 @@ SecretUse readUse(const ssl::SdsSecretConfig& message, SecretKind kind, const Pl
   if (!message.has_sds_config()) return out;
   const core::ConfigSource& source = message.sds_config();
   const Place at = place.field("sds_config");
-  at.only(source,
-          {"path_config_source", "path", "ads", "initial_fetch_timeout", "resource_api_version"});
   if (source.has_path_config_source() || !source.path().empty()) {
     out.from = SecretUse::From::kFile;
     out.file = source.has_path_config_source() ? source.path_config_source().path() : source.path();
@@ -105,9 +103,6 @@ class Socket final : public TlsSocket {
 
 void Socket::readCommon(const Place& place) {
   const Common& message = common();
-  place.only(message, {"tls_params", "tls_certificates", "tls_certificate_sds_secret_configs",
-                       "validation_context", "validation_context_sds_secret_config",
-                       "combined_validation_context", "alpn_protocols"});
   for (const auto& each : message.tls_certificates()) watchCertificate(each, directories_);
   if (message.tls_certificates_size() > 0 && message.tls_certificate_sds_secret_configs_size() > 0)
     place.fail("tls_certificate_sds_secret_configs", "stands instead of tls_certificates");
@@ -125,7 +120,6 @@ void Socket::readCommon(const Place& place) {
   if (message.has_combined_validation_context()) {
     const Place at = place.field("combined_validation_context");
     const auto& combined = message.combined_validation_context();
-    at.only(combined, {"default_validation_context", "validation_context_sds_secret_config"});
     watchValidation(combined.default_validation_context(), directories_);
     secrets_.push_back(readUse(combined.validation_context_sds_secret_config(),
                                SecretKind::kValidation,
@@ -134,11 +128,6 @@ void Socket::readCommon(const Place& place) {
 }
 
 void Socket::readDownstream(const Place& place) {
-  place.only(down, {"common_tls_context", "require_client_certificate", "require_sni",
-                    "session_ticket_keys", "session_ticket_keys_sds_secret_config",
-                    "disable_stateless_session_resumption", "disable_stateful_session_resumption",
-                    "session_timeout", "ocsp_staple_policy", "full_scan_certs_on_sni_mismatch",
-                    "prefer_client_ciphers"});
   readCommon(place.field("common_tls_context"));
   const Common& message = common();
   if (message.tls_certificates_size() + message.tls_certificate_sds_secret_configs_size() == 0)
@@ -157,8 +146,6 @@ void Socket::readDownstream(const Place& place) {
 
 void Socket::readUpstream(const Place& place) {
   constexpr std::size_t kSniBytesMax = 255;
-  place.only(up, {"common_tls_context", "sni", "auto_host_sni", "auto_sni_san_validation",
-                  "max_session_keys", "enforce_rsa_key_usage"});
   readCommon(place.field("common_tls_context"));
   const Common& message = common();
   if (message.tls_certificates_size() + message.tls_certificate_sds_secret_configs_size() > 1) {
@@ -248,9 +235,9 @@ void Socket::gather(const SecretSource& source, const Place& place, Material& ou
 
 template <class T>
 void put(base::ConfigResult<std::shared_ptr<const T>> made, const Place& place,
-         std::atomic<std::shared_ptr<const T>>& out) {
+         base::Published<T>& out) {
   if (made) {
-    out.store(std::move(*made));
+    out.set(std::move(*made));
   } else if (made.error().path.empty()) {
     place.fail(made.error().text);
   } else {
@@ -363,6 +350,7 @@ base::ConfigResult<std::shared_ptr<TlsSocket>> readUpstreamSocket(
 }
 
 base::ConfigResult<void> checkSecret(const ssl::Secret& message, std::string_view path) {
+  POSTERN_TRY_VOID(checkHonoured(message, path, Door::kSecret));
   BuildErrors errors;
   const Place place(path, errors);
   switch (message.type_case()) {
@@ -383,9 +371,6 @@ base::ConfigResult<void> checkSecret(const ssl::Secret& message, std::string_vie
     }
     case ssl::Secret::kSessionTicketKeys:
       (void)readTicketKeys(message.session_ticket_keys(), place.field("session_ticket_keys"));
-      break;
-    case ssl::Secret::kGenericSecret:
-      place.fail("generic_secret", "is not supported");
       break;
     default:
       place.fail("needs one of tls_certificate, session_ticket_keys, validation_context");

@@ -5,9 +5,9 @@
 #pragma once
 
 #include "base/error.h"
+#include "base/published.h"
 #include "tls/settings.h"
 
-#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -60,9 +60,9 @@ class TlsSocket {
 
   // ---- any thread ----
   /// Null until the secrets are there. Of a filter chain.
-  std::shared_ptr<const tls::ServerContext> server() const { return server_.load(); }
+  std::shared_ptr<const tls::ServerContext> server() const { return server_.get(); }
   /// Of a cluster.
-  std::shared_ptr<const tls::ClientContext> client() const { return client_.load(); }
+  std::shared_ptr<const tls::ClientContext> client() const { return client_.get(); }
   const std::string& sni() const { return sni_; }
   bool sniOfHost() const { return sni_of_host_; }
   bool sanOfSni() const { return san_of_sni_; }
@@ -76,8 +76,8 @@ class TlsSocket {
   virtual base::ConfigResult<void> build(const SecretSource& source) = 0;
 
  protected:
-  std::atomic<std::shared_ptr<const tls::ServerContext>> server_;
-  std::atomic<std::shared_ptr<const tls::ClientContext>> client_;
+  base::Published<tls::ServerContext> server_;
+  base::Published<tls::ClientContext> client_;
   std::string sni_;
   bool sni_of_host_ = false;
   bool san_of_sni_ = false;

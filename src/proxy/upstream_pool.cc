@@ -13,6 +13,8 @@ namespace postern::proxy {
 
 namespace {
 
+constexpr base::Error kOverflow{base::Errc::kLimitExceeded, "overflow"};
+
 /// What a TLS handshake offers for a protocol.
 std::vector<std::string> alpnOf(http::Protocol protocol) {
   switch (protocol) {
@@ -67,7 +69,6 @@ class UpstreamPool::HostPool {
  private:
   friend class Connection;
   void give(Connection& connection, Waiter& waiter);
-  void overflow(Waiter& waiter);
   void serveWaiting();
   void connectIfNeeded();
   Waiter* nextWaiter();
@@ -101,6 +102,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     timer_.arm(config.connect_timeout);
     http::ClientLimits limits;
     limits.header_bytes_max = config.response_header_bytes_max;
+    limits.h1_header_bytes_max = config.h1_response_header_bytes_max;
     limits.header_count_max = config.response_header_count_max;
     limits.streams_before_settings = std::min(limits.streams_before_settings, pool.peer_streams_);
     limits.h2 = config.h2;
@@ -269,18 +271,16 @@ void UpstreamPool::HostPool::acquire(Waiter& waiter, Idle idle) {
     unready(connection);
     connection.client().close();
   }
-  if (!cluster_.tryTake(Resource::kPending, priority_)) return overflow(waiter);
+  if (!cluster_.tryTake(Resource::kPending, priority_)) {
+    cluster_.stats().upstream_rq_pending_overflow.add();
+    return waiter.onFailed(PoolFailure::kPendingOverflow, kOverflow);
+  }
   cluster_.stats().upstream_rq_pending_total.add();
   cluster_.stats().upstream_rq_pending_active.add();
   ++waiting_count_;
   waiter.pool_ = this;
   waiting_.pushBack(waiter);
   connectIfNeeded();
-}
-
-void UpstreamPool::HostPool::overflow(Waiter& waiter) {
-  cluster_.stats().upstream_rq_pending_overflow.add();
-  waiter.onFailed(PoolFailure::kOverflow, {base::Errc::kLimitExceeded, "overflow"});
 }
 
 void UpstreamPool::HostPool::connectIfNeeded() {
@@ -298,7 +298,10 @@ void UpstreamPool::HostPool::connectIfNeeded() {
 }
 
 void UpstreamPool::HostPool::give(Connection& connection, Waiter& waiter) {
-  if (!cluster_.available(Resource::kRequests, priority_)) return overflow(waiter);
+  if (!cluster_.available(Resource::kRequests, priority_)) {
+    cluster_.stats().scope.counter("upstream_rq_active_overflow").add();
+    return waiter.onFailed(PoolFailure::kRequestOverflow, kOverflow);
+  }
   const bool more = connection.used();
   http::ClientConnection& client = connection.client();
   if (!client.multiplexes() || !more) unready(connection);

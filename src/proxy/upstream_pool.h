@@ -20,8 +20,9 @@
 namespace postern::proxy {
 
 enum class PoolFailure : unsigned char {
-  kOverflow,        // a circuit breaker: too many requests wait or run
-  kConnectFailure,  // refused, unreachable, broken handshake
+  kPendingOverflow,  // a circuit breaker: too many requests wait
+  kRequestOverflow,  // a circuit breaker: too many requests run
+  kConnectFailure,   // refused, unreachable, broken handshake
   kConnectTimeout,
 };
 

@@ -155,7 +155,8 @@ TEST_F(UpstreamPoolTest, LimitsRequests) {
   ASSERT_TRUE(waitUntil([&] { return origin_.requests() == 1; }));
   EXPECT_EQ(stat("circuit_breakers.default.rq_open"), 1);
   EXPECT_EQ(statusOf(get()), 503);
-  EXPECT_EQ(stat("upstream_rq_pending_overflow"), 1);
+  EXPECT_EQ(stat("upstream_rq_active_overflow"), 1);
+  EXPECT_EQ(stat("upstream_rq_pending_overflow"), 0);
   one.reset();
   EXPECT_TRUE(becomes("circuit_breakers.default.rq_open", 0));
   EXPECT_EQ(log().substr(0, 7), "503 UO ");
@@ -220,7 +221,7 @@ TEST_F(UpstreamPoolTest, AnAttemptLastsSoLong) {
   EXPECT_EQ(statusOf(answer), 408);
   EXPECT_TRUE(answer.ends_with("upstream max stream duration reached"));
   EXPECT_EQ(stat("upstream_rq_max_duration_reached"), 1);
-  EXPECT_EQ(log(), "408 UMSDR upstream_max_stream_duration_reached\n");
+  EXPECT_EQ(log(), "504 UMSDR upstream_max_stream_duration_reached\n");
 }
 
 TEST_F(UpstreamPoolTest, LimitsTheHeadersOfAnAnswer) {

@@ -23,7 +23,7 @@ HttpStats& Worker::httpStats(const std::string& prefix) {
   const auto it = http_stats_.find(prefix);
   if (it != http_stats_.end()) return it->second;
   StatsScope& scope = stats_.scope("http." + statName(prefix) + ".");
-  return http_stats_.try_emplace(prefix, scope, stats_.scope("http1.")).first->second;
+  return http_stats_.try_emplace(prefix, scope).first->second;
 }
 
 TlsStats& Worker::tlsStats(const std::string& prefix) {

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace postern::testing {
@@ -23,8 +24,17 @@ struct Moment {
   Upset what = Upset::kNothing;
   int at = 0;
   int seen = 0;
-  std::function<void()> break_transport;  // empty: the connection is closed by a reset
-  bool now() { return ++seen == at; }
+  std::function<void()> break_transport;         // empty: the connection is closed by a reset
+  std::vector<std::pair<Upset, int>> more = {};  // from the last on: so many callbacks later
+  bool now() {
+    ++seen;
+    if (seen > at && !more.empty()) {
+      what = more.back().first;
+      at = seen + more.back().second;
+      more.pop_back();
+    }
+    return seen == at;
+  }
 };
 
 /// One side of one exchange.
@@ -178,7 +188,7 @@ class UpsetServer final : public http::ServerObserver {
                                  http::Stream& stream) override {
     streams_.push_back(std::make_unique<UpsetAnswer>(
         moment_,
-        [this, &connection](Upset what) {
+        [&connection](Upset what) {
           if (what == Upset::kBreak) connection.transport().resetOnClose();
           if (what == Upset::kClose || what == Upset::kBreak) connection.close();
           if (what == Upset::kDrain) connection.drain();

@@ -47,12 +47,56 @@ bool listHas(std::string_view list, std::uint16_t wanted) {
   return false;
 }
 
-/// Whether the client verifies signatures of a key on this curve.
-bool clientTakesCurve(SSL* ssl, int curve) {
-  const std::uint16_t wanted = curve == NID_X9_62_prime256v1 ? kSha256P256
-                               : curve == NID_secp384r1      ? kSha384P384
-                                                             : kSha512P521;
-  return listHas(extension(ssl, TLSEXT_TYPE_signature_algorithms), wanted);
+/// Of an ECDSA key's curve: the signature algorithm of TLS 1.3, and the group.
+struct CurveNumbers {
+  std::uint16_t signature;
+  std::uint16_t group;  // RFC 8446 4.2.7
+};
+
+CurveNumbers numbersOf(int curve) {
+  if (curve == NID_X9_62_prime256v1) return {kSha256P256, 23};
+  if (curve == NID_secp384r1) return {kSha384P384, 24};
+  return {kSha512P521, 25};
+}
+
+bool speaksTls13(SSL* ssl, SSL_CTX* ctx) {
+  const long most = SSL_CTX_get_max_proto_version(ctx);
+  if (most != 0 && most < TLS1_3_VERSION) return false;
+  std::string_view versions = extension(ssl, TLSEXT_TYPE_supported_versions);
+  if (!versions.empty()) versions.remove_prefix(1);  // its length is one byte
+  for (std::size_t at = 0; at + 1 < versions.size(); at += 2) {
+    if (number16(versions, at) == TLS1_3_VERSION) return true;
+  }
+  return false;
+}
+
+/// Up to TLS 1.2 the cipher says which key signs.
+bool offersEcdsaCipher(SSL* ssl, const SSL_CTX* ctx) {
+  const unsigned char* bytes = nullptr;
+  const std::size_t size = SSL_client_hello_get0_ciphers(ssl, &bytes);
+  STACK_OF(SSL_CIPHER)* offered = nullptr;
+  STACK_OF(SSL_CIPHER)* signalling = nullptr;
+  if (SSL_bytes_to_cipher_list(ssl, bytes, size, 0, &offered, &signalling) != 1) return false;
+  const STACK_OF(SSL_CIPHER)* ours = SSL_CTX_get_ciphers(ctx);
+  bool found = false;
+  for (int i = 0; i < sk_SSL_CIPHER_num(offered) && !found; ++i) {
+    const SSL_CIPHER* each = sk_SSL_CIPHER_value(offered, i);
+    if (SSL_CIPHER_get_auth_nid(each) != NID_auth_ecdsa) continue;
+    for (int j = 0; j < sk_SSL_CIPHER_num(ours) && !found; ++j)
+      found = SSL_CIPHER_get_id(sk_SSL_CIPHER_value(ours, j)) == SSL_CIPHER_get_id(each);
+  }
+  sk_SSL_CIPHER_free(offered);
+  sk_SSL_CIPHER_free(signalling);
+  return found;
+}
+
+/// Whether a handshake with this ECDSA key can come about (RFC 8446 4.2.3, RFC 8422 2, 5.1).
+bool clientTakesEcdsa(SSL* ssl, const OpensslServerContext::Certificate& key) {
+  const CurveNumbers wanted = numbersOf(key.identity->curve);
+  if (!listHas(extension(ssl, TLSEXT_TYPE_signature_algorithms), wanted.signature)) return false;
+  if (speaksTls13(ssl, key.ctx.get())) return true;
+  return listHas(extension(ssl, TLSEXT_TYPE_supported_groups), wanted.group) &&
+         offersEcdsaCipher(ssl, key.ctx.get());
 }
 
 struct Choice {
@@ -63,7 +107,7 @@ struct Choice {
 void consider(SSL* ssl, const OpensslServerContext::Certificate& each, Choice& choice) {
   if (choice.exact) return;
   const bool ec = each.identity->type == LoadedIdentity::KeyType::kEc;
-  const bool fits = !ec || clientTakesCurve(ssl, each.identity->curve);
+  const bool fits = !ec || clientTakesEcdsa(ssl, each);
   // ECDSA where the client can, as Envoy prefers it; else the first that fits.
   if (ec && fits) {
     choice = {&each, true};
@@ -213,13 +257,8 @@ base::ConfigResult<CtxPtr> makeCtx(OpensslServerContext& context, const LoadedId
   if (!context.alpn.empty()) SSL_CTX_set_alpn_select_cb(ctx, selectAlpn, &context);
   if (settings.identities.size() > 1 || settings.require_sni)
     SSL_CTX_set_client_hello_cb(ctx, onClientHello, &context);
-  const bool staples = std::any_of(
-      settings.identities.begin(), settings.identities.end(),
-      [](const auto& each) { return !static_cast<const LoadedIdentity&>(*each).ocsp.empty(); });
-  if (staples || settings.staple_policy != StaplePolicy::kLenient) {
-    SSL_CTX_set_tlsext_status_cb(ctx, onStatusRequest);
-    SSL_CTX_set_tlsext_status_arg(ctx, &context);
-  }
+  SSL_CTX_set_tlsext_status_cb(ctx, onStatusRequest);
+  SSL_CTX_set_tlsext_status_arg(ctx, &context);
   return out;
 }
 

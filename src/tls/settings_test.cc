@@ -16,10 +16,12 @@ class Told final : public HandshakeObserver {
   void onHandshake(const HandshakeReport& report) override {
     ++handshakes;
     reused += report.resumed ? 1 : 0;
+    cipher = report.cipher;
   }
   void onFailure(Failure why) override { failures.push_back(why); }
   int handshakes = 0;
   int reused = 0;
+  std::string cipher;
   std::vector<Failure> failures;
 };
 
@@ -33,6 +35,25 @@ struct End : net::TransportObserver {
   void onWritable() override {}
   void onError(base::Error e) override { error = e.message(); }
 };
+
+/// Signed by itself, with an RSA key.
+IdentitySource makeRsa() {
+  const KeyPtr key(EVP_RSA_gen(2048));
+  const CertPtr certificate(X509_new());
+  X509_set_version(certificate.get(), 2);
+  X509_gmtime_adj(X509_getm_notBefore(certificate.get()), 0);
+  X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3600);
+  X509_set_pubkey(certificate.get(), key.get());
+  X509_sign(certificate.get(), key.get(), EVP_sha256());
+  const BioPtr certificate_out(BIO_new(BIO_s_mem()));
+  const BioPtr key_out(BIO_new(BIO_s_mem()));
+  PEM_write_bio_X509(certificate_out.get(), certificate.get());
+  PEM_write_bio_PrivateKey(key_out.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr);
+  IdentitySource out;
+  out.certificate_chain_pem = bioText(certificate_out.get());
+  out.private_key_pem = bioText(key_out.get());
+  return out;
+}
 
 class Settings : public testing::Test {
  protected:
@@ -175,6 +196,26 @@ TEST_F(Settings, ARequiredNameIsLookedFor) {
   options.required_san = "evil.test";
   EXPECT_FALSE(meet(accepts, connects, options));
   EXPECT_EQ(client_told.failures, std::vector<Failure>{Failure::kSan});
+}
+
+TEST_F(Settings, TheCertificateIsOneThatTheCiphersOfTheClientCanUse) {
+  ServerSettings settings;
+  settings.identities = {*Identity::load(server_source), *Identity::load(makeRsa())};
+  settings.full_scan_on_sni_mismatch = true;  // the RSA certificate has no name
+  const auto accepts = *makeServerContext(settings);
+  ClientSettings old;
+  old.parameters.version_max = Version::k12;
+  for (const char* cipher : {"ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"}) {
+    old.parameters.ciphers = {cipher};
+    EXPECT_TRUE(meet(accepts, *makeClientContext(old))) << cipher;
+    EXPECT_EQ(server_told.cipher, cipher);
+  }
+  // In TLS 1.3 no cipher is tied to a kind of key.
+  ClientSettings newer;
+  newer.parameters.version_max = Version::k13;
+  newer.parameters.ciphers = {"ECDHE-RSA-AES128-GCM-SHA256"};
+  EXPECT_TRUE(meet(accepts, *makeClientContext(newer)));
+  EXPECT_TRUE(server_told.cipher.starts_with("TLS_")) << server_told.cipher;
 }
 
 TEST_F(Settings, ErrorsNameTheField) {

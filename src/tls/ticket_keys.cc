@@ -43,13 +43,13 @@ class Keys final : public TicketKeys {
 
   Key newest() {
     const std::lock_guard lock(mutex_);
-    rotate();
+    prepare();
     return keys_.front();
   }
   enum class Found : unsigned char { kNot, kNewest, kOlder };
   Found find(const unsigned char* name, Key& out) {
     const std::lock_guard lock(mutex_);
-    rotate();
+    prepare();
     for (std::size_t i = 0; i < keys_.size(); ++i) {
       if (std::memcmp(keys_[i].name, name, kNameBytes) != 0) continue;
       out = keys_[i];
@@ -57,9 +57,15 @@ class Keys final : public TicketKeys {
     }
     return Found::kNot;
   }
+  /// After newest() or find().
   const EVP_CIPHER* cipher() const { return cipher_.get(); }
 
  private:
+  /// The first look at the library's ciphers costs milliseconds: not for a process without TLS.
+  void prepare() {
+    if (cipher_ == nullptr) cipher_.reset(EVP_CIPHER_fetch(nullptr, "AES-256-CBC", nullptr));
+    rotate();
+  }
   void rotate() {
     if (clock_ == nullptr) return;
     const base::MonotonicTime now = clock_->monotonic();
@@ -75,7 +81,7 @@ class Keys final : public TicketKeys {
   const base::Clock* clock_;
   std::deque<Key> keys_;
   base::MonotonicTime made_{};
-  const CipherPtr cipher_{EVP_CIPHER_fetch(nullptr, "AES-256-CBC", nullptr)};
+  CipherPtr cipher_;
 };
 
 int keysIndex() {

@@ -5,12 +5,14 @@
 
 #include <openssl/sha.h>
 
+#include <algorithm>
+
 namespace postern::tls {
 namespace {
 
 using InfosPtr = STACK_OF(X509_INFO) *;
 
-constexpr int kDepthDefault = 100;
+constexpr std::uint32_t kDepthDefault = 100;
 constexpr std::size_t kHashBytes = 32;
 
 int stateIndex() {
@@ -90,7 +92,11 @@ base::ConfigResult<void> readHashes(const TrustSource& source, LoadedTrust& out)
 
 int ignoreExpiry(int ok, X509_STORE_CTX* context) {
   if (ok == 1) return 1;
-  const int error = X509_STORE_CTX_get_error(context);
+  int error = X509_STORE_CTX_get_error(context);
+  if (error == X509_V_OK) {
+    error = X509_V_ERR_CERT_CHAIN_TOO_LONG;
+    X509_STORE_CTX_set_error(context, error);
+  }
   if (error != X509_V_ERR_CERT_HAS_EXPIRED && error != X509_V_ERR_CERT_NOT_YET_VALID) return 0;
   X509_STORE_CTX_set_error(context, X509_V_OK);
   return 1;
@@ -108,8 +114,9 @@ base::ConfigResult<void> makeStore(const TrustSource& source, LoadedTrust& out) 
     X509_STORE_set_flags(
         store, X509_V_FLAG_CRL_CHECK | (source.crl_of_leaf_only ? 0 : X509_V_FLAG_CRL_CHECK_ALL));
   }
-  X509_STORE_set_depth(store,
-                       source.depth_max ? static_cast<int>(*source.depth_max) : kDepthDefault);
+  // Envoy's number counts the anchor, OpenSSL's does not; of 0 checkChain takes care.
+  const std::uint32_t depth = source.depth_max.value_or(kDepthDefault);
+  X509_STORE_set_depth(store, static_cast<int>(std::max(depth, 1U) - 1));
   if (source.allow_expired) X509_STORE_set_verify_cb(store, ignoreExpiry);
   return {};
 }
@@ -147,7 +154,9 @@ bool keyUsageFits(X509* leaf, const SSL* ssl) {
 
 bool checkChain(X509_STORE_CTX* context, const LoadedTrust& trust, HandshakeState& state) {
   if (trust.store == nullptr) return true;
-  if (X509_verify_cert(context) == 1) {
+  const bool alone = trust.source.depth_max == 0U;
+  if (X509_verify_cert(context) == 1 &&
+      !(alone && sk_X509_num(X509_STORE_CTX_get0_chain(context)) > 1)) {
     state.validated = true;
     return true;
   }

@@ -44,7 +44,8 @@ case("referer", exchange(get("/", "referer: http://a/b"), get("/", "referer: a b
 for name, hcm in {"matching": {"strip_matching_host_port": True}, "any": {"strip_any_host_port": True},
                   "dot": {"strip_trailing_host_dot": True}}.items():
     case(f"strip_host_{name}", lambda c: exchange(*[get("/", host=h) for h in (
-        "a.example", f"a.example:{c.port}", "a.example:81", "a.example.", "a.example.:81", "[::1]:81", "a:b")])(c), hcm=hcm)
+        "a.example", f"a.example:{c.port}", "a.example:81", "a.example.", "a.example.:81", "[::1]:81")])(c), hcm=hcm)
+case("strip_host_bad_port", exchange(get("/", host="a:b")), hcm={"strip_any_host_port": True})
 
 PATHS = [get(path) for path in (
     "/a/../b", "/a/./b/", "/a//b", "/a%2fb", "/a%2Fb/../c", "/%61bc%7e", "/a%5cb", "/a\\b", "/a/..", "/../x", "/a?b=/../c", "/a%zz",
@@ -60,6 +61,7 @@ for name, hcm in {
 case("path_fragment", lambda c: [exchange(get(p))(c) for p in ("/a#b", "/a?b#c", "/#")] and None)
 case("path_absolute", lambda c: [exchange(b"GET %s HTTP/1.1\r\nhost: b.example\r\n\r\n" % p)(c) for p in (
     b"http://a.example/x?y", b"http://a.example", b"https://a.example:8443/x", b"HTTP://a.example/x", b"ftp://a.example/x",
-    b"http:///x", b"http://", b"//a/x", b"http://u@a.example/")] and None)
+    b"http:///x", b"http://", b"//a/x")] and None)
+case("path_absolute_user", exchange(b"GET http://u@a.example/ HTTP/1.1\r\nhost: b.example\r\n\r\n"))
 case("path_forms", lambda c: [exchange(b"%s HTTP/1.1\r\nhost: b.example\r\n\r\n" % p)(c) for p in (
     b"OPTIONS *", b"GET *", b"GET x", b"GET ", b"GET")] and None)

@@ -133,6 +133,7 @@ def switch(message, wire):
 
 
 WEBSOCKET = {"upgrade_configs": [{"upgrade_type": "websocket"}], "http2_protocol_options": {"allow_connect": True}}
-case("two_websocket", websocket, origin=[switch], hcm=WEBSOCKET)
-case("two_websocket_refused", websocket, origin=[h1_ok(b"no", status="403 Forbidden")], hcm=WEBSOCKET)
+FOR_EVER = [route_to(timeout="0s")]
+case("two_websocket", websocket, origin=[switch], routes=FOR_EVER, hcm=WEBSOCKET)
+case("two_websocket_refused", websocket, origin=[h1_ok(b"no", status="403 Forbidden")], routes=FOR_EVER, hcm=WEBSOCKET)
 case("two_websocket_not_allowed", websocket, hcm={"http2_protocol_options": {"allow_connect": True}})

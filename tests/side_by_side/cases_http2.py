@@ -136,6 +136,7 @@ grpc("timeout_header", "grpc-timeout: 300m", origin=http2.origin(lambda p, s: No
     max_stream_duration={"grpc_timeout_header_max": "5s"})])
 grpc("timeout_header_max", "grpc-timeout: 50S", origin=http2.origin(lambda p, s: None), routes=[route_to(
     max_stream_duration={"grpc_timeout_header_max": "0.3s"})])
+grpc("timeout_by_route", routes=[route_to(max_stream_duration={"max_stream_duration": "5s"})])
 grpc("timeout_header_not_used", "grpc-timeout: 300m", routes=[route_to()])
 grpc("timeout_offset", "grpc-timeout: 400m", routes=[route_to(max_stream_duration={
     "grpc_timeout_header_max": "5s", "grpc_timeout_header_offset": "0.1s"})])

@@ -50,5 +50,5 @@ case("timeout_requests_per_connection", exchange(get("/1"), get("/2"), get("/3")
 case("client_leaves", lambda c: (lambda x: (x.send(get("/")), time.sleep(0.4), x.close()))(c.connect()) and None, origin=[Hang()])
 case("client_leaves_in_request", lambda c: (lambda x: (x.send(HALF), time.sleep(0.4), x.close()))(c.connect()) and None, origin=[Hang()])
 case("client_leaves_in_answer", lambda c: (lambda x: (x.send(get("/")), time.sleep(0.4), x.close()))(c.connect()) and None, origin=SLOW_BODY)
-case("client_half_closes", lambda c: (lambda x: (x.send(get("/")), x.half_close(), x.response(), x.end()))(c.connect()) and None,
+case("client_half_closes", lambda c: (lambda x: (x.send(get("/")), time.sleep(0.1), x.half_close(), x.response(), x.end()))(c.connect()) and None,
      origin=[After(0.3, ok())])

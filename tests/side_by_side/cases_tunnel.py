@@ -4,6 +4,7 @@ from .client import exchange, get
 
 UPGRADE = get("/ws", "connection: upgrade", "upgrade: websocket", "sec-websocket-key: abc", "sec-websocket-version: 13")
 ALLOWED = {"upgrade_configs": [{"upgrade_type": "websocket"}]}
+FOR_EVER = [route_to(timeout="0s")]
 
 
 def agrees(wire):
@@ -28,18 +29,20 @@ def upgrade(client):
     talks(connection)
 
 
-case("upgrade_allowed", upgrade, hcm=ALLOWED, origin=agrees)
+case("upgrade_allowed", upgrade, hcm=ALLOWED, routes=FOR_EVER, origin=agrees)
+case("upgrade_with_timeout", upgrade, hcm=ALLOWED, origin=agrees)
 case("upgrade_not_allowed", exchange(UPGRADE))
 case("upgrade_other_type", exchange(get("/", "connection: upgrade", "upgrade: other")), hcm=ALLOWED)
-case("upgrade_refused_by_origin", exchange(UPGRADE, get("/next")), hcm=ALLOWED)
+case("upgrade_refused_by_origin", exchange(UPGRADE, get("/next")), hcm=ALLOWED, routes=FOR_EVER)
 case("upgrade_disabled_by_route", exchange(UPGRADE), hcm=ALLOWED, routes=[route_to(upgrade_configs=[
     {"upgrade_type": "websocket", "enabled": False}])])
-case("upgrade_enabled_by_route", upgrade, routes=[route_to(upgrade_configs=[{"upgrade_type": "websocket"}])], origin=agrees)
+case("upgrade_enabled_by_route", upgrade, routes=[route_to(timeout="0s", upgrade_configs=[{"upgrade_type": "websocket"}])],
+     origin=agrees)
 case("upgrade_h2c_ignored", exchange(get("/", "connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQAAP__")))
 case("upgrade_without_connection", exchange(get("/", "upgrade: websocket")))
 CONNECT = b"CONNECT a.example:443 HTTP/1.1\r\nhost: a.example:443\r\n\r\n"
 case("connect_not_allowed", exchange(CONNECT))
-ROUTE = [{"match": {"connect_matcher": {}}, "route": {"cluster": "$case"}}]
+ROUTE = [{"match": {"connect_matcher": {}}, "route": {"cluster": "$case", "timeout": "0s"}}]
 
 
 def connect(client):

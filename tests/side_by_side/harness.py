@@ -24,7 +24,7 @@ import sys
 import tempfile
 
 from . import case as cases
-from . import certificates
+from . import certificates, fields
 from .compare import compare
 from .differences import DIFFERENCES, FAULTS
 
@@ -53,7 +53,7 @@ def our_program():
 class Side:
     """One proxy's process of the harness, in a network namespace of its own."""
 
-    def __init__(self, label, program, names, folder):
+    def __init__(self, label, program, names, folder, **environment):
         self.folder = os.path.join(folder, label)
         os.makedirs(self.folder)
         certificates.copy(os.path.join(folder, "certificates"), self.folder)
@@ -61,7 +61,7 @@ class Side:
         arguments = [sys.executable, ENTRY, "--side", program, self.folder, self.result, ",".join(names)]
         # The same seed: the order of sets and dictionaries must not differ between the sides.
         self.process = subprocess.Popen(["unshare", "-n" if os.getuid() == 0 else "-rn", *arguments], stdin=subprocess.DEVNULL,
-                                        env=dict(os.environ, PYTHONHASHSEED="0"))
+                                        env=dict(os.environ, PYTHONHASHSEED="0", **environment))
 
     def wait(self):
         try:
@@ -107,6 +107,23 @@ def run(only, shard, show, counters):
             print("kept", folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_without_fields(only, shard):
+    """fields.py: our side without one field of each case, round by round; Envoy with all of them, once."""
+    names = choose(only, shard)
+    rounds = [{name: field for name, field in every.items() if name in names} for every in fields.rounds()]
+    passed, failed, folder = 0, 0, tempfile.mkdtemp(prefix="postern-without-fields-")
+    try:
+        certificates.make(os.path.join(folder, "certificates"))
+        envoy = Side("envoy", envoy_program(), list(rounds[0]), folder).wait()
+        for i, taken in enumerate(each for each in rounds if each):
+            ours = Side(f"ours-{i}", our_program(), list(taken), folder, **{fields.VARIABLE: json.dumps(taken)}).wait()
+            good, bad = fields.judge(taken, ours, envoy, lambda *seen: compare(*seen, {**DIFFERENCES, **FAULTS})[0])
+            passed, failed = passed + good, failed + bad
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return passed, failed
 
 
 def judge(names, ours, envoy, invalid, show, counters):

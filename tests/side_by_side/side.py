@@ -17,6 +17,7 @@ import urllib.request
 
 from . import case as cases
 from . import client as clients
+from . import fields
 from . import origin as origins
 from . import wire as wires
 
@@ -201,6 +202,7 @@ def refused(program, group, folder):
 
 def main(program, folder, names, result):
     os.chdir(folder)
+    fields.take_out()
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     if shutil.which("nft"):
         subprocess.run(["nft", "-f", "-"], input=BLACK_HOLE_RULE, text=True, check=True)

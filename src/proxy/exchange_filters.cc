@@ -1,0 +1,181 @@
+// Fault injection and CORS, the filters between the choice of a route and the router.
+#include "base/strings.h"
+#include "proxy/exchange.h"
+
+#include <algorithm>
+#include <initializer_list>
+
+namespace postern::proxy {
+
+namespace {
+
+std::uint64_t randomNumber() {
+  thread_local base::Random random;
+  return random.next();
+}
+
+/// The share of a policy, lowered by a percentage header of the request.
+bool hits(const std::optional<Fraction>& share, std::string_view header) {
+  if (!share) return false;
+  Fraction used = *share;
+  if (auto percent = base::parseInteger<std::uint32_t>(header)) {
+    const std::uint64_t wanted = std::uint64_t{*percent} * used.denominator / 100;
+    used.numerator = static_cast<std::uint32_t>(std::min<std::uint64_t>(used.numerator, wanted));
+  }
+  return used.hit(randomNumber());
+}
+
+}  // namespace
+
+// ---- fault ----
+
+namespace {
+
+/// What the most specific place that says something of a filter says of it; null: none does.
+template <class T>
+const T* policyOf(PerFilter::Named<T> PerFilter::* kind, std::string_view filter,
+                  std::initializer_list<const PerFilter*> places) {
+  for (const PerFilter* place : places) {
+    if (place == nullptr) continue;
+    for (const auto& [name, policy] : place->*kind) {
+      if (name == filter) return policy.get();
+    }
+  }
+  return nullptr;
+}
+
+template <class Place>
+const PerFilter* filtersOf(const Place* place) {
+  return place == nullptr ? nullptr : &place->filters;
+}
+
+}  // namespace
+
+const FaultPolicy* Exchange::faultPolicy() const {
+  if (config_.fault == nullptr) return nullptr;
+  const FaultPolicy* own =
+      policyOf(&PerFilter::fault, config_.fault_name,
+               {filtersOf(target_), filtersOf(route_), filtersOf(vhost_), filtersOf(table_)});
+  return own != nullptr ? own : config_.fault.get();
+}
+
+/// True when the exchange waits or is over.
+bool Exchange::injectFault() {
+  const FaultPolicy* policy = faultPolicy();
+  if (policy == nullptr || (!policy->delay_share && !policy->abort_share)) return false;
+  if (!policy->upstream_cluster.empty() &&
+      (target_ == nullptr || target_->name != policy->upstream_cluster)) {
+    return false;
+  }
+  if (!allMatch(policy->headers, request_)) return false;
+  if (policy->active_max &&
+      conn_.stats.faults_active.value() >= static_cast<std::int64_t>(*policy->active_max)) {
+    conn_.stats.fault_overflow.add();
+    return false;
+  }
+  std::chrono::milliseconds delay = policy->delay;
+  if (policy->delay_by_header) {
+    delay = std::chrono::milliseconds(
+        base::parseInteger<std::uint32_t>(request_.value("x-envoy-fault-delay-request"))
+            .value_or(0));
+  }
+  if (delay.count() > 0 &&
+      hits(policy->delay_share, policy->delay_by_header
+                                    ? request_.value("x-envoy-fault-delay-request-percentage")
+                                    : std::string_view())) {
+    fault_active_ = true;
+    conn_.stats.faults_active.add();
+    conn_.stats.fault_delays.add();
+    record_.flags.set(Flag::kDelayInjected);
+    setDeadline(Deadline::kDelay, delay);
+    return true;
+  }
+  if (!policy->abort_share) return false;
+  abortByFault();
+  return true;
+}
+
+/// Aborts if chance wants it; goes on otherwise. Also what follows an injected delay.
+void Exchange::abortByFault() {
+  const FaultPolicy* policy = faultPolicy();
+  int status = policy->abort_status;
+  int grpc_status = policy->abort_grpc_status;
+  std::string_view percentage;
+  if (policy->abort_by_header) {
+    status = base::parseInteger<int>(request_.value("x-envoy-fault-abort-request")).value_or(0);
+    grpc_status =
+        base::parseInteger<int>(request_.value("x-envoy-fault-abort-grpc-request")).value_or(-1);
+    percentage = request_.value("x-envoy-fault-abort-request-percentage");
+    if (status != 0 && (status < 200 || status > 599)) status = 0;
+  }
+  if ((status != 0 || grpc_status >= 0) && hits(policy->abort_share, percentage)) {
+    if (!fault_active_) {
+      fault_active_ = true;
+      conn_.stats.faults_active.add();
+    }
+    conn_.stats.fault_aborts.add();
+    return reply({.status = status == 0 ? 200 : status,
+                  .body = "fault filter abort",
+                  .flag = Flag::kFaultInjected,
+                  .details = "fault_filter_abort",
+                  .grpc_status = grpc_status});
+  }
+  if (!answerCors()) act();
+}
+
+// ---- CORS ----
+
+namespace {
+
+bool allows(const CorsPolicy& policy, std::string_view origin) {
+  return std::any_of(policy.origins.begin(), policy.origins.end(),
+                     [&](const StringMatcher& each) { return each.matches(origin); });
+}
+
+}  // namespace
+
+const CorsPolicy* Exchange::corsPolicy() const {
+  if (config_.cors_name.empty()) return nullptr;
+  return policyOf(&PerFilter::cors, config_.cors_name,
+                  {filtersOf(target_), filtersOf(route_), filtersOf(vhost_), filtersOf(table_)});
+}
+
+/// Answers a preflight; true when it did.
+bool Exchange::answerCors() {
+  const CorsPolicy* policy = corsPolicy();
+  const auto origin = request_.get("origin");
+  if (policy == nullptr || !origin || !policy->enabled.hit(random_)) return false;
+  const bool valid = allows(*policy, *origin);
+  (valid ? conn_.stats.cors_valid : conn_.stats.cors_invalid).add();
+  if (request_.method() != "OPTIONS" || !request_.has("access-control-request-method"))
+    return false;
+  if (!valid && policy->forward_not_matching_preflights) return false;
+  response_ = HeaderMap{{":status", "200"}};
+  if (valid) {
+    response_.add("access-control-allow-origin", *origin);
+    if (policy->credentials) response_.add("access-control-allow-credentials", "true");
+  }
+  // What would be allowed is told to everybody, as Envoy does; without an origin it allows nothing.
+  if (!policy->methods.empty()) response_.add("access-control-allow-methods", policy->methods);
+  if (!policy->headers.empty()) response_.add("access-control-allow-headers", policy->headers);
+  if (!policy->max_age.empty()) response_.add("access-control-max-age", policy->max_age);
+  if (valid && !policy->exposed.empty())
+    response_.add("access-control-expose-headers", policy->exposed);
+  record_.details = "cors_response";
+  record_.response_code = 200;
+  sendResponseHeaders(End::kYes);
+  responseComplete();
+  return true;
+}
+
+void Exchange::addCors(HeaderMap& headers) const {
+  const CorsPolicy* policy = corsPolicy();
+  const auto origin = request_.get("origin");
+  if (policy == nullptr || !origin || !policy->enabled.hit(random_) || !allows(*policy, *origin))
+    return;
+  headers.set("access-control-allow-origin", *origin);
+  if (policy->credentials) headers.set("access-control-allow-credentials", "true");
+  if (!policy->exposed.empty()) headers.set("access-control-expose-headers", policy->exposed);
+}
+
+}  // namespace postern::proxy

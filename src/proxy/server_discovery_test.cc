@@ -1,0 +1,112 @@
+// What the whole proxy tells its control plane and takes from it, field by field.
+#include "proxy/server_fixture_test.h"
+
+namespace postern::proxy {
+namespace {
+
+class DiscoveryTest : public ServerTest {};
+
+TEST_P(DiscoveryTest, SaysWhoItIsAndCallsAsItIsTold) {
+  put("one");
+  const json locality = {{"region", "r"}, {"zone", "z"}, {"sub_zone", "s"}};
+  const json service = {{"envoy_grpc", {{"cluster_name", "xds-grpc"}, {"authority", "istiod"}}},
+                        {"initial_metadata", {{{"key", "x-token"}, {"value", "secret"}}}}};
+  start({{"/node/cluster", "echo.default"},
+         {"/node/locality", locality},
+         {"/dynamic_resources/ads_config/grpc_services/0", service}});
+  ASSERT_TRUE(live());
+  EXPECT_EQ(source_.node.cluster, "echo.default");
+  EXPECT_EQ(source_.node.metadata_json, R"({"A":"b"})");
+  EXPECT_EQ(source_.node.region + source_.node.zone + source_.node.sub_zone, "rzs");
+  EXPECT_EQ(authority_, "istiod");
+  EXPECT_EQ(token_, "secret");
+}
+
+TEST_P(DiscoveryTest, TakesNoLargerMessageThanItIsTold) {
+  put(std::string(3000, 'x'));
+  json service = {{"envoy_grpc", {{"cluster_name", "xds-grpc"}}}};
+  service["envoy_grpc"]["max_receive_message_length"] = 2000;
+  start({{"/dynamic_resources/ads_config/grpc_services/0", service}});
+  ASSERT_TRUE(until([&] { return source_.connections >= 2; }));  // it broke off, and came back
+  EXPECT_EQ(server_->state(), ServerState::kInitializing);
+  put("small");
+  ASSERT_TRUE(live());
+  EXPECT_EQ(ask(web(), "/direct").body, "small");
+}
+
+TEST_P(DiscoveryTest, EndpointsMayHaveANameOfTheirOwn) {
+  put("one");
+  source_.put<envoy::config::cluster::v3::Cluster>(
+      api::kClusterType, "app",
+      {{"name", "app"},
+       {"type", "EDS"},
+       {"eds_cluster_config", {{"eds_config", ads()}, {"service_name", "others"}}}});
+  json endpoint = {{"endpoint", {{"address", socketAddress(app_port_)}}}};
+  source_.by_type[std::string(api::kEndpointType)].clear();
+  source_.put<envoy::config::endpoint::v3::ClusterLoadAssignment>(
+      api::kEndpointType, "others",
+      {{"cluster_name", "others"}, {"endpoints", {{{"lb_endpoints", {endpoint}}}}}});
+  start();
+  ASSERT_TRUE(live());
+  EXPECT_EQ(ask(web(), "/x").body, "app");
+}
+
+// Metadata says nothing to this proxy: it is there for those who look.
+TEST_P(DiscoveryTest, DumpsShowTheMetadata) {
+  put("one");
+  const auto about = [](const char* what) {
+    return json{{"filter_metadata", {{"istio", {{"about", what}}}}}};
+  };
+  source_.put<envoy::config::cluster::v3::Cluster>(
+      api::kClusterType, "app",
+      {{"name", "app"},
+       {"type", "EDS"},
+       {"metadata", about("a cluster")},
+       {"eds_cluster_config", {{"eds_config", ads()}}}});
+  json endpoint = {{"endpoint", {{"address", socketAddress(app_port_)}}},
+                   {"metadata", about("an endpoint")}};
+  source_.put<envoy::config::endpoint::v3::ClusterLoadAssignment>(
+      api::kEndpointType, "app",
+      {{"cluster_name", "app"},
+       {"endpoints", {{{"lb_endpoints", {endpoint}}, {"metadata", about("a locality")}}}}});
+  json web = listener();
+  web["metadata"] = about("a listener");
+  web["filter_chains"][0]["metadata"] = about("a chain");
+  source_.put<envoy::config::listener::v3::Listener>(api::kListenerType, "web", web);
+  json route = {{"match", {{"prefix", "/"}}},
+                {"metadata", about("a route")},
+                {"route", {{"cluster", "app"}}}};
+  json host = {{"name", "v"},
+               {"domains", {"*"}},
+               {"metadata", about("a host")},
+               {"routes", json::array({route})}};
+  source_.put<envoy::config::route::v3::RouteConfiguration>(
+      api::kRouteType, "r",
+      {{"name", "r"}, {"metadata", about("a table")}, {"virtual_hosts", json::array({host})}});
+  start();
+  ASSERT_TRUE(live());
+  const std::string dump = admin("/config_dump?include_eds").body;
+  for (const char* what : {"a cluster", "a listener", "a chain", "a table", "a host", "a route",
+                           "an endpoint", "a locality"}) {
+    EXPECT_NE(dump.find(std::string("\"about\": \"") + what), std::string::npos) << what;
+  }
+}
+
+TEST_P(DiscoveryTest, TheDirectionSaysWhichListenersDrain) {
+  put("one");
+  json inbound = listener();
+  inbound["traffic_direction"] = "INBOUND";
+  source_.put<envoy::config::listener::v3::Listener>(api::kListenerType, "web", inbound);
+  start();
+  ASSERT_TRUE(live());
+  const net::Address address = web();
+  EXPECT_EQ(ask(address, "/direct").status, 200);
+  EXPECT_EQ(admin("/drain_listeners?inboundonly", "POST").status, 200);
+  EXPECT_TRUE(until([&] { return ask(address, "/direct").status == 0; }));
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, DiscoveryTest, ::testing::Values("DELTA_GRPC", "GRPC"),
+                         [](const auto& variant) { return std::string(variant.param); });
+
+}  // namespace
+}  // namespace postern::proxy

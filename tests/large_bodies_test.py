@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Large bodies over HTTP/1 through the real proxy: whole and unchanged in both directions, beside slow readers, with ends of all
+kinds in the middle, and without a pipe or memory left behind. Environment: POSTERN_BIN (default bin).
+"""
+import hashlib
+import os
+import re
+import socket
+import struct
+import sys
+import threading
+import time
+
+from operation_harness import Http1, Proxy, bootstrap, cluster, http_listener, run_tests, tcp_listener, to_cluster, until
+
+MB = 1 << 20
+BLOCK = bytes((i * 131 >> 7) & 255 for i in range(MB))
+
+
+class BulkOrigin:
+    """GET /SIZE (or /chunked/SIZE, /close/SIZE, /break/SIZE: a reset after half of it) answers so many bytes; POST answers with the
+    digest of what came."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self.listener.getsockname()[1]
+        self.broken_off = 0  # answers that somebody did not want to its end
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            connection, _ = self.listener.accept()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        with connection, connection.makefile("rb") as reader:
+            try:
+                while line := reader.readline():
+                    fields = {}
+                    while (field := reader.readline().rstrip()):
+                        name, value = field.split(b": ", 1)
+                        fields[name.lower()] = value
+                    method, path, _ = line.decode().split(" ")
+                    if method == "POST":
+                        self.take(connection, reader, fields)
+                    elif not self.give(connection, path):
+                        return
+            except OSError:
+                self.broken_off += 1
+
+    def take(self, connection, reader, fields):
+        digest = hashlib.sha256()
+        if b"content-length" in fields:
+            left = int(fields[b"content-length"])
+            while left and (piece := reader.read(min(left, MB))):
+                digest.update(piece)
+                left -= len(piece)
+        else:
+            while size := int(reader.readline().split(b";")[0], 16):
+                digest.update(reader.read(size))
+                reader.readline()
+            while reader.readline().rstrip():
+                pass
+        text = digest.hexdigest().encode()
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(text) + text)
+
+    @staticmethod
+    def give(connection, path):
+        *how, size = path.strip("/").split("/")
+        how, size = how[0] if how else "", int(size)
+        framing = {"chunked": b"transfer-encoding: chunked\r\n", "close": b"connection: close\r\n"}
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + framing.get(how, b"content-length: %d\r\n" % size) + b"\r\n")
+        end = size // 2 if how == "break" else size
+        for at in range(0, end, MB):
+            piece = BLOCK[:min(MB, end - at)]
+            connection.sendall(b"%x\r\n" % len(piece) + piece + b"\r\n" if how == "chunked" else piece)
+        if how == "chunked":
+            connection.sendall(b"0\r\n\r\n")
+        if how == "break":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return how not in ("close", "break")
+
+
+def expected(size):
+    digest = hashlib.sha256()
+    for at in range(0, size, MB):
+        digest.update(BLOCK[:min(MB, size - at)])
+    return digest.hexdigest()
+
+
+def start():
+    origin = BulkOrigin()
+    proxy = Proxy(bootstrap([http_listener("in", 0, to_cluster("a")), tcp_listener("tcp", 0, "a")], [cluster("a", origin.port)]),
+                  "--concurrency", "1")
+    return origin, proxy
+
+
+def pipes(proxy):
+    """Descriptors of pipes that the proxy has open."""
+    folder = f"/proc/{proxy.pid}/fd"
+    count = 0
+    for each in os.listdir(folder):
+        try:
+            count += os.readlink(os.path.join(folder, each)).startswith("pipe:")
+        except OSError:
+            pass
+    return count
+
+
+def resident_mb(proxy):
+    with open(f"/proc/{proxy.pid}/status", encoding="ascii") as file:
+        return int(re.search(r"RssAnon:\s+(\d+)", file.read()).group(1)) / 1024
+
+
+def read_digest(reader, size):
+    digest, left = hashlib.sha256(), size
+    while left and (piece := reader.read(min(left, MB))):
+        digest.update(piece)
+        left -= len(piece)
+    return digest.hexdigest(), left
+
+
+def head(reader):
+    lines = []
+    while (line := reader.readline().rstrip()):
+        lines.append(line)
+    return lines
+
+
+def ask(port, path, fields=""):
+    client = socket.create_connection(("127.0.0.1", port), timeout=20)
+    client.sendall(f"GET {path} HTTP/1.1\r\nhost: test\r\n{fields}\r\n".encode())
+    return client
+
+
+def test_answers_whole_in_each_framing():
+    _, proxy = start()
+    with proxy:
+        size = 50 * MB + 12345
+        for path in (f"/{size}", f"/chunked/{size}", f"/close/{size}"):
+            client = ask(proxy.port("in"), path, "connection: close\r\n")
+            with client, client.makefile("rb") as reader:
+                lines = head(reader)
+                assert lines[0] == b"HTTP/1.1 200 OK", lines
+                if b"transfer-encoding: chunked" in lines:
+                    digest, total = hashlib.sha256(), 0
+                    while chunk := int(reader.readline(), 16):
+                        digest.update(reader.read(chunk))
+                        total += chunk
+                        assert reader.readline() == b"\r\n"
+                    assert total == size and digest.hexdigest() == expected(size), (path, total)
+                else:
+                    assert read_digest(reader, size) == (expected(size), 0), path
+        assert pipes(proxy) > 0, "nothing went by splice"
+        print("pipes kept", pipes(proxy) // 2, "RssAnon", round(resident_mb(proxy), 1), "MB")
+        assert resident_mb(proxy) < 16
+
+
+def test_requests_whole_and_the_next_one_behind():
+    _, proxy = start()
+    with proxy:
+        size = 30 * MB + 777
+        body = BLOCK * 30 + BLOCK[:777]
+        chunked = b"".join(b"%x\r\n" % len(p) + p + b"\r\n" for p in (body[:5], body[5:20 * MB], body[20 * MB:])) + b"0\r\n\r\n"
+        for framing, bytes_ in ((b"content-length: %d" % size, body), (b"transfer-encoding: chunked", chunked)):
+            client = socket.create_connection(("127.0.0.1", proxy.port("in")), timeout=20)
+            with client, client.makefile("rb") as reader:
+                post = b"POST / HTTP/1.1\r\nhost: test\r\n" + framing + b"\r\n\r\n" + bytes_
+                client.sendall(post + b"GET /100000 HTTP/1.1\r\nhost: test\r\n\r\n" + post)
+                head(reader)
+                assert reader.read(64).decode() == expected(size), framing
+                head(reader)
+                assert read_digest(reader, 100000) == (expected(100000), 0), framing
+                head(reader)
+                assert reader.read(64).decode() == expected(size), framing
+        assert resident_mb(proxy) < 16
+
+
+def test_slow_readers_hold_little_and_others_are_served():
+    origin, proxy = start()
+    with proxy:
+        port, size = proxy.port("in"), 100 * MB
+        slow = [ask(port, f"/{size}") for _ in range(20)]
+        time.sleep(1)
+        begin = time.monotonic()
+        fast = Http1(port)
+        for _ in range(50):
+            status, _, body = fast.get("/1000")
+            assert status == 200 and len(body) == 1000
+        print("50 small requests beside 20 stuck answers: %.0f ms; RssAnon %.1f MB; pipes %d" % (
+            (time.monotonic() - begin) * 1e3, resident_mb(proxy), pipes(proxy) // 2))
+        assert resident_mb(proxy) < 24 and pipes(proxy) // 2 <= 20 + 64
+        # One goes on and gets all of it; the others leave in the middle.
+        with slow[0].makefile("rb") as reader:
+            head(reader)
+            assert read_digest(reader, size) == (expected(size), 0)
+        for each in slow:
+            each.close()
+        until(lambda: origin.broken_off == 19)
+        until(lambda: proxy.stat("cluster.a.upstream_rq_active") == 0)
+        assert pipes(proxy) // 2 <= 64, pipes(proxy)
+        assert proxy.stat("http.in.downstream_cx_active") == 1, proxy.stat("http.in.downstream_cx_active")
+
+
+def test_an_origin_that_breaks_off():
+    _, proxy = start()
+    with proxy:
+        for _ in range(5):
+            client = ask(proxy.port("in"), f"/break/{20 * MB}")
+            with client, client.makefile("rb") as reader:
+                lines = head(reader)
+                assert b"content-length: %d" % (20 * MB) in lines, lines
+                try:
+                    _, left = read_digest(reader, 20 * MB)
+                except ConnectionError:
+                    left = -1
+                assert left != 0, "the answer looks whole"
+        assert Http1(proxy.port("in")).get("/10")[0] == 200
+        assert proxy.stat("http.in.downstream_rq_active") == 0
+
+
+def test_tcp_both_ways():
+    _, proxy = start()
+    with proxy:
+        size = 200 * MB
+        client = ask(proxy.port("tcp"), f"/close/{size}")
+        with client, client.makefile("rb") as reader:
+            head(reader)
+            assert read_digest(reader, size) == (expected(size), 0)
+        assert proxy.stat("tcp.tcp.downstream_cx_tx_bytes_total") > size
+        assert resident_mb(proxy) < 16
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests(list(globals().items()), sys.argv[1] if len(sys.argv) > 1 else None))
