@@ -88,7 +88,8 @@ class Proxy:
     def wait_live(self, seconds=10):
         def live():
             assert self.process.poll() is None, "ended with %s: %s" % (self.process.returncode, self.log())
-            return os.path.exists(self.admin_path) and self.info().get("state") == "LIVE"
+            # The file may be there before its text is.
+            return os.path.exists(self.admin_path) and os.path.getsize(self.admin_path) > 0 and self.info().get("state") == "LIVE"
         until(live, seconds)
 
     def log(self):
