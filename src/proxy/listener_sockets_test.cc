@@ -14,7 +14,8 @@ class ListenerSocketsTest : public AcceptTest {
     json in = listener({tcpChain("a")});
     in.update(fields);
     start({in}, {echo("a")});
-    sockets_ = store_->snapshot().listeners.at("in").sockets->take(0);
+    const auto bound = store_->snapshot().listeners.at("in").sockets;
+    sockets_ = bound == nullptr ? std::vector<base::Fd>() : bound->take(0);
     return sockets_.empty() ? -1 : sockets_[0].get();
   }
   static int option(int fd, int level, int name) {
@@ -135,13 +136,17 @@ TEST_F(ListenerSocketsTest, AnAdditionalAddressHasOptionsOfItsOwn) {
        {{"socket_options", {socketOption(SOL_SOCKET, SO_RCVBUF, {{"int_value", 30000}})}}}}};
   in["additional_addresses"] = {own, {{"address", socketAddress("127.0.0.1", 0)}}};
   start({in}, {echo("a")});
-  const auto sockets = store_->snapshot().listeners.at("in").sockets->take(0);
-  ASSERT_EQ(sockets.size(), 3U);
-  const int idle[] = {77, 88, 77};
-  const int buffer[] = {40000, 60000, 40000};
-  for (std::size_t i = 0; i < sockets.size(); ++i) {
-    EXPECT_EQ(option(sockets[i].get(), IPPROTO_TCP, TCP_KEEPIDLE), idle[i]) << i;
-    EXPECT_EQ(option(sockets[i].get(), SOL_SOCKET, SO_RCVBUF), buffer[i]) << i;
+  struct Wanted {
+    const char* name;
+    int idle;
+    int buffer;
+  };
+  for (const Wanted& wanted : {Wanted{"in", 77, 40000}, Wanted{"in additional 0", 88, 60000},
+                               Wanted{"in additional 1", 77, 40000}}) {
+    const auto sockets = store_->snapshot().listeners.at(wanted.name).sockets->take(0);
+    ASSERT_EQ(sockets.size(), 1U) << wanted.name;
+    EXPECT_EQ(option(sockets[0].get(), IPPROTO_TCP, TCP_KEEPIDLE), wanted.idle) << wanted.name;
+    EXPECT_EQ(option(sockets[0].get(), SOL_SOCKET, SO_RCVBUF), wanted.buffer) << wanted.name;
   }
 }
 

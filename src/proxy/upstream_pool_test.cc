@@ -218,7 +218,7 @@ TEST_F(UpstreamPoolTest, AnAttemptLastsSoLong) {
   common()["max_stream_duration"] = "0.05s";
   start(all());
   const std::string answer = get();
-  EXPECT_EQ(statusOf(answer), 408);
+  EXPECT_EQ(statusOf(answer), 504);
   EXPECT_TRUE(answer.ends_with("upstream max stream duration reached"));
   EXPECT_EQ(stat("upstream_rq_max_duration_reached"), 1);
   EXPECT_EQ(log(), "504 UMSDR upstream_max_stream_duration_reached\n");
