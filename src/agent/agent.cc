@@ -27,7 +27,7 @@ extern char** environ;
 namespace postern::agent {
 namespace {
 
-base::LogComponent kLog("agent");
+base::LogComponent kAgentLog("agent");
 
 constexpr std::chrono::milliseconds kDrainPoll{100};
 constexpr std::chrono::seconds kProxyGrace{2};
@@ -96,8 +96,8 @@ class Agent {
     if (!proxy) return base::failConfig("proxy", proxy.error().message());
     proxy_ = std::move(*proxy);
     POSTERN_TRY(status_, StatusServer::start(loop_, options_, *proxy_, [this] { drain(); }));
-    kLog.info("{} runs, configuration from {}:{}", options_.nodeId(), options_.discovery_host,
-              options_.discovery_port);
+    kAgentLog.info("{} runs, configuration from {}:{}", options_.nodeId(), options_.discovery_host,
+                   options_.discovery_port);
     return {};
   }
 

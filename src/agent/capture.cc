@@ -82,7 +82,8 @@ std::string_view canonical(std::string_view flag) {
   return flag;
 }
 
-ConfigResult<void> setFlag(CaptureOptions& out, std::string_view flag, std::string_view value) {
+ConfigResult<void> setCaptureFlag(CaptureOptions& out, std::string_view flag,
+                                  std::string_view value) {
   const std::string_view letter = canonical(flag);
   if (letter == "-p") {
     POSTERN_TRY(out.outbound_port, parsePort(flag, value));
@@ -252,11 +253,11 @@ ConfigResult<CaptureOptions> parseCaptureOptions(std::span<const std::string_vie
     }
     const std::size_t equals = flag.starts_with("--") ? flag.find('=') : std::string_view::npos;
     if (equals != std::string_view::npos) {
-      POSTERN_TRY_VOID(setFlag(out, flag.substr(0, equals), flag.substr(equals + 1)));
+      POSTERN_TRY_VOID(setCaptureFlag(out, flag.substr(0, equals), flag.substr(equals + 1)));
       continue;
     }
     if (i + 1 == arguments.size()) return failConfig(std::string(flag), "needs a value");
-    POSTERN_TRY_VOID(setFlag(out, flag, arguments[++i]));
+    POSTERN_TRY_VOID(setCaptureFlag(out, flag, arguments[++i]));
   }
   return out;
 }

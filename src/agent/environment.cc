@@ -64,7 +64,7 @@ ConfigResult<void> readSeconds(const Variables& variables, const char* name,
   return {};
 }
 
-ConfigResult<void> setFlag(AgentOptions& out, std::string_view flag, std::string_view value) {
+ConfigResult<void> setAgentFlag(AgentOptions& out, std::string_view flag, std::string_view value) {
   const std::string text(value);
   if (flag == "--domain") {
     out.domain = text;
@@ -102,9 +102,9 @@ ConfigResult<void> readArguments(std::span<const std::string_view> arguments, Ag
     std::string_view flag = arguments[i];
     const std::size_t equals = flag.find('=');
     if (equals != std::string_view::npos) {
-      POSTERN_TRY_VOID(setFlag(out, flag.substr(0, equals), flag.substr(equals + 1)));
+      POSTERN_TRY_VOID(setAgentFlag(out, flag.substr(0, equals), flag.substr(equals + 1)));
     } else if (i + 1 < arguments.size()) {
-      POSTERN_TRY_VOID(setFlag(out, flag, arguments[++i]));
+      POSTERN_TRY_VOID(setAgentFlag(out, flag, arguments[++i]));
     } else {
       return failConfig(std::string(flag), "needs a value");
     }

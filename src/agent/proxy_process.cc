@@ -17,7 +17,7 @@
 namespace postern::agent {
 namespace {
 
-base::LogComponent kLog("agent");
+base::LogComponent kProxyLog("agent");
 
 constexpr std::chrono::milliseconds kRestartBackoffMin{100};
 
@@ -91,11 +91,11 @@ class ProxyProcessImpl final : public ProxyProcess {
     pid_ = -1;
     kill_.cancel();
     if (stopping_) {
-      kLog.info("proxy {}", how);
+      kProxyLog.info("proxy {}", how);
       return finish();
     }
     if (loop_.now() - started_ > kRestartBackoffMax) backoff_ = kRestartBackoffMin;
-    kLog.error("proxy {}, starting it again in {} ms", how, backoff_.count());
+    kProxyLog.error("proxy {}, starting it again in {} ms", how, backoff_.count());
     restart_.arm(backoff_);
     backoff_ = std::min<std::chrono::milliseconds>(backoff_ * 2, kRestartBackoffMax);
   }
@@ -103,7 +103,7 @@ class ProxyProcessImpl final : public ProxyProcess {
   void restart() {
     ++restarts_;
     if (auto started = spawn(); !started) {
-      kLog.error("proxy not started: {}", started.error().message());
+      kProxyLog.error("proxy not started: {}", started.error().message());
       restart_.arm(backoff_);
     }
   }

@@ -18,7 +18,7 @@
 namespace postern::agent {
 namespace {
 
-base::LogComponent kLog("xds-relay");
+base::LogComponent kRelayLog("xds-relay");
 
 constexpr int kUnavailable = 14;  // gRPC status codes
 constexpr int kResourceExhausted = 8;
@@ -133,7 +133,7 @@ void Pair::start() {
 void Pair::resolved(base::Result<net::DnsAnswer> answer) {
   if (!answer || answer->addresses.empty()) {
     const std::string why = answer ? "no address" : answer.error().message();
-    kLog.warning("{}: {}", relay_.options.discovery_host, why);
+    kRelayLog.warning("{}: {}", relay_.options.discovery_host, why);
     return finish({kUnavailable, relay_.options.discovery_host + ": " + why});
   }
   net::Address address = answer->addresses.front();
@@ -152,7 +152,7 @@ void Pair::connect(const net::Address& address) {
     auto token = readFile(relay_.options.paths.token_file);
     if (!roots || !token) {
       const std::string why = (!roots ? roots : token).error().message();
-      kLog.warning("{}", why);
+      kRelayLog.warning("{}", why);
       return finish({kUnavailable, why});
     }
     tls::ClientOptions tls_options;
@@ -160,7 +160,7 @@ void Pair::connect(const net::Address& address) {
     tls_options.alpn = {"h2"};
     auto context = tls::ClientContext::make(tls_options);
     if (!context) {
-      kLog.warning("{}", context.error().message());
+      kRelayLog.warning("{}", context.error().message());
       return finish({kUnavailable, context.error().message()});
     }
     channel.tls = *context;
@@ -171,8 +171,8 @@ void Pair::connect(const net::Address& address) {
   http::GrpcCallbacks callbacks;
   callbacks.on_message = [this](std::string_view message) { fromControlPlane(message); };
   callbacks.on_close = [this](http::GrpcStatus status) {
-    kLog.info("stream to {} ended: {} {}", relay_.options.discovery_host, status.code,
-              status.message);
+    kRelayLog.info("stream to {} ended: {} {}", relay_.options.discovery_host, status.code,
+                   status.message);
     finish(status.code == 0 ? http::GrpcStatus{kUnavailable, "the control plane ended the stream"}
                             : status);
   };

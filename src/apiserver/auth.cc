@@ -15,17 +15,8 @@ long long seconds(WallTime time) {
   return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
 }
 
-std::vector<std::string> strings(const Json* list) {
-  std::vector<std::string> out;
-  if (list == nullptr || !list->is_array()) return out;
-  for (const Json& item : *list) {
-    if (item.is_string()) out.push_back(item.get<std::string>());
-  }
-  return out;
-}
-
 bool listed(const Json& rule, const char* field, const std::string& value) {
-  auto values = strings(json::find(rule, field));
+  auto values = json::stringsAt(rule, field);
   return std::any_of(values.begin(), values.end(),
                      [&](const std::string& v) { return v == "*" || v == value; });
 }
@@ -52,7 +43,7 @@ Json userJson(const User& user) {
 User userOf(const Json& spec) {
   User user;
   user.name = json::stringAt(spec, "user");
-  user.groups = strings(json::find(spec, "groups"));
+  user.groups = json::stringsAt(spec, "groups");
   return user;
 }
 
@@ -106,7 +97,7 @@ ApiResult<User> Auth::checkToken(const std::string& token,
   if (!claims || json::integerAt(*claims, "exp") <= seconds(loop_.clock().wall())) {
     return failed(unauthorized());
   }
-  auto has = strings(json::find(*claims, "aud"));
+  auto has = json::stringsAt(*claims, "aud");
   bool meant = std::any_of(audiences.begin(), audiences.end(), [&](const std::string& a) {
     return std::find(has.begin(), has.end(), a) != has.end();
   });
@@ -135,7 +126,7 @@ ApiResult<User> Auth::checkToken(const std::string& token,
 ApiResult<Json> Auth::issueToken(const Call& call, Json request) const {
   auto account = store_.get("/serviceaccounts", call.ns, call.name);
   if (!account) return failed(notFound(call.served->kind, call.name));
-  auto audiences = strings(json::find(request, "spec.audiences"));
+  auto audiences = json::stringsAt(request, "spec.audiences");
   if (audiences.empty()) audiences = {kIssuer};
   long long lifetime = std::clamp(json::integerAt(request, "spec.expirationSeconds", 3600), 600LL,
                                   365LL * 24 * 3600);
@@ -198,7 +189,7 @@ bool Auth::roleAllows(const Json& role, const Attributes& a) const {
   return std::any_of(rules->begin(), rules->end(), [&](const Json& rule) {
     if (!listed(rule, "verbs", a.verb)) return false;
     if (!a.path.empty()) {
-      auto urls = strings(json::find(rule, "nonResourceURLs"));
+      auto urls = json::stringsAt(rule, "nonResourceURLs");
       return std::any_of(urls.begin(), urls.end(), [&](const std::string& u) {
         return u == a.path || (u.ends_with('*') && a.path.starts_with(u.substr(0, u.size() - 1)));
       });
@@ -207,7 +198,7 @@ bool Auth::roleAllows(const Json& role, const Attributes& a) const {
     bool named = listed(rule, "resources", resource) ||
                  (!a.sub.empty() && listed(rule, "resources", "*/" + a.sub));
     if (!listed(rule, "apiGroups", a.group) || !named) return false;
-    auto names = strings(json::find(rule, "resourceNames"));
+    auto names = json::stringsAt(rule, "resourceNames");
     return names.empty() || std::find(names.begin(), names.end(), a.name) != names.end();
   });
 }
@@ -258,7 +249,7 @@ std::optional<ApiResult<Json>> Auth::review(const Call& call, Json request) cons
   if (call.group == "authentication.k8s.io" && what == "selfsubjectreviews") {
     request["status"] = {{"userInfo", userJson(call.user)}};
   } else if (call.group == "authentication.k8s.io" && what == "tokenreviews") {
-    auto audiences = strings(json::find(spec, "audiences"));
+    auto audiences = json::stringsAt(spec, "audiences");
     if (audiences.empty()) audiences = {kIssuer};
     auto user = checkToken(json::stringAt(spec, "token"), audiences);
     request["status"] =

@@ -9,15 +9,6 @@ namespace {
 
 constexpr const char* kDefinitions = "apiextensions.k8s.io/customresourcedefinitions";
 
-std::vector<std::string> strings(const Json* list) {
-  std::vector<std::string> out;
-  if (list == nullptr || !list->is_array()) return out;
-  for (const Json& item : *list) {
-    if (item.is_string()) out.push_back(item.get<std::string>());
-  }
-  return out;
-}
-
 bool isEstablished(const Json& definition) {
   const Json* conditions = json::find(definition, "status.conditions");
   if (conditions == nullptr || !conditions->is_array()) return false;
@@ -44,8 +35,8 @@ std::shared_ptr<const Served> servedOf(const Json& definition) {
   k.singular = json::stringAt(definition, "spec.names.singular");
   k.kind = json::stringAt(definition, "spec.names.kind");
   k.list_kind = json::stringAt(definition, "spec.names.listKind");
-  k.short_names = strings(json::find(definition, "spec.names.shortNames"));
-  k.categories = strings(json::find(definition, "spec.names.categories"));
+  k.short_names = json::stringsAt(definition, "spec.names.shortNames");
+  k.categories = json::stringsAt(definition, "spec.names.categories");
   k.namespaced = json::stringAt(definition, "spec.scope") == "Namespaced";
   k.storage = k.group + "/" + k.plural;
   const Json* versions = json::find(definition, "spec.versions");

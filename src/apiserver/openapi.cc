@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::string_view kProtobufV2 = "com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
-std::string pathOf(const schema::Kind& kind, const std::string& version) {
+std::string openApiPath(const schema::Kind& kind, const std::string& version) {
   std::string base = kind.group.empty() ? "/api/" + version : "/apis/" + kind.group + "/" + version;
   if (kind.namespaced) base += "/namespaces/{namespace}";
   return base + "/" + kind.plural;
@@ -43,7 +43,7 @@ Json operation(const char* action, const schema::Kind& kind, const std::string& 
 
 void addPaths(const schema::Kind& kind, const std::string& version, OpenApiVersion form,
               Json& paths) {
-  const std::string collection = pathOf(kind, version);
+  const std::string collection = openApiPath(kind, version);
   paths[collection]["post"] = operation("post", kind, version, form);
   Json& one = paths[collection + "/{name}"];
   one["get"] = operation("get", kind, version, form);

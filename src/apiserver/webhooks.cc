@@ -10,7 +10,7 @@
 namespace postern::apiserver {
 namespace {
 
-bool listed(const Json& rule, const char* field, const std::string& value) {
+bool listsOrAll(const Json& rule, const char* field, const std::string& value) {
   const Json* list = json::find(rule, field);
   if (list == nullptr || !list->is_array()) return false;
   return std::any_of(list->begin(), list->end(),
@@ -23,8 +23,8 @@ bool ruleMatches(const Json& rule, const Write& write) {
   if (scope != "*" && (scope == "Namespaced") != kind.namespaced) return false;
   std::string resource = kind.plural;
   if (!write.call->sub.empty()) resource += "/" + write.call->sub;
-  bool named = listed(rule, "resources", resource) &&
-               (write.call->sub.empty() || listed(rule, "resources", resource));
+  bool named = listsOrAll(rule, "resources", resource) &&
+               (write.call->sub.empty() || listsOrAll(rule, "resources", resource));
   if (!write.call->sub.empty() && json::find(rule, "resources") != nullptr) {
     const Json& list = *json::find(rule, "resources");
     named = std::any_of(list.begin(), list.end(), [&](const Json& v) {
@@ -33,9 +33,9 @@ bool ruleMatches(const Json& rule, const Write& write) {
   }
   // matchPolicy Equivalent: another served version of the same kind counts.
   bool version = std::any_of(kind.versions.begin(), kind.versions.end(),
-                             [&](const auto& v) { return listed(rule, "apiVersions", v); });
-  return named && version && listed(rule, "apiGroups", kind.group) &&
-         listed(rule, "operations", write.operation);
+                             [&](const auto& v) { return listsOrAll(rule, "apiVersions", v); });
+  return named && version && listsOrAll(rule, "apiGroups", kind.group) &&
+         listsOrAll(rule, "operations", write.operation);
 }
 
 Json reviewOf(const Write& write, const std::string& uid) {

@@ -69,4 +69,9 @@ void Random::writeUuid(char* out) {
   }
 }
 
+Random& threadRandom() {
+  thread_local Random random;
+  return random;
+}
+
 }  // namespace postern::base

@@ -24,4 +24,7 @@ class Random {
   std::uint64_t state_[4];
 };
 
+/// The calling thread's own.
+Random& threadRandom();
+
 }  // namespace postern::base

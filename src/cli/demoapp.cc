@@ -34,7 +34,7 @@ base::ConfigResult<Session> open(const Context& context) {
   return out;
 }
 
-int installCommand(const Context& context, const DemoArguments& arguments) {
+int installDemo(const Context& context, const DemoArguments& arguments) {
   auto objects = demoObjects(arguments.ns, arguments.services);
   if (!objects) return context.fail(objects.error().message());
   if (arguments.dump) {
@@ -50,7 +50,7 @@ int installCommand(const Context& context, const DemoArguments& arguments) {
   return kExitOk;
 }
 
-int uninstallCommand(const Context& context, const DemoArguments& arguments) {
+int uninstallDemo(const Context& context, const DemoArguments& arguments) {
   auto session = open(context);
   if (!session) return context.fail(session.error().message());
   auto done = uninstallDemo(*session->installer, arguments.ns);
@@ -123,7 +123,7 @@ void addDemoCommands(CLI::App& app, Context& context) {
     });
     return out;
   };
-  CLI::App* install = add("install", "install it into the mesh", installCommand);
+  CLI::App* install = add("install", "install it into the mesh", installDemo);
   install->add_option("-s,--enabled-services", arguments->services, "only these services")
       ->delimiter(',');
   install->add_flag("-d,--dump-resources", arguments->dump, "print the resources, apply nothing");
@@ -137,7 +137,7 @@ void addDemoCommands(CLI::App& app, Context& context) {
       ->check(CLI::Range(1, 3600))
       ->capture_default_str();
   load->footer("Examples:\n  postern demoapp load\n  postern demoapp load --rps 100 --duration 10");
-  add("uninstall", "remove it with its namespace", uninstallCommand)
+  add("uninstall", "remove it with its namespace", uninstallDemo)
       ->footer(
           "Examples:\n  postern demoapp uninstall\n  postern demoapp uninstall --non-interactive");
 }

@@ -25,13 +25,13 @@ using json::Json;
 /// Every LoadBalancer Service gets its addresses from here, as root and as an ordinary user.
 constexpr const char* kLoadBalancerPool = "127.77.0.0/24";
 
-base::LogComponent& log() {
+base::LogComponent& apiLog() {
   static base::LogComponent component("cluster");
   return component;
 }
 
-int fail(int ready_fd, const std::string& text) {
-  log().error("{}", text);
+int failApi(int ready_fd, const std::string& text) {
+  apiLog().error("{}", text);
   if (ready_fd >= 0) {
     const std::string line = "error " + text + "\n";
     [[maybe_unused]] ssize_t n = ::write(ready_fd, line.data(), line.size());
@@ -76,12 +76,12 @@ void markCluster(kube::Client& client) {
     const Json label = {{"metadata", {{"labels", {{"istio-injection", "enabled"}}}}}};
     auto labelled =
         client.patch(kube::types::kNamespace, "", "default", kube::PatchType::kMerge, label);
-    if (!labelled) log().error("namespace default: {}", labelled.error().message);
+    if (!labelled) apiLog().error("namespace default: {}", labelled.error().message);
   } else if (present && json::stringAt(*present, "data.version") == POSTERN_VERSION) {
     return;
   }
   auto applied = client.apply(kube::types::kConfigMap, mark, {.force = true});
-  if (!applied) log().error("ConfigMap postern-cluster: {}", applied.error().message);
+  if (!applied) apiLog().error("ConfigMap postern-cluster: {}", applied.error().message);
 }
 
 }  // namespace
@@ -103,16 +103,16 @@ int runApiProcess(ApiProcessOptions options) {
         network::socketConnectHook(loop, options.run_dir + "/" + network::kClusterSocketsFile);
   }
   auto server = apiserver::Server::start(loop, std::move(server_options));
-  if (!server) return fail(options.ready_fd, server.error().message());
+  if (!server) return failApi(options.ready_fd, server.error().message());
   if (!options.kubeconfig.empty()) {
     auto written = writeFile(options.kubeconfig, (*server)->adminKubeconfig());
-    if (!written) return fail(options.ready_fd, written.error().message());
+    if (!written) return failApi(options.ready_fd, written.error().message());
   }
   // The controllers speak to the API like anyone else: over its socket, on threads of their own.
   auto config = adminClient(**server);
-  if (!config) return fail(options.ready_fd, config.error().message());
+  if (!config) return failApi(options.ready_fd, config.error().message());
   auto client = kube::Client::make(std::move(*config));
-  if (!client) return fail(options.ready_fd, client.error().message());
+  if (!client) return failApi(options.ready_fd, client.error().message());
   controllers::Options controller_options;
   controller_options.root_ca_pem = (*server)->caPem();
   if (whole_cluster) {

@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::size_t kReportBytesMax = 4096;
 
-base::LogComponent& log() {
+base::LogComponent& processLog() {
   static base::LogComponent component("supervisor");
   return component;
 }
@@ -51,11 +51,11 @@ bool ManagedProcess::adopt() {
   base::Fd pidfd = record->open();
   if (!pidfd) return false;
   if (record->version != POSTERN_VERSION && !spec_.keep_across_versions) {
-    log().info("{} is of version {}: it is started again", spec_.name, record->version);
+    processLog().info("{} is of version {}: it is started again", spec_.name, record->version);
     endProcess(pidfd, std::chrono::seconds(3));
     return false;
   }
-  log().info("{} (pid {}) still runs: taken over", spec_.name, record->pid);
+  processLog().info("{} (pid {}) still runs: taken over", spec_.name, record->pid);
   pid_ = record->pid;
   pidfd_ = std::move(pidfd);
   started_at_ = loop_.clock().monotonic();
@@ -85,7 +85,7 @@ void ManagedProcess::start() {
           .count();
   auto started = spec_.start(writer.get(), log_fd.get());
   if (!started) {
-    log().error("{} cannot be started: {}", spec_.name, started.error().message());
+    processLog().error("{} cannot be started: {}", spec_.name, started.error().message());
     pid_ = -1;
     pidfd_.reset();
     quick_ends_ = std::min(quick_ends_ + 1, 10U);
@@ -98,10 +98,10 @@ void ManagedProcess::start() {
   state_ = State::kStarting;
   if (auto record = ProcessRecord::of(spec_.name, pid_); record) {
     if (auto written = record->write(recordPath()); !written) {
-      log().error("{}", written.error().message());
+      processLog().error("{}", written.error().message());
     }
   }
-  log().info("{} started, pid {}", spec_.name, pid_);
+  processLog().info("{} started, pid {}", spec_.name, pid_);
   watch();
   if (!spec_.reports_ready) return becomeReady();
   report_watch_ = event::FdWatch(loop_, report_.get(), [this](std::uint32_t) { onReport(); });
@@ -146,7 +146,7 @@ void ManagedProcess::onEnd() {
   }
   const auto lived = loop_.clock().monotonic() - started_at_;
   quick_ends_ = lived >= kHealthyLife ? 0 : std::min(quick_ends_ + 1, 10U);
-  log().warning("{} (pid {}) ended: {}", spec_.name, pid_, how);
+  processLog().warning("{} (pid {}) ended: {}", spec_.name, pid_, how);
   end_watch_.reset();
   report_watch_.reset();
   report_.reset();

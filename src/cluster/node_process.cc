@@ -13,7 +13,7 @@
 namespace postern::cluster {
 namespace {
 
-base::LogComponent& log() {
+base::LogComponent& nodeLog() {
   static base::LogComponent component("cluster");
   return component;
 }
@@ -25,8 +25,8 @@ void tell(int fd, const std::string& line) {
   ::close(fd);
 }
 
-int fail(int fd, const std::string& text) {
-  log().error("{}", text);
+int failNode(int fd, const std::string& text) {
+  nodeLog().error("{}", text);
   tell(fd, "error " + text);
   return 1;
 }
@@ -53,14 +53,14 @@ int runNodeProcess(const DataFolder& folder, Externals externals, int ready_fd) 
   event::Loop loop;
   event::Loop::SignalWatch signals(loop, {SIGTERM, SIGINT}, [&loop](int) { loop.stop(); });
   auto options = ClusterOptions::load(folder);
-  if (!options) return fail(ready_fd, options.error().message());
+  if (!options) return failNode(ready_fd, options.error().message());
   auto config = clientConfig(folder);
-  if (!config) return fail(ready_fd, config.error().message());
+  if (!config) return failNode(ready_fd, config.error().message());
   auto net =
       network::Network::start({.run_folder = folder.run(), .externals = std::move(externals)});
-  if (!net) return fail(ready_fd, "network: " + net.error().message());
+  if (!net) return failNode(ready_fd, "network: " + net.error().message());
   auto client = kube::Client::make(*config);
-  if (!client) return fail(ready_fd, client.error().message());
+  if (!client) return failNode(ready_fd, client.error().message());
   (*net)->follow(**client);
   node::NodeOptions node_options;
   node_options.data_dir = folder.node();
@@ -72,7 +72,7 @@ int runNodeProcess(const DataFolder& folder, Externals externals, int ready_fd) 
   node_options.node_name = hostname();
   node_options.network = net->get();
   auto node = node::Node::start(loop, std::move(node_options));
-  if (!node) return fail(ready_fd, node.error().message());
+  if (!node) return failNode(ready_fd, node.error().message());
   tell(ready_fd, "ready");
   loop.run();
   node->reset();

@@ -31,7 +31,7 @@ using State = ManagedProcess::State;
 constexpr std::chrono::seconds kRotationPeriod{10};
 constexpr std::chrono::milliseconds kPatience{2000};
 
-base::LogComponent& log() {
+base::LogComponent& supervisorLog() {
   static base::LogComponent component("supervisor");
   return component;
 }
@@ -102,7 +102,7 @@ base::Result<HeldListener> holdListener(const DataFolder& folder, const std::str
   const Json value = {{"fd", out.fd.get()}, {"port", out.port}};
   // A lost note costs one restart of that process later, no more.
   if (auto noted = writeFile(folder.run(name + "-listener.json"), json::dump(value)); !noted) {
-    log().warning("{}", noted.error().message());
+    supervisorLog().warning("{}", noted.error().message());
   }
   return out;
 }
@@ -152,7 +152,7 @@ class Supervisor final : public ManagedProcess::Observer {
     if (::write(report_.get(), text.data(), text.size()) < 0) report_.reset();
   }
   int fail(const std::string& text) {
-    log().error("{}", text);
+    supervisorLog().error("{}", text);
     tell("error " + text);
     return 1;
   }
@@ -333,7 +333,7 @@ void Supervisor::advance() {
     if (!process->everReady()) return;
   }
   up_ = true;
-  log().info("the cluster runs");
+  supervisorLog().info("the cluster runs");
   tell("up");
   report_.reset();
 }
@@ -349,12 +349,12 @@ void Supervisor::writeStatus() {
   }
   const Json status = {{"version", POSTERN_VERSION}, {"processes", std::move(all)}};
   if (auto written = writeFile(folder_.run("status.json"), json::dump(status)); !written) {
-    log().error("{}", written.error().message());
+    supervisorLog().error("{}", written.error().message());
   }
 }
 
 void Supervisor::stopAll() {
-  log().info("the cluster ends");
+  supervisorLog().info("the cluster ends");
   rotation_.cancel();
   // What runs in the node first, then the node itself, which ends all that is left in it.
   for (auto process = processes_.rbegin(); process != processes_.rend(); ++process) {

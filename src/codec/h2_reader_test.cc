@@ -9,7 +9,7 @@ namespace postern::codec {
 namespace {
 
 using Event = H2FrameReader::Event;
-using Role = H2FrameReader::Role;
+using ReaderRole = H2FrameReader::Role;
 
 std::string frame(H2Type type, unsigned flags, std::uint32_t stream, std::string_view payload) {
   base::Buffer out;

@@ -29,7 +29,7 @@ std::string hex(std::string_view digits) {
   return out;
 }
 
-Fields decode(HpackDecoder& decoder, std::string_view digits) {
+Fields decodeBlock(HpackDecoder& decoder, std::string_view digits) {
   Collect sink;
   EXPECT_EQ(decoder.decode(hex(digits), sink), HpackDecoder::Status::kOk) << digits;
   return sink.fields;
@@ -39,15 +39,16 @@ TEST(Hpack, DecodesTheRequestsOfAppendixC4) {
   HpackDecoder decoder(65536, 100);
   Fields want = {
       {":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "www.example.com"}};
-  EXPECT_EQ(decode(decoder, "8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff"), want);
+  EXPECT_EQ(decodeBlock(decoder, "8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff"), want);
   want.push_back({"cache-control", "no-cache"});
-  EXPECT_EQ(decode(decoder, "8286 84be 5886 a8eb 1064 9cbf"), want);
+  EXPECT_EQ(decodeBlock(decoder, "8286 84be 5886 a8eb 1064 9cbf"), want);
   want = {{":method", "GET"},
           {":scheme", "https"},
           {":path", "/index.html"},
           {":authority", "www.example.com"},
           {"custom-key", "custom-value"}};
-  EXPECT_EQ(decode(decoder, "8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf"), want);
+  EXPECT_EQ(decodeBlock(decoder, "8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf"),
+            want);
   EXPECT_EQ(decoder.table().size(), 164u);
 }
 
@@ -55,17 +56,18 @@ TEST(Hpack, DecodesPlainLiteralsOfAppendixC3) {
   HpackDecoder decoder(65536, 100);
   Fields want = {
       {":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "www.example.com"}};
-  EXPECT_EQ(decode(decoder, "8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d"), want);
+  EXPECT_EQ(decodeBlock(decoder, "8286 8441 0f77 7777 2e65 7861 6d70 6c65 2e63 6f6d"), want);
   EXPECT_EQ(decoder.table().size(), 57u);
 }
 
 TEST(Hpack, DecodesAppendixC2) {
   HpackDecoder decoder(65536, 100);
-  EXPECT_EQ(decode(decoder, "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572"),
-            (Fields{{"custom-key", "custom-header"}}));
-  EXPECT_EQ(decode(decoder, "040c 2f73 616d 706c 652f 7061 7468"),
+  EXPECT_EQ(
+      decodeBlock(decoder, "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572"),
+      (Fields{{"custom-key", "custom-header"}}));
+  EXPECT_EQ(decodeBlock(decoder, "040c 2f73 616d 706c 652f 7061 7468"),
             (Fields{{":path", "/sample/path"}}));
-  EXPECT_EQ(decode(decoder, "1008 7061 7373 776f 7264 0673 6563 7265 74"),
+  EXPECT_EQ(decodeBlock(decoder, "1008 7061 7373 776f 7264 0673 6563 7265 74"),
             (Fields{{"password", "secret"}}));
   EXPECT_EQ(decoder.table().count(), 1u);
 }

@@ -20,7 +20,7 @@ std::uint8_t byteAt(std::string_view bytes, std::size_t at) {
   return static_cast<std::uint8_t>(bytes[at]);
 }
 
-bool isControl(WsOpcode opcode) { return static_cast<std::uint8_t>(opcode) >= 8; }
+bool isControlFrame(WsOpcode opcode) { return static_cast<std::uint8_t>(opcode) >= 8; }
 
 bool isKnown(std::uint8_t opcode) { return opcode <= 2 || (opcode >= 8 && opcode <= 10); }
 
@@ -39,7 +39,7 @@ base::Result<std::optional<WebSocketParser::Header>> WebSocketParser::header() c
   out.fin = (first & 0x80) != 0;
   out.opcode = static_cast<WsOpcode>(first & 0x0f);
   const std::size_t short_length = second & 0x7f;
-  if (isControl(out.opcode) && (!out.fin || short_length > kControlBytesMax)) {
+  if (isControlFrame(out.opcode) && (!out.fin || short_length > kControlBytesMax)) {
     return base::fail(Errc::kProtocol, "websocket: control frame too long or fragmented");
   }
   const std::size_t extra = short_length == 126 ? 2 : short_length == 127 ? 8 : 0;
@@ -47,7 +47,7 @@ base::Result<std::optional<WebSocketParser::Header>> WebSocketParser::header() c
   if (input_.size() < out.bytes) return std::nullopt;
   std::uint64_t length = extra == 0 ? short_length : 0;
   for (std::size_t i = 0; i < extra; ++i) length = (length << 8) | byteAt(input_, 2 + i);
-  if (length > message_bytes_max_ - fragments_.size() && !isControl(out.opcode)) {
+  if (length > message_bytes_max_ - fragments_.size() && !isControlFrame(out.opcode)) {
     return base::fail(Errc::kLimitExceeded, "websocket: message too long");
   }
   out.length = static_cast<std::size_t>(length);
@@ -65,7 +65,7 @@ base::Result<std::optional<WsMessage>> WebSocketParser::next() {
     }
     input_.erase(0, head->bytes + head->length);
 
-    if (isControl(head->opcode)) return WsMessage{head->opcode, std::move(payload)};
+    if (isControlFrame(head->opcode)) return WsMessage{head->opcode, std::move(payload)};
     const bool continues = head->opcode == WsOpcode::kContinuation;
     if (continues != fragmented_.has_value()) {
       return base::fail(base::Errc::kProtocol, "websocket: continuation out of order");

@@ -19,7 +19,7 @@ namespace {
 using json::Json;
 using Answer = std::expected<xds::Caller, http::GrpcStatus>;
 
-base::LogComponent kLog("authenticator");
+base::LogComponent kAuthenticatorLog("authenticator");
 
 constexpr int kUnauthenticated = 16;
 constexpr int kUnavailable = 14;
@@ -112,7 +112,7 @@ class AuthenticatorImpl final : public Authenticator {
                          {"spec", {{"token", token}, {"audiences", {kTokenAudience}}}}};
     auto answer = client_.raw("POST", kReviewPath, json::dump(review));
     if (answer) return callerOf(*answer);
-    kLog.warning("TokenReview: {}", answer.error().message);
+    kAuthenticatorLog.warning("TokenReview: {}", answer.error().message);
     return refuse(kUnavailable, "the token could not be checked: " + answer.error().message);
   }
 

@@ -22,7 +22,7 @@ namespace {
 
 using json::Json;
 
-base::LogComponent kLog("control");
+base::LogComponent kControlLog("control");
 
 constexpr std::chrono::seconds kSyncTimeout{30};
 
@@ -53,9 +53,9 @@ class ControlImpl final : public Control {
           acceptProxies();
           statuses_->update(snapshot, sources);
         });
-    kLog.info("control plane runs in namespace {}: discovery on {} and {}, webhooks on {}",
-              options_.mesh_namespace, options_.discovery_address.toString(),
-              options_.local_address.toString(), options_.webhook_address.toString());
+    kControlLog.info("control plane runs in namespace {}: discovery on {} and {}, webhooks on {}",
+                     options_.mesh_namespace, options_.discovery_address.toString(),
+                     options_.local_address.toString(), options_.webhook_address.toString());
     return {};
   }
 

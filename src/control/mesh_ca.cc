@@ -11,7 +11,7 @@ namespace {
 
 using json::Json;
 
-base::LogComponent kLog("ca");
+base::LogComponent kCaLog("ca");
 
 constexpr const char* kSecretName = "istio-ca-secret";
 constexpr const char* kConfigMapName = "istio-ca-root-cert";
@@ -62,7 +62,7 @@ class RootDistributorImpl final : public RootDistributor {
     auto applied = client_.apply(kube::types::kConfigMap, wanted,
                                  {.field_manager = "postern-ca", .subresource = "", .force = true});
     if (applied || applied.error().notFound()) return kube::Outcome::done();
-    kLog.warning("ConfigMap {}/{}: {}", ns, kConfigMapName, applied.error().message);
+    kCaLog.warning("ConfigMap {}/{}: {}", ns, kConfigMapName, applied.error().message);
     return kube::Outcome::retry();
   }
 
@@ -91,7 +91,7 @@ base::ConfigResult<tls::KeyPair> loadOrCreateRoot(kube::Client& client,
                      {kPrivateKey, base::base64Encode(root->private_key_pem)}}}};
     auto created = client.create(kube::types::kSecret, mesh_namespace, wanted);
     if (created) {
-      kLog.info("created the mesh root certificate");
+      kCaLog.info("created the mesh root certificate");
       return *root;
     }
     if (!created.error().alreadyExists())

@@ -19,7 +19,7 @@ namespace {
 
 using json::Json;
 
-base::LogComponent kLog("status");
+base::LogComponent kStatusLog("status");
 
 constexpr std::chrono::milliseconds kPause{200};
 
@@ -93,7 +93,7 @@ class StatusWriterImpl final : public StatusWriter {
         client_.patch(*type, ns, name, kube::PatchType::kMerge, {{"status", status}},
                       {.field_manager = "postern-status", .subresource = "status", .force = false});
     if (patched || patched.error().notFound()) return kube::Outcome::done();
-    kLog.warning("{}: status not written: {}", key, patched.error().message);
+    kStatusLog.warning("{}: status not written: {}", key, patched.error().message);
     std::lock_guard lock(mutex_);
     wanted_.try_emplace(key, std::move(status));  // something newer goes first
     return kube::Outcome::retry();

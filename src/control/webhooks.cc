@@ -10,7 +10,7 @@ namespace {
 
 using json::Json;
 
-base::LogComponent kLog("webhook");
+base::LogComponent kWebhookLog("webhook");
 
 Json review(const std::string& uid, Json response) {
   response["uid"] = uid;
@@ -143,8 +143,8 @@ Json answerInjection(const Json& request, const Json& namespace_object,
   if (!config.enabled) return review(uid, {{"allowed", true}});
   inject::Decision decision = inject::decide(*pod, namespace_object);
   const std::string ns = json::stringAt(request, "request.namespace");
-  kLog.debug("pod {}/{}: {} ({})", ns, json::stringAt(*pod, "metadata.generateName"),
-             decision.inject ? "inject" : "skip", decision.reason);
+  kWebhookLog.debug("pod {}/{}: {} ({})", ns, json::stringAt(*pod, "metadata.generateName"),
+                    decision.inject ? "inject" : "skip", decision.reason);
   if (!decision.inject) return review(uid, {{"allowed", true}});
   Json changed = inject::injectSidecar(*pod, ns, config);
   return review(uid, {{"allowed", true},

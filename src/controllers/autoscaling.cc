@@ -66,7 +66,7 @@ long long clampReplicas(const Json& hpa, long long current, Json& conditions) {
   return wanted;
 }
 
-Outcome reconcile(Context& context, const std::string& key) {
+Outcome reconcileAutoscaler(Context& context, const std::string& key) {
   auto [ns, name] = kube::splitKey(key);
   auto hpa = context.informer(kHpa).get(ns, name);
   if (!hpa || deleting(*hpa)) return Outcome::done();
@@ -108,7 +108,7 @@ Outcome reconcile(Context& context, const std::string& key) {
 
 void startAutoscalers(Context& context, std::vector<ControllerPtr>& out) {
   auto controller = kube::Controller::start(
-      "autoscaler", [&](const std::string& key) { return reconcile(context, key); });
+      "autoscaler", [&](const std::string& key) { return reconcileAutoscaler(context, key); });
   kube::Informer& all = context.informer(kHpa);
   controller->watch(all);
   for (const kube::ResourceType* type : {&kDeployment, &kReplicaSet}) {

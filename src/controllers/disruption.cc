@@ -57,7 +57,7 @@ Json disruptedPods(Context& context, const std::string& ns, const Json& pdb) {
   return out;
 }
 
-Outcome reconcile(Context& context, const std::string& key) {
+Outcome reconcileBudget(Context& context, const std::string& key) {
   auto [ns, name] = kube::splitKey(key);
   auto pdb = context.informer(kPdb).get(ns, name);
   if (!pdb || deleting(*pdb)) return Outcome::done();
@@ -91,7 +91,7 @@ Outcome reconcile(Context& context, const std::string& key) {
 
 void startDisruptionBudgets(Context& context, std::vector<ControllerPtr>& out) {
   auto controller = kube::Controller::start(
-      "disruption", [&](const std::string& key) { return reconcile(context, key); });
+      "disruption", [&](const std::string& key) { return reconcileBudget(context, key); });
   kube::Informer& all = context.informer(kPdb);
   controller->watch(all);
   auto of_pod = [&all](const Json& object) {

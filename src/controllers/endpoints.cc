@@ -156,7 +156,7 @@ kube::ApiResult<void> removeBoth(Context& context, const std::string& ns, const 
   return {};
 }
 
-Outcome reconcile(Context& context, const std::string& key) {
+Outcome reconcileEndpoints(Context& context, const std::string& key) {
   auto [ns, name] = kube::splitKey(key);
   auto service = context.informer(kService).get(ns, name);
   if (!service || deleting(*service)) {
@@ -187,7 +187,7 @@ Outcome reconcile(Context& context, const std::string& key) {
 
 void startEndpoints(Context& context, std::vector<ControllerPtr>& out) {
   auto controller = kube::Controller::start(
-      "endpoints", [&](const std::string& key) { return reconcile(context, key); }, 2);
+      "endpoints", [&](const std::string& key) { return reconcileEndpoints(context, key); }, 2);
   controller->watch(context.informer(kService));
   auto of_pod = [&](const Json& pod) {
     std::vector<std::string> keys;

@@ -102,7 +102,7 @@ Outcome terminate(Context& context, const std::string& name) {
   return Outcome::done();
 }
 
-Outcome reconcile(Context& context, const std::string& name) {
+Outcome reconcileNamespace(Context& context, const std::string& name) {
   auto ns = context.informer(kNamespace).get("", name);
   if (!ns) return Outcome::done();
   if (deleting(*ns)) return terminate(context, name);
@@ -114,7 +114,7 @@ Outcome reconcile(Context& context, const std::string& name) {
 
 void startNamespaces(Context& context, std::vector<ControllerPtr>& out) {
   auto controller = kube::Controller::start(
-      "namespace", [&](const std::string& key) { return reconcile(context, key); }, 2);
+      "namespace", [&](const std::string& key) { return reconcileNamespace(context, key); }, 2);
   controller->watch(context.informer(kNamespace));
   auto of_child = [](const Json& object) {
     std::string name = json::stringAt(object, "metadata.name");

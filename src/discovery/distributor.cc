@@ -31,7 +31,7 @@ namespace {
 constexpr std::array<Type, kTypeCount> kPushOrder{Type::kClusters, Type::kEndpoints,
                                                   Type::kListeners, Type::kRoutes};
 
-base::LogComponent kLog("discovery");
+base::LogComponent kDiscoveryLog("discovery");
 
 std::vector<Resource> run(View& view, Type type) {
   switch (type) {
@@ -53,7 +53,7 @@ bool Distributor::encode(Type type, Versioned& entry) {
   const auto message = api::makeMessage(typeUrl(type));
   if (message == nullptr) return false;
   if (auto read = api::fromJson(entry.resource.config, *message); !read) {
-    kLog.error("{} {}: {}", typeUrl(type), entry.resource.name, read.error().message());
+    kDiscoveryLog.error("{} {}: {}", typeUrl(type), entry.resource.name, read.error().message());
     return false;
   }
   entry.bytes = api::serialize(*message);

@@ -14,7 +14,7 @@ namespace {
 
 using json::Json;
 
-base::LogComponent kLog("xds");
+base::LogComponent kXdsLog("xds");
 
 constexpr int kInvalidArgument = 3;
 constexpr int kUnauthenticated = 16;
@@ -75,7 +75,7 @@ std::expected<XdsSource::ProxyId, http::GrpcStatus> XdsSource::connected(
     const xds::NodeInfo& node, const xds::Caller& caller) {
   const auto refuse = [&](int code, std::string why) {
     ++refused_;
-    kLog.warning("proxy {} refused: {}", node.id.substr(0, 200), why);
+    kXdsLog.warning("proxy {} refused: {}", node.id.substr(0, 200), why);
     return std::unexpected(http::GrpcStatus{code, std::move(why)});
   };
   if (!ready_) return refuse(kUnavailable, "the control plane has not read its configuration yet");
@@ -90,12 +90,13 @@ std::expected<XdsSource::ProxyId, http::GrpcStatus> XdsSource::connected(
   }
   const ProxyId id = distributor_.add(std::move(*key));
   proxies_[id];
-  kLog.info("proxy {} connected", node.id);
+  kXdsLog.info("proxy {} connected", node.id);
   return id;
 }
 
 void XdsSource::disconnected(ProxyId proxy) {
-  if (const ProxyKey* key = distributor_.proxy(proxy)) kLog.info("proxy {} disconnected", key->id);
+  if (const ProxyKey* key = distributor_.proxy(proxy))
+    kXdsLog.info("proxy {} disconnected", key->id);
   distributor_.remove(proxy);
   proxies_.erase(proxy);
 }
@@ -120,7 +121,7 @@ void XdsSource::acknowledged(ProxyId proxy, std::string_view type_url, std::stri
   if (error.empty()) return;
   ++counters_[name].rejects;
   const ProxyKey* key = distributor_.proxy(proxy);
-  kLog.error("proxy {} refuses {}: {}", key != nullptr ? key->id : "?", name, error);
+  kXdsLog.error("proxy {} refuses {}: {}", key != nullptr ? key->id : "?", name, error);
 }
 
 Json XdsSource::syncState() const {

@@ -58,9 +58,10 @@ base::Error errorOf(ResetReason reason) {
 }
 
 /// One request, waiting, running or over. The caller's handle (CallHandle) and the client share it.
-class Exchange final : public StreamObserver {
+class ClientExchange final : public StreamObserver {
  public:
-  Exchange(event::Loop& loop, ClientImpl& owner, ClientRequest request, std::size_t body_bytes_max)
+  ClientExchange(event::Loop& loop, ClientImpl& owner, ClientRequest request,
+                 std::size_t body_bytes_max)
       : owner_(&owner),
         request_(std::move(request)),
         body_bytes_max_(body_bytes_max),
@@ -102,11 +103,11 @@ class Exchange final : public StreamObserver {
 
 class CallHandle final : public Client::Call {
  public:
-  explicit CallHandle(std::shared_ptr<Exchange> exchange) : exchange_(std::move(exchange)) {}
+  explicit CallHandle(std::shared_ptr<ClientExchange> exchange) : exchange_(std::move(exchange)) {}
   ~CallHandle() override { exchange_->cancel(); }
 
  private:
-  std::shared_ptr<Exchange> exchange_;
+  std::shared_ptr<ClientExchange> exchange_;
 };
 
 class ClientImpl final : public Client, public ClientObserver {
@@ -128,19 +129,19 @@ class ClientImpl final : public Client, public ClientObserver {
   std::unique_ptr<Call> fetch(
       ClientRequest request, base::Function<void(base::Result<ClientResponse>)> callback) override {
     auto exchange =
-        std::make_shared<Exchange>(loop_, *this, std::move(request), options_.body_bytes_max);
+        std::make_shared<ClientExchange>(loop_, *this, std::move(request), options_.body_bytes_max);
     exchange->whole = std::move(callback);
     return submit(std::move(exchange));
   }
   std::unique_ptr<Call> stream(ClientRequest request, StreamCallbacks callbacks) override {
     auto exchange =
-        std::make_shared<Exchange>(loop_, *this, std::move(request), options_.body_bytes_max);
+        std::make_shared<ClientExchange>(loop_, *this, std::move(request), options_.body_bytes_max);
     exchange->pieces = std::move(callbacks);
     exchange->streaming = true;
     return submit(std::move(exchange));
   }
 
-  void again(Exchange& exchange) {
+  void again(ClientExchange& exchange) {
     auto it = find(running_, exchange);
     if (it == running_.end()) return;
     waiting_.push_front(std::move(*it));
@@ -148,11 +149,11 @@ class ClientImpl final : public Client, public ClientObserver {
     retry_.arm({});
   }
   /// Keeps the exchange alive for the caller's frame.
-  std::shared_ptr<Exchange> forget(Exchange& exchange) {
+  std::shared_ptr<ClientExchange> forget(ClientExchange& exchange) {
     for (auto* list : {&running_, &waiting_}) {
       auto it = find(*list, exchange);
       if (it == list->end()) continue;
-      std::shared_ptr<Exchange> kept = std::move(*it);
+      std::shared_ptr<ClientExchange> kept = std::move(*it);
       list->erase(it);
       return kept;
     }
@@ -187,13 +188,13 @@ class ClientImpl final : public Client, public ClientObserver {
   }
 
  private:
-  using List = std::deque<std::shared_ptr<Exchange>>;
-  static List::iterator find(List& list, Exchange& exchange) {
+  using List = std::deque<std::shared_ptr<ClientExchange>>;
+  static List::iterator find(List& list, ClientExchange& exchange) {
     return std::find_if(list.begin(), list.end(),
                         [&](const auto& each) { return each.get() == &exchange; });
   }
 
-  std::unique_ptr<Call> submit(std::shared_ptr<Exchange> exchange) {
+  std::unique_ptr<Call> submit(std::shared_ptr<ClientExchange> exchange) {
     waiting_.push_back(exchange);
     retry_.arm({});
     return std::make_unique<CallHandle>(std::move(exchange));
@@ -207,7 +208,7 @@ class ClientImpl final : public Client, public ClientObserver {
         continue;
       }
       timer->cancel();
-      std::shared_ptr<Exchange> next = std::move(waiting_.front());
+      std::shared_ptr<ClientExchange> next = std::move(waiting_.front());
       waiting_.pop_front();
       running_.push_back(next);
       next->run(*connection, options_.host);
@@ -241,7 +242,7 @@ class ClientImpl final : public Client, public ClientObserver {
   bool multiplexes_;  // as far as known
 };
 
-void Exchange::run(ClientConnection& connection, const std::string& default_authority) {
+void ClientExchange::run(ClientConnection& connection, const std::string& default_authority) {
   HeaderMap headers;
   headers.add(":method", request_.method);
   headers.add(":scheme", connection.transport().peer().tls ? "https" : "http");
@@ -258,7 +259,7 @@ void Exchange::run(ClientConnection& connection, const std::string& default_auth
   stream.sendData(body, End::kYes);
 }
 
-void Exchange::onHeaders(HeaderMap headers, End end) {
+void ClientExchange::onHeaders(HeaderMap headers, End end) {
   response_.status = headers.status();
   if (streaming) {
     timer_.cancel();
@@ -273,7 +274,7 @@ void Exchange::onHeaders(HeaderMap headers, End end) {
   stream_->read();
 }
 
-void Exchange::onData(base::Buffer& data, End end) {
+void ClientExchange::onData(base::Buffer& data, End end) {
   if (streaming) {
     while (!data.empty() && owner_ != nullptr) {
       std::string piece(data.front());
@@ -290,7 +291,7 @@ void Exchange::onData(base::Buffer& data, End end) {
   stream_->read();
 }
 
-void Exchange::onReset(ResetReason reason) {
+void ClientExchange::onReset(ResetReason reason) {
   stream_ = nullptr;
   if (owner_ == nullptr) return;
   if (mayRetry(reason) && response_.status == 0) {
@@ -300,7 +301,7 @@ void Exchange::onReset(ResetReason reason) {
   fail(errorOf(reason));
 }
 
-void Exchange::finish() {
+void ClientExchange::finish() {
   if (owner_ == nullptr) return;
   auto kept = std::exchange(owner_, nullptr)->forget(*this);
   stream_ = nullptr;
@@ -312,7 +313,7 @@ void Exchange::finish() {
   }
 }
 
-void Exchange::fail(base::Error error) {
+void ClientExchange::fail(base::Error error) {
   if (owner_ == nullptr) return;
   auto kept = std::exchange(owner_, nullptr)->forget(*this);
   timer_.cancel();
@@ -324,7 +325,7 @@ void Exchange::fail(base::Error error) {
   }
 }
 
-void Exchange::cancel() {
+void ClientExchange::cancel() {
   if (owner_ == nullptr) return;
   auto kept = std::exchange(owner_, nullptr)->forget(*this);
   timer_.cancel();

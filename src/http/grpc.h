@@ -15,6 +15,18 @@
 
 namespace postern::http {
 
+// Status codes of gRPC that we produce.
+inline constexpr int kGrpcCancelled = 1;
+inline constexpr int kGrpcUnknown = 2;
+inline constexpr int kGrpcDeadlineExceeded = 4;
+inline constexpr int kGrpcPermissionDenied = 7;
+inline constexpr int kGrpcResourceExhausted = 8;
+inline constexpr int kGrpcUnimplemented = 12;
+inline constexpr int kGrpcInternal = 13;
+inline constexpr int kGrpcInvalidArgument = 3;
+inline constexpr int kGrpcUnavailable = 14;
+inline constexpr int kGrpcUnauthenticated = 16;
+
 struct GrpcStatus {
   int code = 0;  // gRPC status code; 0 is OK
   std::string message;

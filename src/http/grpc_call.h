@@ -13,17 +13,6 @@
 
 namespace postern::http {
 
-// Status codes of gRPC that we produce.
-inline constexpr int kGrpcCancelled = 1;
-inline constexpr int kGrpcUnknown = 2;
-inline constexpr int kGrpcDeadlineExceeded = 4;
-inline constexpr int kGrpcPermissionDenied = 7;
-inline constexpr int kGrpcResourceExhausted = 8;
-inline constexpr int kGrpcUnimplemented = 12;
-inline constexpr int kGrpcInternal = 13;
-inline constexpr int kGrpcUnavailable = 14;
-inline constexpr int kGrpcUnauthenticated = 16;
-
 class GrpcCall : public StreamObserver {
  public:
   GrpcCall(event::Loop& loop, std::size_t message_bytes_max)

@@ -31,7 +31,7 @@ int codeOfHttpStatus(int status) {
   }
 }
 
-GrpcStatus statusOfReset(ResetReason reason) {
+GrpcStatus statusOfServerReset(ResetReason reason) {
   switch (reason) {
     case ResetReason::kRefused:
       return {kGrpcUnavailable, "refused by the server"};
@@ -85,7 +85,7 @@ class ClientCall final : public GrpcCall {
     if (!code) return finish({kGrpcUnknown, "the answer ended without a status"}, Tell::kNow);
     finish({*code, codec::decodeGrpcText(trailers.value("grpc-message"))}, Tell::kNow);
   }
-  void onReset(ResetReason reason) override { finish(statusOfReset(reason), Tell::kLater); }
+  void onReset(ResetReason reason) override { finish(statusOfServerReset(reason), Tell::kLater); }
 
   void close(GrpcStatus) override {
     if (over_ || std::exchange(half_closed_, true)) return;

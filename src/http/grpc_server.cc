@@ -12,7 +12,7 @@ namespace {
 
 using Methods = std::map<std::string, GrpcServer::Method, std::less<>>;
 
-GrpcStatus statusOfReset(ResetReason reason) {
+GrpcStatus statusOfClientReset(ResetReason reason) {
   switch (reason) {
     case ResetReason::kConnectionLost:
     case ResetReason::kLostBeforeReply:
@@ -34,7 +34,7 @@ class ServerCall final : public GrpcCall {
 
   void onHeaders(HeaderMap headers, End end) override;
   void onTrailers(HeaderMap) override { onBodyEnd(); }
-  void onReset(ResetReason reason) override { finish(statusOfReset(reason), Tell::kLater); }
+  void onReset(ResetReason reason) override { finish(statusOfClientReset(reason), Tell::kLater); }
 
   void close(GrpcStatus status) override {
     if (over_) return;

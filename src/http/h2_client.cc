@@ -13,7 +13,7 @@ using codec::H2Error;
 
 constexpr std::uint32_t kStreamNumberMax = 0x7fffffffU;
 
-H2Options optionsOf(const ClientLimits& limits) {
+H2Options sessionOptions(const ClientLimits& limits) {
   return {.header_bytes_max = limits.header_bytes_max,
           .header_count_max = limits.header_count_max,
           .h2 = limits.h2};
@@ -23,7 +23,7 @@ class H2Client final : public H2Session, public ClientConnection {
  public:
   H2Client(event::Loop& loop, std::unique_ptr<net::Transport> transport, const ClientLimits& limits,
            ClientObserver& observer, Connected connected)
-      : H2Session(loop, std::move(transport), {}, Role::kClient, optionsOf(limits)),
+      : H2Session(loop, std::move(transport), {}, Role::kClient, sessionOptions(limits)),
         owner_(observer),
         streams_before_settings_(limits.streams_before_settings),
         connected_(connected == Connected::kYes) {

@@ -46,7 +46,7 @@ bool validValue(std::string_view value) {
 }
 
 /// Fields about an HTTP/1 connection (RFC 9113 8.2.2).
-bool ofConnection(std::string_view name) {
+bool isConnectionField(std::string_view name) {
   switch (name.size()) {
     case 7:
       return name == "upgrade";
@@ -88,7 +88,7 @@ void H2HeaderReader::onField(std::string_view name, std::string_view value) {
   if (name.starts_with(':')) return onPseudo(name, value);
   regular_ = true;
   if (!validName(name)) return wrong("invalid field name");
-  if (ofConnection(name)) return wrong("field of an HTTP/1 connection");
+  if (isConnectionField(name)) return wrong("field of an HTTP/1 connection");
   if (name == "te" && value != "trailers") return wrong("te other than trailers");
   if (name == "cookie" && kind_ == H2Message::kRequest) {
     if (!cookie_.empty()) cookie_ += "; ";
@@ -174,7 +174,7 @@ void encodeH2Headers(codec::HpackEncoder& encoder, const HeaderMap& headers, std
     if (name.empty()) return;
     if (name[0] == ':') {
       if (plain_connect && (name == ":scheme" || name == ":path")) return;
-    } else if (ofConnection(name) || (name == "host" && has_authority)) {
+    } else if (isConnectionField(name) || (name == "host" && has_authority)) {
       return;
     } else if (name == "te") {
       // A list may hold more than we can pass on.

@@ -18,7 +18,7 @@ constexpr std::chrono::seconds kLingerTimeout{1};
 // A connection may hold this much of headers even where the owner is short of memory.
 constexpr std::size_t kHeldAlwaysBytes = 64 * 1024;
 
-H2Options optionsOf(const ServerLimits& limits) {
+H2Options h2ServerOptions(const ServerLimits& limits) {
   return {.header_bytes_max = limits.header_bytes_max,
           .header_count_max = limits.header_count_max,
           .h2 = limits.h2};
@@ -37,7 +37,8 @@ class H2Server final : public H2Session, public ServerConnection {
  public:
   H2Server(event::Loop& loop, std::unique_ptr<net::Transport> transport, base::Buffer initial,
            const ServerLimits& limits, ServerObserver& observer)
-      : H2Session(loop, std::move(transport), std::move(initial), Role::kServer, optionsOf(limits)),
+      : H2Session(loop, std::move(transport), std::move(initial), Role::kServer,
+                  h2ServerOptions(limits)),
         limits_(withoutZeros(limits)),
         owner_(observer),
         timer_(loop, [this] { onTimer(); }) {

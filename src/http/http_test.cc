@@ -95,7 +95,7 @@ struct Fixture {
   }
 };
 
-Handler echo() {
+Handler echoBody() {
   return [](Request request, std::unique_ptr<Responder> responder) {
     responder->respond(200, {{"x-path", request.path}, {"x-q", request.parameter("q")}},
                        request.body);
@@ -103,7 +103,7 @@ Handler echo() {
 }
 
 TEST(Http, AnswersOverOneReusedConnection) {
-  Fixture f(echo());
+  Fixture f(echoBody());
   for (int i = 0; i < 3; ++i) {
     ClientRequest request{.method = "POST", .path = "/p%20x?q=a%2Bb+c", .body = "hello"};
     auto response = f.fetch(std::move(request));
@@ -117,7 +117,7 @@ TEST(Http, AnswersOverOneReusedConnection) {
 }
 
 TEST(Http, CarriesLargeBodiesBothWaysOverTls) {
-  Fixture f(echo(), {.body_bytes_max = 50'000'000}, true);
+  Fixture f(echoBody(), {.body_bytes_max = 50'000'000}, true);
   std::string big(20'000'000, 'b');
   ClientRequest request{.method = "PUT", .path = "/", .body = big};
   auto response = f.fetch(std::move(request));
@@ -126,7 +126,7 @@ TEST(Http, CarriesLargeBodiesBothWaysOverTls) {
 }
 
 TEST(Http, RefusesABodyOverTheLimit) {
-  Fixture f(echo(), {.body_bytes_max = 1000});
+  Fixture f(echoBody(), {.body_bytes_max = 1000});
   auto response = f.fetch({.method = "POST", .path = "/", .body = std::string(1001, 'x')});
   ASSERT_TRUE(response);
   EXPECT_EQ(response->status, 413);
@@ -154,7 +154,7 @@ TEST(Http, StreamsAndTellsTheProducerThatTheReaderWentAway) {
 }
 
 TEST(Http, ServesPipelinedRequestsInOrder) {
-  Fixture f(echo());
+  Fixture f(echoBody());
   std::string answer = f.raw(
       "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nPOST /2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
       "chunked\r\n\r\n"
@@ -169,7 +169,7 @@ TEST(Http, ServesPipelinedRequestsInOrder) {
 }
 
 TEST(Http, ABrokenPrefaceIsAnsweredInHttp2) {
-  Fixture f(echo());
+  Fixture f(echoBody());
   const std::string answer = f.raw("PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n");
   std::optional<codec::H2Error> goaway;
   for (std::string_view rest = answer; rest.size() >= codec::kH2HeaderBytes;) {
@@ -183,7 +183,7 @@ TEST(Http, ABrokenPrefaceIsAnsweredInHttp2) {
 }
 
 TEST(Http, RefusesSmugglingAndCloses) {
-  Fixture f(echo());
+  Fixture f(echoBody());
   std::string answer = f.raw(
       "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: "
       "chunked\r\n\r\n0\r\n\r\n");
@@ -213,13 +213,13 @@ TEST(Http, HandsOverTheConnectionOnUpgrade) {
 }
 
 TEST(Http, ClosesAClientThatSendsNoHeadInTime) {
-  Fixture f(echo(), {.headers_timeout = milliseconds(30)});
+  Fixture f(echoBody(), {.headers_timeout = milliseconds(30)});
   std::string answer = f.raw("GET / HTTP/1.1\r\nHost:");
   EXPECT_TRUE(answer.starts_with("HTTP/1.1 408 ")) << answer;
 }
 
 TEST(Http, TellsARefusedConnection) {
-  Fixture f(echo());
+  Fixture f(echoBody());
   Client::Options options;
   base::Fd closed = std::move(*net::listenSocket(net::Address::loopback(0)));
   options.address = net::localAddress(closed.get());

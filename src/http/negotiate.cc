@@ -13,8 +13,8 @@
 namespace postern::http {
 namespace {
 
-constexpr std::size_t kReadChunkBytes = 16 * 1024;
-constexpr std::chrono::seconds kDrainSilence{1};  // of a connection that is to end
+constexpr std::size_t kFirstReadBytes = 16 * 1024;
+constexpr std::chrono::seconds kFirstBytesDrainSilence{1};  // of a connection that is to end
 // So much of the preface cannot be HTTP/1: what is wrong behind it is told in HTTP/2.
 constexpr std::string_view kPrefaceStart = codec::kH2Preface.substr(0, 12);
 
@@ -41,7 +41,7 @@ class NegotiatedServer final : public ServerConnection,
   void drain() override {
     if (inner_ != nullptr) return inner_->drain();
     // A first request may be on its way: its answer will say that the connection ends.
-    if (!std::exchange(draining_, true)) timer_.arm(kDrainSilence);
+    if (!std::exchange(draining_, true)) timer_.arm(kFirstBytesDrainSilence);
   }
   void close() override { inner_ != nullptr ? inner_->close() : shut(); }
 
@@ -64,10 +64,10 @@ class NegotiatedServer final : public ServerConnection,
   }
   void onReadable() override {
     for (;;) {
-      const net::IoResult result = transport_->read(in_, kReadChunkBytes);
+      const net::IoResult result = transport_->read(in_, kFirstReadBytes);
       const std::size_t have = std::min(in_.size(), kPrefaceStart.size());
       if (have > 0 && in_.contiguous(have) != kPrefaceStart.substr(0, have))
-        return begin(Protocol::kHttp1, result.bytes == kReadChunkBytes);
+        return begin(Protocol::kHttp1, result.bytes == kFirstReadBytes);
       if (have == kPrefaceStart.size()) return begin(Protocol::kHttp2, true);
       if (result.status == net::IoStatus::kAgain) return awaitRest();
       if (result.status != net::IoStatus::kOk) return shut();

@@ -51,12 +51,12 @@ namespace {
 
 /// One request and its answer. Shared by the connection's side (until the stream is over) and the
 /// Responder.
-class Exchange final : public StreamObserver {
+class ServerExchange final : public StreamObserver {
  public:
-  Exchange(Stream& stream, Handler& handler, std::size_t body_bytes_max)
+  ServerExchange(Stream& stream, Handler& handler, std::size_t body_bytes_max)
       : stream_(&stream), handler_(handler), body_bytes_max_(body_bytes_max) {}
 
-  void own(std::shared_ptr<Exchange> self) { self_ = std::move(self); }
+  void own(std::shared_ptr<ServerExchange> self) { self_ = std::move(self); }
 
   // ---- StreamObserver ----
   void onHeaders(HeaderMap headers, End end) override {
@@ -91,7 +91,7 @@ class Exchange final : public StreamObserver {
   void onReset(ResetReason) override {
     stream_ = nullptr;
     pending_.clear();
-    std::shared_ptr<Exchange> last = std::move(self_);
+    std::shared_ptr<ServerExchange> last = std::move(self_);
     if (gone_) std::exchange(gone_, nullptr)();
   }
 
@@ -164,7 +164,7 @@ class Exchange final : public StreamObserver {
     stream_ = nullptr;
     gone_ = nullptr;
     drained_ = nullptr;
-    std::shared_ptr<Exchange> last = std::move(self_);
+    std::shared_ptr<ServerExchange> last = std::move(self_);
   }
 
   Stream* stream_;  // null when the exchange is over
@@ -174,7 +174,7 @@ class Exchange final : public StreamObserver {
   base::Buffer pending_;
   base::Function<void()> gone_;
   base::Function<void()> drained_;
-  std::shared_ptr<Exchange> self_;  // the connection's share
+  std::shared_ptr<ServerExchange> self_;  // the connection's share
   bool started_ = false;
   bool ended_ = false;
   bool full_ = false;
@@ -182,7 +182,8 @@ class Exchange final : public StreamObserver {
 
 class ResponderImpl final : public Responder {
  public:
-  explicit ResponderImpl(std::shared_ptr<Exchange> exchange) : exchange_(std::move(exchange)) {}
+  explicit ResponderImpl(std::shared_ptr<ServerExchange> exchange)
+      : exchange_(std::move(exchange)) {}
   ~ResponderImpl() override { exchange_->abandoned(); }
   void respond(int status, HeaderMap headers, std::string body) override {
     exchange_->respond(status, std::move(headers), std::move(body));
@@ -201,10 +202,10 @@ class ResponderImpl final : public Responder {
   }
 
  private:
-  std::shared_ptr<Exchange> exchange_;
+  std::shared_ptr<ServerExchange> exchange_;
 };
 
-void Exchange::dispatch() {
+void ServerExchange::dispatch() {
   auto responder = std::make_unique<ResponderImpl>(self_);
   handler_(std::move(request_), std::move(responder));
 }
@@ -242,7 +243,8 @@ class ServerImpl final : public Server, public ServerObserver {
   std::size_t connections() const override { return open_.size(); }
 
   StreamObserver* onStream(ServerConnection&, Stream& stream) override {
-    auto exchange = std::make_shared<Exchange>(stream, handler_, options_.limits.body_bytes_max);
+    auto exchange =
+        std::make_shared<ServerExchange>(stream, handler_, options_.limits.body_bytes_max);
     exchange->own(exchange);
     return exchange.get();
   }

@@ -7,7 +7,7 @@
 namespace postern::http {
 namespace {
 
-constexpr std::size_t kOutHighBytes = 128 * 1024;
+constexpr std::size_t kTunnelOutHighBytes = 128 * 1024;
 constexpr std::size_t kOutLowBytes = 32 * 1024;
 
 class TunnelClient final : public ClientConnection,
@@ -89,7 +89,7 @@ class TunnelClient final : public ClientConnection,
  private:
   Flow flow() {
     flush_.schedule();
-    full_ = full_ || out_.size() > kOutHighBytes;
+    full_ = full_ || out_.size() > kTunnelOutHighBytes;
     return full_ ? Flow::kFull : Flow::kOpen;
   }
 

@@ -67,6 +67,16 @@ std::string stringAt(const Json& value, std::string_view path, std::string_view 
   return at != nullptr && at->is_string() ? at->get<std::string>() : std::string(fallback);
 }
 
+std::vector<std::string> stringsAt(const Json& value, std::string_view path) {
+  std::vector<std::string> out;
+  const Json* list = find(value, path);
+  if (list == nullptr || !list->is_array()) return out;
+  for (const Json& item : *list) {
+    if (item.is_string()) out.push_back(item.get<std::string>());
+  }
+  return out;
+}
+
 long long integerAt(const Json& value, std::string_view path, long long fallback) {
   const Json* at = find(value, path);
   return at != nullptr && at->is_number() ? at->get<long long>() : fallback;

@@ -38,6 +38,8 @@ std::string dumpYaml(const Json& value);
 const Json* find(const Json& value, std::string_view path);
 /// The string at a path, or `fallback`.
 std::string stringAt(const Json& value, std::string_view path, std::string_view fallback = "");
+/// The strings of the array there; empty when there is none, and without items of other types.
+std::vector<std::string> stringsAt(const Json& value, std::string_view path);
 long long integerAt(const Json& value, std::string_view path, long long fallback = 0);
 bool boolAt(const Json& value, std::string_view path, bool fallback = false);
 

@@ -17,10 +17,10 @@ namespace {
 
 using Time = std::chrono::steady_clock::time_point;
 
-base::LogComponent kLog("controller");
+base::LogComponent kControllerLog("controller");
 
-constexpr std::chrono::milliseconds kBackoffFirst{5};
-constexpr std::chrono::milliseconds kBackoffMax{60'000};
+constexpr std::chrono::milliseconds kRequeueFirst{5};
+constexpr std::chrono::milliseconds kRequeueMax{60'000};
 
 /// What is due when. Shared with the informers' handlers, which may outlive the controller.
 struct Queue {
@@ -110,9 +110,9 @@ class ControllerImpl final : public Controller {
     }
     if (outcome.what == Outcome::What::kRetry) {
       int failures = failures_[key]++;
-      after = std::min(kBackoffMax,
-                       std::chrono::milliseconds(kBackoffFirst.count() << std::min(failures, 20)));
-      kLog.debug("{}: {} again in {} ms", name_, key, after.count());
+      after = std::min(kRequeueMax,
+                       std::chrono::milliseconds(kRequeueFirst.count() << std::min(failures, 20)));
+      kControllerLog.debug("{}: {} again in {} ms", name_, key, after.count());
     } else {
       failures_.erase(key);
     }

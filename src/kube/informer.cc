@@ -15,10 +15,10 @@ namespace {
 
 using json::Json;
 
-base::LogComponent kLog("informer");
+base::LogComponent kInformerLog("informer");
 
-constexpr std::chrono::milliseconds kBackoffFirst{100};
-constexpr std::chrono::milliseconds kBackoffMax{10'000};
+constexpr std::chrono::milliseconds kRelistFirst{100};
+constexpr std::chrono::milliseconds kRelistMax{10'000};
 constexpr std::chrono::milliseconds kAbsentRetry{1000};
 constexpr std::size_t kEventBytesMax = 16 * 1024 * 1024;
 
@@ -115,7 +115,7 @@ class InformerImpl final : public Informer {
     if (!parsed || !parsed->contains("items") || !(*parsed)["items"].is_array()) {
       std::string why =
           !response ? response.error().message() : "status " + std::to_string(response->status);
-      kLog.debug("list {}: {}", type_.plural, why);
+      kInformerLog.debug("list {}: {}", type_.plural, why);
       return again();
     }
     resource_version_ = json::stringAt(*parsed, "metadata.resourceVersion");
@@ -124,7 +124,7 @@ class InformerImpl final : public Informer {
   }
 
   void again() {
-    backoff_ = std::clamp(backoff_ * 2, kBackoffFirst, kBackoffMax);
+    backoff_ = std::clamp(backoff_ * 2, kRelistFirst, kRelistMax);
     auto jitter = std::chrono::milliseconds(
         static_cast<long>(random_.below(static_cast<std::uint64_t>(backoff_.count()))));
     timer_->arm(backoff_ / 2 + jitter / 2);

@@ -96,8 +96,8 @@ void checkGatewaysOf(const VirtualService& vs, const Lookup& lookup, Findings& o
   }
 }
 
-void checkDestination(const Destination& to, const std::string& path, const Lookup& lookup,
-                      Findings& out) {
+void findDestination(const Destination& to, const std::string& path, const Lookup& lookup,
+                     Findings& out) {
   if (!lookup.hasHost(to.host)) {
     out.add(kNotFound, path + ".destination.host", "host " + to.host + " not found");
   } else if (!to.subset.empty() && !lookup.hasSubset(to.host, to.subset)) {
@@ -109,7 +109,7 @@ void checkDestination(const Destination& to, const std::string& path, const Look
 void checkDestinations(const VirtualService& vs, const Lookup& lookup, Findings& out) {
   const auto all = [&](const std::vector<WeightedDestination>& list, const std::string& path) {
     for (std::size_t i = 0; i < list.size(); ++i) {
-      checkDestination(list[i].destination, indexed(path + ".route", i), lookup, out);
+      findDestination(list[i].destination, indexed(path + ".route", i), lookup, out);
     }
   };
   for (const HttpRule& rule : vs.http) all(rule.destinations, rule.path);
@@ -216,7 +216,7 @@ void checkGateway(const Json& object, const Lookup* lookup, Findings& out) {
   }
 }
 
-void checkPolicy(const Json& policy, const std::string& path, Findings& out) {
+void findPolicy(const Json& policy, const std::string& path, Findings& out) {
   out.notImplemented(policy, {"outlierDetection", "tunnel", "proxyProtocol", "retryBudget"}, path);
   if (const Json& tls = at(policy, "tls"); tls.is_object() && text(tls, "mode") != "DISABLE") {
     out.add(kIneffective, path + ".tls", "not implemented yet, has no effect");
@@ -229,11 +229,11 @@ void checkPolicy(const Json& policy, const std::string& path, Findings& out) {
 
 void checkDestinationRule(const Json& object, const Lookup* lookup, Findings& out) {
   const Json& spec = at(object, "spec");
-  checkPolicy(at(spec, "trafficPolicy"), "spec.trafficPolicy", out);
+  findPolicy(at(spec, "trafficPolicy"), "spec.trafficPolicy", out);
   std::size_t index = 0;
   for (const Json& subset : items(at(spec, "subsets"))) {
     const std::string path = indexed("spec.subsets", index++);
-    checkPolicy(at(subset, "trafficPolicy"), path + ".trafficPolicy", out);
+    findPolicy(at(subset, "trafficPolicy"), path + ".trafficPolicy", out);
   }
   const std::string host = parseDestinationRule(object, "cluster.local").host;
   if (lookup != nullptr && !host.starts_with("*") && !lookup->hasHost(host)) {

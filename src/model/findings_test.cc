@@ -43,7 +43,7 @@ std::vector<Finding> find(const char* kind, const std::string& spec, bool known 
   EXPECT_TRUE(object) << spec;
   return object ? findings(kind, *object, known ? &cluster : nullptr) : std::vector<Finding>{};
 }
-bool names(const std::vector<Finding>& list, std::string_view path, std::string_view code) {
+bool hasFinding(const std::vector<Finding>& list, std::string_view path, std::string_view code) {
   return std::any_of(list.begin(), list.end(),
                      [&](const Finding& f) { return f.path == path && f.code == code; });
 }
@@ -54,7 +54,7 @@ TEST(Findings, APortThatAnOlderGatewayHas) {
                           "  - {port: {number: 80, name: h, protocol: HTTP}, hosts: ['*']}\n"
                           "  - {port: {number: 9000, name: t, protocol: TCP}, hosts: ['*']}\n");
   ASSERT_EQ(found.size(), 1U);
-  EXPECT_TRUE(names(found, "spec.servers[1].port", "IST0145"));
+  EXPECT_TRUE(hasFinding(found, "spec.servers[1].port", "IST0145"));
   EXPECT_NE(found[0].text.find("default/older"), std::string::npos);
 }
 
@@ -64,17 +64,17 @@ TEST(Findings, AbsentGatewaysHostsAndSubsets) {
            "  hosts: [x.com]\n  gateways: [gone, mesh]\n  http:\n"
            "  - match: [{uri: {prefix: /a}}]\n    route: [{destination: {host: b}}]\n"
            "  - route: [{destination: {host: a, subset: v2}}]\n");
-  EXPECT_TRUE(names(found, "spec.gateways[0]", "IST0101"));
-  EXPECT_TRUE(names(found, "spec.http[0].route[0].destination.host", "IST0101"));
-  EXPECT_TRUE(names(found, "spec.http[1].route[0].destination.subset", "IST0101"));
-  EXPECT_TRUE(names(found, "spec.hosts[0]", "IST0109"));
+  EXPECT_TRUE(hasFinding(found, "spec.gateways[0]", "IST0101"));
+  EXPECT_TRUE(hasFinding(found, "spec.http[0].route[0].destination.host", "IST0101"));
+  EXPECT_TRUE(hasFinding(found, "spec.http[1].route[0].destination.subset", "IST0101"));
+  EXPECT_TRUE(hasFinding(found, "spec.hosts[0]", "IST0109"));
   EXPECT_TRUE(find("VirtualService", "  hosts: [x.com]\n  gateways: [gone]\n", false).empty());
 }
 
 TEST(Findings, HostsThatNoServerTakes) {
   const std::string rest = "  gateways: [here]\n  http: [{route: [{destination: {host: a}}]}]\n";
-  EXPECT_TRUE(
-      names(find("VirtualService", "  hosts: [a.out.org]\n" + rest), "spec.hosts[0]", "IST0132"));
+  EXPECT_TRUE(hasFinding(find("VirtualService", "  hosts: [a.out.org]\n" + rest), "spec.hosts[0]",
+                         "IST0132"));
   EXPECT_TRUE(find("VirtualService", "  hosts: [a.in.org]\n" + rest).empty());
 }
 
@@ -90,8 +90,8 @@ TEST(Findings, ShadowedRules) {
                               "}\n"
                               "  - {" +
                               to + "}\n");
-  EXPECT_TRUE(names(found, "spec.http[1].match[0]", "IST0130"));
-  EXPECT_TRUE(names(found, "spec.http[2]", "IST0130"));
+  EXPECT_TRUE(hasFinding(found, "spec.http[1].match[0]", "IST0130"));
+  EXPECT_TRUE(hasFinding(found, "spec.http[2]", "IST0130"));
   EXPECT_EQ(found.size(), 2U);
 }
 
@@ -100,21 +100,21 @@ TEST(Findings, TlsOfAGatewayIsAnError) {
       find("Gateway",
            "  selector: {istio: x}\n  servers: [{port: {number: 443, name: s, protocol: "
            "HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}]\n");
-  ASSERT_TRUE(names(found, "spec.servers[0].tls", "IST0133"));
+  ASSERT_TRUE(hasFinding(found, "spec.servers[0].tls", "IST0133"));
   EXPECT_EQ(found[0].level, Finding::Level::kError);
-  EXPECT_TRUE(names(found, "spec.selector", "IST0127"));
+  EXPECT_TRUE(hasFinding(found, "spec.selector", "IST0127"));
 }
 
 TEST(Findings, FieldsWithoutEffect) {
-  EXPECT_TRUE(names(find("DestinationRule",
-                         "  host: a\n  subsets: [{name: s, trafficPolicy: {tls: "
-                         "{mode: SIMPLE}}}]\n"),
-                    "spec.subsets[0].trafficPolicy.tls", "IST0133"));
-  EXPECT_TRUE(names(find("DestinationRule", "  host: zz\n"), "spec.host", "IST0101"));
-  EXPECT_TRUE(names(
+  EXPECT_TRUE(hasFinding(find("DestinationRule",
+                              "  host: a\n  subsets: [{name: s, trafficPolicy: {tls: "
+                              "{mode: SIMPLE}}}]\n"),
+                         "spec.subsets[0].trafficPolicy.tls", "IST0133"));
+  EXPECT_TRUE(hasFinding(find("DestinationRule", "  host: zz\n"), "spec.host", "IST0101"));
+  EXPECT_TRUE(hasFinding(
       find("ServiceEntry", "  hosts: [a.b]\n  ports: [{number: 1, name: t, protocol: TCP}]\n"),
       "spec.ports[0]", "IST0134"));
-  EXPECT_TRUE(names(find("Sidecar", "  ingress: []\n"), "spec.ingress", "IST0133"));
+  EXPECT_TRUE(hasFinding(find("Sidecar", "  ingress: []\n"), "spec.ingress", "IST0133"));
 }
 
 TEST(Findings, StatusSaysThemOnceAndThatTheyAreGone) {

@@ -18,7 +18,7 @@ std::vector<base::ConfigError> check(const char* kind, const std::string& yaml) 
   EXPECT_TRUE(object.has_value());
   return validate(kind, *object);
 }
-bool names(const std::vector<base::ConfigError>& errors, const std::string& path) {
+bool hasError(const std::vector<base::ConfigError>& errors, const std::string& path) {
   for (const auto& error : errors) {
     if (error.path == path) return true;
   }
@@ -37,15 +37,15 @@ std::string server(const std::string& number, const std::string& protocol,
 TEST(ValidateTest, GatewayPorts) {
   EXPECT_TRUE(check("Gateway", gateway(server("80", "HTTP", "http"))).empty());
   for (const char* bad : {"0", "70000", "15090", "-1"}) {
-    EXPECT_TRUE(names(check("Gateway", gateway(server(bad, "HTTP", "http"))),
-                      "spec.servers[0].port.number"))
+    EXPECT_TRUE(hasError(check("Gateway", gateway(server(bad, "HTTP", "http"))),
+                         "spec.servers[0].port.number"))
         << bad;
   }
-  EXPECT_TRUE(
-      names(check("Gateway", gateway(server("80", "FTP", "x"))), "spec.servers[0].port.protocol"));
-  EXPECT_TRUE(
-      names(check("Gateway", gateway(server("80", "HTTP", "x") + "," + server("80", "TCP", "y"))),
-            "spec.servers[1].port.protocol"));
+  EXPECT_TRUE(hasError(check("Gateway", gateway(server("80", "FTP", "x"))),
+                       "spec.servers[0].port.protocol"));
+  EXPECT_TRUE(hasError(
+      check("Gateway", gateway(server("80", "HTTP", "x") + "," + server("80", "TCP", "y"))),
+      "spec.servers[1].port.protocol"));
 }
 
 TEST(ValidateTest, VirtualServiceHostsAndWeights) {
@@ -54,12 +54,12 @@ TEST(ValidateTest, VirtualServiceHostsAndWeights) {
       "  http: [{route: [{destination: {host: a}, weight: -1}, {destination: {host: b}, weight: "
       "5}]}]\n";
   const auto errors = check("VirtualService", head + "  hosts: [x.com, x.com]\n" + http);
-  EXPECT_TRUE(names(errors, "spec.hosts[1]"));
-  EXPECT_TRUE(names(errors, "spec.http[0].route[0].weight"));
-  EXPECT_TRUE(names(check("VirtualService", head + http), "spec.hosts"));
+  EXPECT_TRUE(hasError(errors, "spec.hosts[1]"));
+  EXPECT_TRUE(hasError(errors, "spec.http[0].route[0].weight"));
+  EXPECT_TRUE(hasError(check("VirtualService", head + http), "spec.hosts"));
   EXPECT_TRUE(
-      names(check("VirtualService", head + "  hosts: [a]\n  http: [{}]\n"), "spec.http[0]"));
-  EXPECT_TRUE(names(
+      hasError(check("VirtualService", head + "  hosts: [a]\n  http: [{}]\n"), "spec.http[0]"));
+  EXPECT_TRUE(hasError(
       check("VirtualService", head + "  hosts: [a]\n  http: [{match: [{uri: {regex: '('}}], route: "
                                      "[{destination: {host: b}}]}]\n"),
       "spec.http[0].match[0].uri.regex"));
@@ -156,7 +156,7 @@ TEST(ValidateTest, NamesTheFieldOfEachMistake) {
     }
     const auto errors =
         check(each.kind, "metadata: {name: x, namespace: default}\nspec: " + spec + "\n");
-    EXPECT_TRUE(names(errors, each.path))
+    EXPECT_TRUE(hasError(errors, each.path))
         << spec << " lacks " << each.path
         << (errors.empty() ? "" : ", says " + errors[0].message());
   }
@@ -172,7 +172,7 @@ TEST(ValidateTest, SniHostsMustBeOfTheService) {
     return check("VirtualService", text);
   };
   EXPECT_TRUE(with("x.a.org").empty());
-  EXPECT_TRUE(names(with("x.b.org"), "spec.tls[0].match[0].sniHosts[0]"));
+  EXPECT_TRUE(hasError(with("x.b.org"), "spec.tls[0].match[0].sniHosts[0]"));
 }
 
 TEST(ValidateTest, WrongTypesNeverThrow) {

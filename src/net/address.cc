@@ -213,4 +213,9 @@ bool Cidr::contains(const Address& address) const {
   return (a[whole] & mask) == (b[whole] & mask);
 }
 
+bool isIpv4(std::string_view text) {
+  const auto address = Address::fromIp(text, 0);
+  return address && address->family() == AF_INET;
+}
+
 }  // namespace postern::net

@@ -76,4 +76,8 @@ class Cidr {
   unsigned bits_ = 0;
 };
 
+/// "10.0.0.1" and nothing else.
+bool isIpv4(std::string_view text);
+inline bool isPort(long long number) { return number > 0 && number <= 65535; }
+
 }  // namespace postern::net

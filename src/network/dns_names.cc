@@ -16,11 +16,6 @@ namespace {
 constexpr std::string_view kClusterDomain = "cluster.local";
 constexpr std::uint32_t kExternalCount = 1U << 17U;  // addresses of 198.18.0.0/15
 
-bool isIpv4(const std::string& text) {
-  const auto address = net::Address::fromIp(text, 0);
-  return address && address->family() == AF_INET;
-}
-
 std::string serviceName(const json::Json& object, std::string_view name) {
   return fmt::format("{}.{}.svc.{}", name, json::stringAt(object, "metadata.namespace"),
                      kClusterDomain);
@@ -30,8 +25,6 @@ bool isBelow(std::string_view name, std::string_view domain) {
   return name == domain || (name.size() > domain.size() && name.ends_with(domain) &&
                             name[name.size() - domain.size() - 1] == '.');
 }
-
-bool isPort(long long number) { return number > 0 && number <= 65535; }
 
 std::string dashed(std::string ip) {
   std::replace(ip.begin(), ip.end(), '.', '-');
@@ -66,7 +59,7 @@ std::optional<std::string> addressOfPodName(std::string_view name) {
   if (labels.size() != 2) return std::nullopt;
   std::string ip(labels[0]);
   std::replace(ip.begin(), ip.end(), '-', '.');
-  if (!isIpv4(ip)) return std::nullopt;
+  if (!net::isIpv4(ip)) return std::nullopt;
   return ip;
 }
 
@@ -95,7 +88,7 @@ void DnsNames::addService(const json::Json& service) {
     return;
   }
   if (ip == "None") headless_.insert(name);
-  if (!isIpv4(ip)) return;
+  if (!net::isIpv4(ip)) return;
   found.addresses.push_back(ip);
   addPointer(ip, name);
   const json::Json* ports = json::find(service, "spec.ports");
@@ -103,7 +96,7 @@ void DnsNames::addService(const json::Json& service) {
   for (const json::Json& port : *ports) {
     const std::string label = json::stringAt(port, "name");
     const long long number = json::integerAt(port, "port");
-    if (label.empty() || !isPort(number)) continue;
+    if (label.empty() || !net::isPort(number)) continue;
     DnsFound& server = names_[serverName(label, json::stringAt(port, "protocol", "TCP"), name)];
     server.exists = true;
     server.servers.push_back({name, static_cast<std::uint16_t>(number)});
@@ -124,7 +117,7 @@ void DnsNames::addHeadless(const json::Json& slice) {
     if (!json::boolAt(endpoint, "conditions.ready", true)) continue;
     if (addresses == nullptr || !addresses->is_array()) continue;
     for (const json::Json& address : *addresses) {
-      if (!address.is_string() || !isIpv4(address.get<std::string>())) continue;
+      if (!address.is_string() || !net::isIpv4(address.get<std::string>())) continue;
       const std::string ip = address.get<std::string>();
       names_[service].addresses.push_back(ip);
       std::string host = json::stringAt(endpoint, "hostname");
@@ -138,7 +131,7 @@ void DnsNames::addHeadless(const json::Json& slice) {
       for (const json::Json& port : *ports) {
         const std::string label = json::stringAt(port, "name");
         const long long number = json::integerAt(port, "port");
-        if (label.empty() || !isPort(number)) continue;
+        if (label.empty() || !net::isPort(number)) continue;
         DnsFound& server =
             names_[serverName(label, json::stringAt(port, "protocol", "TCP"), service)];
         server.exists = true;
@@ -199,7 +192,7 @@ std::optional<std::string> addressInName(std::string_view name) {
     for (std::size_t i = labels.size() - 4; i < labels.size(); ++i) {
       ip += (ip.empty() ? "" : ".") + std::string(labels[i]);
     }
-    if (isIpv4(ip)) return ip;
+    if (net::isIpv4(ip)) return ip;
     return std::nullopt;
   }
   return std::nullopt;

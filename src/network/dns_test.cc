@@ -7,16 +7,17 @@
 namespace postern::network {
 namespace {
 
-std::shared_ptr<const json::Json> object(std::string_view yaml) {
+std::shared_ptr<const json::Json> dnsObject(std::string_view yaml) {
   return std::make_shared<const json::Json>(*json::parseYaml(yaml));
 }
 
 DnsNames names() {
   return DnsNames(
-      {{object("{metadata: {namespace: shop, name: web}, spec: {clusterIP: 10.96.0.50}}"),
-        object("{metadata: {namespace: shop, name: db}, spec: {clusterIP: None}}")},
-       {object("{metadata: {namespace: shop, labels: {kubernetes.io/service-name: db}}, endpoints: "
-               "[{addresses: [10.244.0.9], hostname: db-0}]}")},
+      {{dnsObject("{metadata: {namespace: shop, name: web}, spec: {clusterIP: 10.96.0.50}}"),
+        dnsObject("{metadata: {namespace: shop, name: db}, spec: {clusterIP: None}}")},
+       {dnsObject(
+           "{metadata: {namespace: shop, labels: {kubernetes.io/service-name: db}}, endpoints: "
+           "[{addresses: [10.244.0.9], hostname: db-0}]}")},
        {"Api.Example.com"}});
 }
 

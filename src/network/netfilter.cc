@@ -19,7 +19,7 @@
 namespace postern::network {
 namespace {
 
-constexpr std::size_t kMessageBytes = 16384;
+constexpr std::size_t kNetfilterMessageBytes = 16384;
 constexpr std::size_t kElementsPerMessage = 64;  // fit into one message
 constexpr std::uint32_t kIpSourceOffset = 12;
 constexpr std::uint32_t kIpDestinationOffset = 16;
@@ -32,9 +32,9 @@ constexpr std::uint32_t kKeyPortRegister = 10;
 constexpr std::uint32_t kKeyType = (7U << 12U) | (12U << 6U) | 13U;
 constexpr std::uint32_t kHashSeed = 0x706f7374;
 
-using Buffer = std::array<char, kMessageBytes>;
+using Buffer = std::array<char, kNetfilterMessageBytes>;
 
-std::uint32_t ipv4(const std::string& ip) {
+std::uint32_t ipv4OrZero(const std::string& ip) {
   in_addr out{};
   POSTERN_CHECK(::inet_pton(AF_INET, ip.c_str(), &out) == 1);  // callers validate
   return out.s_addr;
@@ -60,7 +60,7 @@ void putValue(nlmsghdr* message, std::uint16_t type, std::string_view bytes) {
 
 std::string keyBytes(const NetfilterKey& key) {
   std::string out(kKeyBytes, '\0');
-  const std::uint32_t ip = ipv4(key.ip);
+  const std::uint32_t ip = ipv4OrZero(key.ip);
   const std::uint16_t port = htons(key.port);
   std::memcpy(out.data(), &ip, sizeof(ip));
   out[4] = static_cast<char>(key.protocol);
@@ -156,7 +156,7 @@ NetfilterRule& NetfilterRule::networkField(std::uint32_t offset, const std::stri
       putValue(message, NFTA_BITWISE_XOR, bytesOf(zero));
     });
   }
-  const std::uint32_t address = ipv4(ip) & mask;
+  const std::uint32_t address = ipv4OrZero(ip) & mask;
   compare(kFirst, true, bytesOf(address));
   return *this;
 }
@@ -242,7 +242,7 @@ NetfilterRule& NetfilterRule::sourceHashIs(std::size_t which, std::size_t count)
 }
 
 NetfilterRule& NetfilterRule::toDestination(const std::string& ip, std::uint16_t port) {
-  const std::uint32_t address = ipv4(ip);
+  const std::uint32_t address = ipv4OrZero(ip);
   const std::uint16_t number = htons(port);
   immediate(kFirst, bytesOf(address));
   immediate(kSecond, {reinterpret_cast<const char*>(&number), sizeof(number)});

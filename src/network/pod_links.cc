@@ -20,7 +20,7 @@ namespace {
 constexpr const char* kPodLink = "eth0";
 constexpr std::string_view kLinkPrefix = "pod";
 constexpr std::string_view kAddressPrefix = "10.244.0.";
-constexpr unsigned kPodNetworkBits = 24;
+constexpr unsigned kPodSubnetBits = 24;
 constexpr unsigned kFirstNumber = 2;
 constexpr unsigned kLastNumber = 254;
 static_assert(kLastNumber - kFirstNumber + 1 == kPodAddressesMax);
@@ -68,7 +68,7 @@ base::Result<void> preparePod() {
 
 base::Result<void> configurePod(unsigned number) {
   POSTERN_TRY(Netlink pod, Netlink::open());
-  POSTERN_TRY_VOID(pod.addAddress(kPodLink, addressOf(number), kPodNetworkBits));
+  POSTERN_TRY_VOID(pod.addAddress(kPodLink, addressOf(number), kPodSubnetBits));
   POSTERN_TRY_VOID(pod.setUp(kPodLink));
   POSTERN_TRY_VOID(pod.addRoute("0.0.0.0", 0, kNodeAddress, kPodLink));
   return pod.waitUp(kPodLink);
@@ -90,7 +90,7 @@ base::Result<void> PodLinks::setUpNode() {
   POSTERN_TRY_VOID(unlessThere(node_.addBridge(kBridge, macOf(1))));
   // What pods send each other is none of the node's rules' business.
   setSysctl("bridge/bridge-nf-call-iptables", "0");
-  POSTERN_TRY_VOID(unlessThere(node_.addAddress(kBridge, kNodeAddress, kPodNetworkBits)));
+  POSTERN_TRY_VOID(unlessThere(node_.addAddress(kBridge, kNodeAddress, kPodSubnetBits)));
   POSTERN_TRY_VOID(node_.setUp(kBridge));
   return unlessThere(node_.addRoute("0.0.0.0", 0, "", kBridge));
 }

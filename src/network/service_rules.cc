@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 #include "net/address.h"
+#include "network/dns_message.h"
 #include "network/netfilter.h"
 
 #include <fmt/core.h>
@@ -23,7 +24,6 @@ constexpr int kRelayPriority = -80;
 constexpr int kMasqueradePriority = 100;
 constexpr std::size_t kElementBytesMax = 96;
 constexpr std::size_t kRuleBytesMax = 640;
-constexpr std::uint16_t kDnsPort = 53;
 
 constexpr const char* kPodNetwork = "10.244.0.0";
 constexpr unsigned kPodNetworkBits = 24;
@@ -32,13 +32,6 @@ constexpr unsigned kServiceNetworkBits = 16;
 constexpr const char* kApiAddress = "10.96.0.1";
 constexpr const char* kLoadBalancerNetwork = "127.77.0.0";
 constexpr unsigned kLoadBalancerBits = 24;
-
-bool isIpv4(const std::string& text) {
-  const auto address = net::Address::fromIp(text, 0);
-  return address && address->family() == AF_INET;
-}
-
-bool isPort(long long port) { return port > 0 && port <= 65535; }
 
 bool isPodNetworkDns(const std::string& service) { return service == "kube-system/kube-dns"; }
 bool isApiServer(const std::string& service) { return service == "default/kubernetes"; }
@@ -52,7 +45,7 @@ std::vector<std::string> loadBalancersOf(const json::Json& service) {
   }
   for (const json::Json& entry : *ingress) {
     const std::string ip = json::stringAt(entry, "ip");
-    if (isIpv4(ip)) out.push_back(ip);
+    if (net::isIpv4(ip)) out.push_back(ip);
   }
   return out;
 }
@@ -64,7 +57,7 @@ int slicePort(const json::Json& slice, const std::string& name) {
   for (const json::Json& port : *ports) {
     if (json::stringAt(port, "name") != name) continue;
     const long long number = json::integerAt(port, "port");
-    return isPort(number) ? static_cast<int>(number) : 0;
+    return net::isPort(number) ? static_cast<int>(number) : 0;
   }
   return 0;
 }
@@ -78,7 +71,7 @@ void addBackends(const json::Json& slice, const std::string& port_name, ServiceP
     const json::Json* addresses = json::find(endpoint, "addresses");
     if (addresses == nullptr || !addresses->is_array() || addresses->empty()) continue;
     const json::Json& first = addresses->front();
-    if (!first.is_string() || !isIpv4(first.get<std::string>())) continue;
+    if (!first.is_string() || !net::isIpv4(first.get<std::string>())) continue;
     if (out.backends.size() == kServiceBackendsMax) return;
     out.backends.push_back({first.get<std::string>(), static_cast<std::uint16_t>(port)});
   }
@@ -140,7 +133,7 @@ std::vector<ServicePort> servicePorts(const std::vector<ObjectPtr>& services,
                             json::stringAt(*service, "metadata.name");
     const std::string cluster_ip = json::stringAt(*service, "spec.clusterIP");
     const json::Json* ports = json::find(*service, "spec.ports");
-    if (!isIpv4(cluster_ip) || ports == nullptr || !ports->is_array()) continue;
+    if (!net::isIpv4(cluster_ip) || ports == nullptr || !ports->is_array()) continue;
     if (isApiServer(key) || isPodNetworkDns(key)) continue;
     const auto [begin, end] = slices.equal_range(key);
     for (const json::Json& port : *ports) {
@@ -148,7 +141,7 @@ std::vector<ServicePort> servicePorts(const std::vector<ObjectPtr>& services,
       ServicePort entry;
       entry.service = key;
       entry.protocol = base::toLower(json::stringAt(port, "protocol", "TCP"));
-      if (!isPort(number) || (entry.protocol != "tcp" && entry.protocol != "udp")) continue;
+      if (!net::isPort(number) || (entry.protocol != "tcp" && entry.protocol != "udp")) continue;
       entry.cluster_ip = cluster_ip;
       entry.load_balancers = loadBalancersOf(*service);
       entry.port = static_cast<std::uint16_t>(number);

@@ -8,7 +8,7 @@
 namespace postern::network {
 namespace {
 
-ObjectPtr object(std::string_view yaml) {
+ObjectPtr ruleObject(std::string_view yaml) {
   return std::make_shared<const json::Json>(*json::parseYaml(yaml));
 }
 
@@ -31,7 +31,7 @@ endpoints:
 )";
 
 TEST(ServicePorts, JoinsServicesWithTheirReadyEndpoints) {
-  const auto ports = servicePorts({object(kService)}, {object(kSlice)});
+  const auto ports = servicePorts({ruleObject(kService)}, {ruleObject(kSlice)});
   ASSERT_EQ(ports.size(), 1U);
   EXPECT_EQ(ports[0].service, "shop/web");
   EXPECT_EQ(ports[0].cluster_ip, "10.96.0.50");
@@ -39,19 +39,20 @@ TEST(ServicePorts, JoinsServicesWithTheirReadyEndpoints) {
   ASSERT_EQ(ports[0].backends.size(), 2U);
   EXPECT_EQ(ports[0].backends[1].ip, "10.244.0.3");
   EXPECT_EQ(ports[0].backends[1].port, 8080);
-  EXPECT_TRUE(servicePorts({object(kService)}, {})[0].backends.empty());
+  EXPECT_TRUE(servicePorts({ruleObject(kService)}, {})[0].backends.empty());
 }
 
 TEST(ServicePorts, LeavesOutWhatHasNoAddressInThePodNetwork) {
   EXPECT_TRUE(
-      servicePorts({object("{metadata: {namespace: a, name: b}, spec: {clusterIP: None, ports: "
-                           "[{port: 1}]}}"),
-                    object("{metadata: {namespace: a, name: c}, spec: {type: ExternalName}}"),
-                    object("{metadata: {namespace: a, name: d}, spec: {clusterIP: 10.96.0.4, "
-                           "ports: [{port: 70000}, {port: 1, protocol: SCTP}]}}"),
-                    object("{metadata: {namespace: default, name: kubernetes}, spec: {clusterIP: "
-                           "10.96.0.1, ports: [{port: 443}]}}")},
-                   {})
+      servicePorts(
+          {ruleObject("{metadata: {namespace: a, name: b}, spec: {clusterIP: None, ports: "
+                      "[{port: 1}]}}"),
+           ruleObject("{metadata: {namespace: a, name: c}, spec: {type: ExternalName}}"),
+           ruleObject("{metadata: {namespace: a, name: d}, spec: {clusterIP: 10.96.0.4, "
+                      "ports: [{port: 70000}, {port: 1, protocol: SCTP}]}}"),
+           ruleObject("{metadata: {namespace: default, name: kubernetes}, spec: {clusterIP: "
+                      "10.96.0.1, ports: [{port: 443}]}}")},
+          {})
           .empty());
 }
 
@@ -60,7 +61,7 @@ TEST(ServicePorts, TakesAtMostTheNamedNumberOfBackends) {
       "{metadata: {namespace: shop, name: s, labels: {kubernetes.io/service-name: web}}, "
       "ports: [{name: http, port: 8080}], endpoints: [";
   for (std::size_t i = 0; i < kServiceBackendsMax + 5; ++i) slice += "{addresses: [10.244.0.2]},";
-  const auto ports = servicePorts({object(kService)}, {object(slice + "]}")});
+  const auto ports = servicePorts({ruleObject(kService)}, {ruleObject(slice + "]}")});
   EXPECT_EQ(ports.at(0).backends.size(), kServiceBackendsMax);
 }
 

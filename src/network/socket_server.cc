@@ -22,7 +22,7 @@ namespace {
 base::LogComponent server_log("sockets");
 
 constexpr std::chrono::seconds kRequestWithin{5};
-constexpr std::chrono::seconds kConnectWithin{10};
+constexpr std::chrono::seconds kPodConnectWithin{10};
 
 int errnoOf(const base::Error& error) { return error.sys != 0 ? error.sys : EIO; }
 
@@ -88,7 +88,7 @@ struct SocketServer::Request : event::Deferred {
     auto started = startConnecting(address, SOCK_STREAM);
     if (!started) return refuse(errnoOf(started.error()), started.error().message());
     made = std::move(*started);
-    timer.arm(kConnectWithin);
+    timer.arm(kPodConnectWithin);
     connecting = event::FdWatch(server.loop_, made.get(), [this](std::uint32_t) { connected(); });
   }
 

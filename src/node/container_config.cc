@@ -15,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 using json::Json;
 using Values = std::map<std::string, std::string>;
-using Done = std::expected<void, ConfigFailure>;
+using ConfigDone = std::expected<void, ConfigFailure>;
 
 constexpr const char* kConfigError = "CreateContainerConfigError";
 constexpr const char* kServiceAccountPath = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -71,7 +71,7 @@ class Environment {
     return secret ? base::base64Decode(text).value_or("") : text;
   }
 
-  Done addAll(const Json& from) {
+  ConfigDone addAll(const Json& from) {
     const std::string prefix = json::stringAt(from, "prefix");
     for (const bool secret : {false, true}) {
       const Json* reference = json::find(from, secret ? "secretRef" : "configMapRef");
@@ -85,7 +85,7 @@ class Environment {
     return {};
   }
 
-  Done add(const Json& variable) {
+  ConfigDone add(const Json& variable) {
     const std::string name = json::stringAt(variable, "name");
     const Json* from = json::find(variable, "valueFrom");
     if (from == nullptr) {
@@ -136,7 +136,7 @@ const Json* security(const Json& pod, const Json& container, const std::string& 
   return own != nullptr && !own->is_null() ? own : json::find(pod, "spec.securityContext." + field);
 }
 
-Done setUser(const Json& pod, const Json& container, runtime::ContainerSpec& out) {
+ConfigDone setUser(const Json& pod, const Json& container, runtime::ContainerSpec& out) {
   const auto number = [&](const char* field, long long fallback) {
     const Json* value = security(pod, container, field);
     return value != nullptr && value->is_number_integer() ? value->get<long long>() : fallback;
@@ -192,8 +192,8 @@ std::expected<std::string, ConfigFailure> volumePath(const Json& mount, const Va
   return at.native();
 }
 
-Done setMounts(const Json& container, const Values& env, const ContainerContext& context,
-               runtime::ContainerSpec& out) {
+ConfigDone setMounts(const Json& container, const Values& env, const ContainerContext& context,
+                     runtime::ContainerSpec& out) {
   bool own_account = false;
   for (const Json& mount : listAt(container, "volumeMounts")) {
     const std::string name = json::stringAt(mount, "name");

@@ -28,7 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 using json::Json;
 
-base::LogComponent kLog("node");
+base::LogComponent kNodeLog("node");
 
 constexpr int kPoolThreads = 8;
 constexpr std::size_t kImageMapBytesMax = 1024 * 1024;
@@ -52,7 +52,7 @@ class Images {
       auto added = text ? map->addYaml(*text)
                         : base::ConfigResult<void>(base::failConfig("", "cannot be read"));
       // The entries before the mistake are lost too: a half-read map would surprise more.
-      if (!added) kLog.error("image map {}: {}", file_, added.error().message());
+      if (!added) kNodeLog.error("image map {}: {}", file_, added.error().message());
       map->setSource(file_, added ? "" : added.error().message());
     } else {
       map->setSource(file_, file_.empty() ? "" : "it is not there");
@@ -141,7 +141,7 @@ class NodeImpl final : public Node {
             if (alive.lock()) sweep();
           });
         });
-    kLog.info("node {} runs pods in {}", options_.node_name, context_->pods_dir);
+    kNodeLog.info("node {} runs pods in {}", options_.node_name, context_->pods_dir);
     return {};
   }
 

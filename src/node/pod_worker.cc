@@ -19,7 +19,7 @@ using json::Json;
 using runtime::Sandbox;
 using std::chrono::milliseconds;
 
-base::LogComponent kLog("node");
+base::LogComponent kPodLog("node");
 
 constexpr milliseconds kRetryFirst{100};
 constexpr milliseconds kRetryMax{5000};
@@ -185,7 +185,7 @@ void PodWorker::onPrepared(Prepared prepared) {
   if (!prepared.failure.empty()) {
     if (prepared.failure != std::exchange(last_failure_, prepared.failure)) {
       event("Warning", prepared.reason.c_str(), prepared.failure);
-      kLog.warning("pod {}: {}", kube::keyOf(*pod_), prepared.failure);
+      kPodLog.warning("pod {}: {}", kube::keyOf(*pod_), prepared.failure);
     }
     if (terminating_) return checkTerminated();
     prepare_delay_ = nextDelay(prepare_delay_);
@@ -244,7 +244,7 @@ void PodWorker::onLost(const std::string& why) {
   for (auto& [id, callback] : execs) callback(128 + 9);
   if (stage_ == Stage::kEnded || stage_ == Stage::kCleaning) return;
   if (!terminating_ && why != std::exchange(last_failure_, why)) {
-    kLog.warning("pod {}: {}", kube::keyOf(*pod_), why);
+    kPodLog.warning("pod {}: {}", kube::keyOf(*pod_), why);
     if (was_ready) {
       event("Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
     } else {
@@ -341,7 +341,7 @@ void PodWorker::writeStatus(Json status) {
                                  patch, options);
         // Gone, or another pod under this name: nobody to tell.
         if (done || done.error().notFound() || done.error().code == 409) return true;
-        kLog.debug("status of {}: {}", kube::keyOf(*pod), done.error().message);
+        kPodLog.debug("status of {}: {}", kube::keyOf(*pod), done.error().message);
         return false;
       },
       [this](bool written) {

@@ -1,7 +1,7 @@
 #include "proxy/access_log.h"
 
-#include "base/log.h"
 #include "proxy/format_piece.h"
+#include "proxy/logs.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -17,8 +17,6 @@ namespace postern::proxy {
 namespace {
 
 constexpr std::size_t kPendingBytesMax = 1024 * 1024;  // of a reader that does not read
-base::LogComponent kLog("access_log");
-
 bool compare(LogFilter::Op op, std::uint64_t value, std::uint64_t wanted) {
   switch (op) {
     case LogFilter::Op::kEqual:
@@ -101,7 +99,8 @@ AccessLogWriter::File& AccessLogWriter::file(const std::string& path) {
     } else {
       out.owned = base::Fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644));
       out.fd = out.owned.get();
-      if (out.fd < 0) kLog.warning("cannot open access log {}: {}", path, std::strerror(errno));
+      if (out.fd < 0)
+        kAccessLogLog.warning("cannot open access log {}: {}", path, std::strerror(errno));
     }
   }
   last_path_ = &it->first;

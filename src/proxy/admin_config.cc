@@ -185,17 +185,17 @@ const std::map<std::string, std::string_view> kElements = {
     {"dynamic_warming_secrets", "SecretsConfigDump.DynamicSecret"}};
 
 /// Private keys and passwords that stand in resources are nobody's to see.
-void redact(json& value, bool secret) {
+void redactJson(json& value, bool secret) {
   static const std::set<std::string, std::less<>> kSecret = {"private_key", "pkcs12", "password",
                                                              "keys",        "secret", "secrets"};
   if (value.is_array()) {
-    for (json& each : value) redact(each, secret);
+    for (json& each : value) redactJson(each, secret);
   }
   if (!value.is_object()) return;
   for (auto it = value.begin(); it != value.end(); ++it) {
     if (secret && it.key() == "inline_string") it.value() = "[redacted]";
     if (secret && it.key() == "inline_bytes") it.value() = "W3JlZGFjdGVkXQ==";
-    redact(it.value(), secret || kSecret.contains(it.key()));
+    redactJson(it.value(), secret || kSecret.contains(it.key()));
   }
 }
 
@@ -213,7 +213,7 @@ json sections(Server& server, bool endpoints) {
   out.push_back(std::move(scoped));
   out.push_back(asAny(dumpRoutes(server.store())));
   out.push_back(asAny(dumpSecrets(server.store().secrets())));
-  for (json& each : out) redact(each, false);
+  for (json& each : out) redactJson(each, false);
   return out;
 }
 

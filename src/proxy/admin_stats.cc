@@ -19,7 +19,7 @@ using Values = std::map<std::string, Stats::Value>;
 constexpr std::array kQuantiles = {0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 100.0};
 
 /// "true", or given without a value.
-bool has(const http::Request& request, std::string_view name) {
+bool hasParameter(const http::Request& request, std::string_view name) {
   for (const auto piece : base::split(request.query, '&')) {
     if (piece == name || piece == fmt::format("{}=true", name)) return true;
     if (piece.starts_with(fmt::format("{}=", name))) return piece.back() != '0';
@@ -44,14 +44,14 @@ bool isType(const std::string& type) {
          type == "Histograms" || type == "TextReadouts";
 }
 
-bool wanted(const std::string& type, Stats::Value::Kind kind) {
+bool wantedStat(const std::string& type, Stats::Value::Kind kind) {
   if (type.empty() || type == "All") return true;
   if (type == "Counters") return kind == Stats::Value::Kind::kCounter;
   if (type == "Gauges") return kind == Stats::Value::Kind::kGauge;
   return type == "Histograms" && kind == Stats::Value::Kind::kHistogram;
 }
 
-std::string textOf(const Values& values) {
+std::string histogramText(const Values& values) {
   std::string out;
   for (const auto& [name, value] : values) {
     if (value.kind != Stats::Value::Kind::kHistogram) {
@@ -156,10 +156,10 @@ void answerStats(Server& server, const http::Request& request, bool prometheus,
   if (!isType(type)) return respondText(responder, 400, "invalid &type= param");
   server.refreshGauges();
   Values values = server.stats().read();
-  const bool used_only = has(request, "usedonly");
+  const bool used_only = hasParameter(request, "usedonly");
   std::erase_if(values, [&](const auto& entry) {
     if (used_only && !entry.second.used) return true;
-    if (!wanted(type, entry.second.kind)) return true;
+    if (!wantedStat(type, entry.second.kind)) return true;
     return !pattern.empty() && !RE2::PartialMatch(entry.first, filter);
   });
   if (prometheus || format == "prometheus") {
@@ -169,7 +169,7 @@ void answerStats(Server& server, const http::Request& request, bool prometheus,
         prometheusOf(values));
   }
   if (format == "json") return respondJson(responder, jsonOf(values));
-  respondText(responder, 200, textOf(values));
+  respondText(responder, 200, histogramText(values));
 }
 
 }  // namespace postern::proxy

@@ -22,8 +22,8 @@ using Message = hcm::HttpConnectionManager;
 
 namespace {
 
-std::vector<net::Cidr> readRanges(const Repeated<core::CidrRange>& messages, const Place& place,
-                                  const char* name) {
+std::vector<net::Cidr> readTrustedRanges(const Repeated<core::CidrRange>& messages,
+                                         const Place& place, const char* name) {
   std::vector<net::Cidr> out;
   for (int i = 0; i < messages.size(); ++i) {
     const unsigned bits = messages[i].has_prefix_len() ? messages[i].prefix_len().value() : 0;
@@ -44,8 +44,8 @@ IpDetection readXff(const google::protobuf::Any& any, const Place& place) {
   if (message.has_xff_trusted_cidrs()) {
     if (out.hops > 0)
       place.fail("xff_trusted_cidrs", "cannot be set together with xff_num_trusted_hops");
-    out.trusted =
-        readRanges(message.xff_trusted_cidrs().cidrs(), place.field("xff_trusted_cidrs"), "cidrs");
+    out.trusted = readTrustedRanges(message.xff_trusted_cidrs().cidrs(),
+                                    place.field("xff_trusted_cidrs"), "cidrs");
     if (out.trusted.empty()) place.fail("xff_trusted_cidrs.cidrs", "is required");
   }
   out.skip_append = !message.has_skip_xff_append() || message.skip_xff_append().value();
@@ -154,8 +154,8 @@ void readForwarding(const Message& message, const Place& place, HttpManager& out
   }
   if (message.has_internal_address_config()) {
     out.internal_unix = message.internal_address_config().unix_sockets();
-    out.internal_ranges = readRanges(message.internal_address_config().cidr_ranges(),
-                                     place.field("internal_address_config"), "cidr_ranges");
+    out.internal_ranges = readTrustedRanges(message.internal_address_config().cidr_ranges(),
+                                            place.field("internal_address_config"), "cidr_ranges");
   }
   readDetections(message, place, out);
   readMutations(message, place, out);

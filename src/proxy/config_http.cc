@@ -23,7 +23,7 @@ namespace postern::proxy {
 
 namespace core = envoy::config::core::v3;
 namespace hcm = envoy::extensions::filters::network::http_connection_manager::v3;
-namespace filters = envoy::extensions::filters::http;
+namespace http_filters = envoy::extensions::filters::http;
 
 using Message = hcm::HttpConnectionManager;
 
@@ -51,7 +51,7 @@ void readRouteSource(const Message& message, const Place& place, HttpManager& ou
   }
 }
 
-void readFilters(const Message& message, const Place& place, HttpManager& out) {
+void readHttpFilters(const Message& message, const Place& place, HttpManager& out) {
   bool router = false;
   for (int i = 0; i < message.http_filters_size(); ++i) {
     const hcm::HttpFilter& each = message.http_filters(i);
@@ -61,13 +61,13 @@ void readFilters(const Message& message, const Place& place, HttpManager& out) {
     if (each.name().empty()) at.fail("name", "is required");
     const std::string_view type = typeName(each.typed_config());
     if (type == "envoy.extensions.filters.http.router.v3.Router") {
-      filters::router::v3::Router config;
+      http_filters::router::v3::Router config;
       router = true;
       if (!typed.unpack(each.typed_config(), config)) return;
       out.suppress_envoy_headers = config.suppress_envoy_headers();
       out.respect_expected_timeout = config.respect_expected_rq_timeout();
     } else if (type == "envoy.extensions.filters.http.fault.v3.HTTPFault") {
-      filters::fault::v3::HTTPFault config;
+      http_filters::fault::v3::HTTPFault config;
       if (out.fault != nullptr) at.fail("stands here a second time");
       out.fault_name = each.name();
       if (typed.unpack(each.typed_config(), config)) out.fault = readFault(config, typed);
@@ -109,7 +109,7 @@ void readPaths(const Message& message, const Place& place, HttpManager& out) {
   out.strip_trailing_dot = message.strip_trailing_host_dot();
 }
 
-void readTimeouts(const Message& message, const Place& place, HttpManager& out) {
+void readManagerTimeouts(const Message& message, const Place& place, HttpManager& out) {
   if (message.has_stream_idle_timeout())
     out.stream_idle_timeout = place.duration("stream_idle_timeout", message.stream_idle_timeout());
   if (message.has_request_timeout())
@@ -223,7 +223,7 @@ HttpManager readManager(const Message& message, const Place& place) {
   out.stat_prefix = message.stat_prefix();
   if (out.stat_prefix.empty()) place.fail("stat_prefix", "is required");
   readRouteSource(message, place, out);
-  readFilters(message, place, out);
+  readHttpFilters(message, place, out);
   out.http1_keeps_open = message.stream_error_on_invalid_http_message().value();
   readHttpOptions(message.common_http_protocol_options(),
                   place.field("common_http_protocol_options"), out);
@@ -241,7 +241,7 @@ HttpManager readManager(const Message& message, const Place& place) {
   readForwarding(message, place, out);
   readRequestId(message, place, out);
   readPaths(message, place, out);
-  readTimeouts(message, place, out);
+  readManagerTimeouts(message, place, out);
   out.proxy_100_continue = message.proxy_100_continue();
   readUpgrades(message, place, out);
   if (message.has_proxy_status_config()) readProxyStatus(message.proxy_status_config(), out);

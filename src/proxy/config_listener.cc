@@ -10,6 +10,7 @@
 #include "proxy/config_http.h"
 #include "proxy/filter_chain_match.h"
 #include "proxy/honoured_fields.h"
+#include "proxy/proto_fields.h"
 #include "proxy/stats.h"
 #include "proxy/tls_socket.h"
 
@@ -28,11 +29,6 @@ namespace core = envoy::config::core::v3;
 namespace listener = envoy::config::listener::v3;
 namespace filters = envoy::extensions::filters;
 using config::joinPath;
-
-template <class T>
-const T* as(const google::protobuf::Message& message) {
-  return google::protobuf::DynamicCastToGenerated<const T>(&message);
-}
 
 base::ConfigResult<void> readRanges(
     const google::protobuf::RepeatedPtrField<core::CidrRange>& messages, const std::string& path,
@@ -72,8 +68,8 @@ base::ConfigResult<void> readServerNames(const listener::FilterChainMatch& messa
   return {};
 }
 
-base::ConfigResult<FilterChainMatch> readMatch(const listener::FilterChainMatch& message,
-                                               const std::string& path) {
+base::ConfigResult<FilterChainMatch> readChainMatch(const listener::FilterChainMatch& message,
+                                                    const std::string& path) {
   FilterChainMatch out;
   if (message.has_destination_port()) {
     POSTERN_TRY(out.destination_port,
@@ -124,8 +120,8 @@ base::ConfigResult<ConnectionLimitFilter> readConnectionLimit(
 }
 
 /// The filters of a chain: sni_cluster and connection limits, then one that ends the chain.
-base::ConfigResult<void> readFilters(const listener::FilterChain& message, const std::string& path,
-                                     FilterChain& out) {
+base::ConfigResult<void> readNetworkFilters(const listener::FilterChain& message,
+                                            const std::string& path, FilterChain& out) {
   bool from_sni = false;
   for (int i = 0; i < message.filters_size(); ++i) {
     const std::string at = joinPath(path, "filters", i);
@@ -168,7 +164,7 @@ base::ConfigResult<std::shared_ptr<const FilterChain>> readChain(
   out->name = message.name();
   out->fingerprint = api::serialize(message);
   POSTERN_TRY(out->match,
-              readMatch(message.filter_chain_match(), joinPath(path, "filter_chain_match")));
+              readChainMatch(message.filter_chain_match(), joinPath(path, "filter_chain_match")));
   out->match_key = api::serialize(message.filter_chain_match());
   if (message.has_transport_socket()) {
     POSTERN_TRY(out->tls,
@@ -180,7 +176,7 @@ base::ConfigResult<std::shared_ptr<const FilterChain>> readChain(
                 readDuration(message.transport_socket_connect_timeout(),
                              joinPath(path, "transport_socket_connect_timeout")));
   }
-  POSTERN_TRY_VOID(readFilters(message, path, *out));
+  POSTERN_TRY_VOID(readNetworkFilters(message, path, *out));
   return std::shared_ptr<const FilterChain>(std::move(out));
 }
 

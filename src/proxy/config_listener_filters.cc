@@ -5,6 +5,7 @@
 #include "envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol.pb.h"
 #include "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.pb.h"
 #include "proxy/config_build.h"
+#include "proxy/proto_fields.h"
 
 #include <google/protobuf/message.h>
 
@@ -16,14 +17,9 @@ namespace {
 
 namespace core = envoy::config::core::v3;
 namespace listener = envoy::config::listener::v3;
-namespace filters = envoy::extensions::filters::listener;
+namespace listener_filters = envoy::extensions::filters::listener;
 using config::joinPath;
 using Predicate = listener::ListenerFilterChainMatchPredicate;
-
-template <class T>
-const T* as(const google::protobuf::Message& message) {
-  return google::protobuf::DynamicCastToGenerated<const T>(&message);
-}
 
 base::ConfigResult<ConnectionPredicate> readPredicate(const Predicate& message,
                                                       const std::string& path, int depth) {
@@ -72,8 +68,9 @@ base::ConfigResult<ConnectionPredicate> readPredicate(const Predicate& message,
   return out;
 }
 
-base::ConfigResult<void> readTlsInspector(const filters::tls_inspector::v3::TlsInspector& message,
-                                          const std::string& path, Listener& out) {
+base::ConfigResult<void> readTlsInspector(
+    const listener_filters::tls_inspector::v3::TlsInspector& message, const std::string& path,
+    Listener& out) {
   constexpr std::uint32_t kHelloBytesMax = 16 * 1024;
   out.close_on_bad_hello = message.close_connection_on_client_hello_parsing_errors();
   if (!message.has_max_client_hello_size()) return {};
@@ -85,8 +82,8 @@ base::ConfigResult<void> readTlsInspector(const filters::tls_inspector::v3::TlsI
   return {};
 }
 
-base::ConfigResult<void> readProxyProtocol(
-    const filters::proxy_protocol::v3::ProxyProtocol& message, const std::string& path,
+base::ConfigResult<void> readProxyProtocolFilter(
+    const listener_filters::proxy_protocol::v3::ProxyProtocol& message, const std::string& path,
     Listener& out) {
   ProxyProtocolFilter filter;
   filter.required = !message.allow_requests_without_proxy_protocol();
@@ -113,19 +110,19 @@ base::ConfigResult<void> readProxyProtocol(
 }
 
 /// The kind of one listener filter; what it is given goes into `out`.
-base::ConfigResult<ListenerFilter> readFilter(const google::protobuf::Message& config,
-                                              const std::string& path, Listener& out) {
-  if (as<filters::original_dst::v3::OriginalDst>(config) != nullptr)
+base::ConfigResult<ListenerFilter> readListenerFilter(const google::protobuf::Message& config,
+                                                      const std::string& path, Listener& out) {
+  if (as<listener_filters::original_dst::v3::OriginalDst>(config) != nullptr)
     return ListenerFilter::kOriginalDst;
-  if (as<filters::http_inspector::v3::HttpInspector>(config) != nullptr)
+  if (as<listener_filters::http_inspector::v3::HttpInspector>(config) != nullptr)
     return ListenerFilter::kHttpInspector;
-  if (const auto* tls = as<filters::tls_inspector::v3::TlsInspector>(config)) {
+  if (const auto* tls = as<listener_filters::tls_inspector::v3::TlsInspector>(config)) {
     POSTERN_TRY_VOID(readTlsInspector(*tls, path, out));
     return ListenerFilter::kTlsInspector;
   }
-  if (const auto* proxy = as<filters::proxy_protocol::v3::ProxyProtocol>(config)) {
+  if (const auto* proxy = as<listener_filters::proxy_protocol::v3::ProxyProtocol>(config)) {
     if (out.proxy_protocol) return base::failConfig(path, "is there twice");
-    POSTERN_TRY_VOID(readProxyProtocol(*proxy, path, out));
+    POSTERN_TRY_VOID(readProxyProtocolFilter(*proxy, path, out));
     return ListenerFilter::kProxyProtocol;
   }
   return base::failConfig(
@@ -180,7 +177,7 @@ base::ConfigResult<void> readListenerFilters(const listener::Listener& message,
     const std::string inner = joinPath(at, "typed_config");
     POSTERN_TRY(const auto config, unpackKnown(message.listener_filters(i).typed_config(), inner));
     ListenerFilterEntry entry;
-    POSTERN_TRY(entry.filter, readFilter(*config, inner, out));
+    POSTERN_TRY(entry.filter, readListenerFilter(*config, inner, out));
     if (message.listener_filters(i).has_filter_disabled()) {
       POSTERN_TRY(entry.disabled, readPredicate(message.listener_filters(i).filter_disabled(),
                                                 joinPath(at, "filter_disabled"), 0));

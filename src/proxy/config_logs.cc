@@ -34,16 +34,16 @@ void readComparison(const log::ComparisonFilter& message, LogFilter& out) {
   out.value = message.value().default_value();
 }
 
-LogFilter readFilter(const log::AccessLogFilter& message, const Place& place, int depth);
+LogFilter readLogFilter(const log::AccessLogFilter& message, const Place& place, int depth);
 
 void readNested(const Repeated<log::AccessLogFilter>& messages, const Place& place, int depth,
                 LogFilter& out) {
   if (depth > kFilterDepthMax) return place.fail("is nested too deep");
   for (int i = 0; i < messages.size(); ++i)
-    out.nested.push_back(readFilter(messages[i], place.item("filters", i), depth + 1));
+    out.nested.push_back(readLogFilter(messages[i], place.item("filters", i), depth + 1));
 }
 
-LogFilter readFilter(const log::AccessLogFilter& message, const Place& place, int depth) {
+LogFilter readLogFilter(const log::AccessLogFilter& message, const Place& place, int depth) {
   using F = log::AccessLogFilter;
   using Kind = LogFilter::Kind;
   LogFilter out;
@@ -144,7 +144,7 @@ void readStream(const google::protobuf::Any& any, const char* path, const Place&
 }  // namespace
 
 LogFilter readLogFilter(const log::AccessLogFilter& message, const Place& place) {
-  return readFilter(message, place, 0);
+  return readLogFilter(message, place, 0);
 }
 
 std::vector<AccessLogConfig> readAccessLogs(const Repeated<log::AccessLog>& messages,
@@ -168,7 +168,8 @@ std::vector<AccessLogConfig> readAccessLogs(const Repeated<log::AccessLog>& mess
     } else {
       typed.fail("\"" + each.typed_config().type_url() + "\" is not a supported access log");
     }
-    if (each.has_filter()) entry.filter.push_back(readFilter(each.filter(), at.field("filter"), 0));
+    if (each.has_filter())
+      entry.filter.push_back(readLogFilter(each.filter(), at.field("filter"), 0));
     out.push_back(std::move(entry));
   }
   return out;

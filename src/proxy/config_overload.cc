@@ -129,7 +129,8 @@ void readTimers(const pb::ScaleTimersOverloadActionConfig& message, const Place&
   }
 }
 
-void readAction(const pb::OverloadAction& message, const Place& place, OverloadConfig& out) {
+void readOverloadAction(const pb::OverloadAction& message, const Place& place,
+                        OverloadConfig& out) {
   OverloadConfig::Action action;
   bool known = false;
   for (std::size_t i = 0; i < static_cast<std::size_t>(OverloadAction::kCount); ++i) {
@@ -193,7 +194,7 @@ base::ConfigResult<OverloadConfig> readOverload(const pb::OverloadManager& messa
   for (int i = 0; i < message.resource_monitors_size(); ++i)
     readMonitor(message.resource_monitors(i), place.item("resource_monitors", i), out);
   for (int i = 0; i < message.actions_size(); ++i)
-    readAction(message.actions(i), place.item("actions", i), out);
+    readOverloadAction(message.actions(i), place.item("actions", i), out);
   if (errors.failed()) return std::unexpected(errors.error());
   return out;
 }

@@ -1,18 +1,14 @@
 // What a former run had accepted, given to the store and taken from it: the third part of
 // ConfigStore.
-#include "base/log.h"
 #include "proxy/config_store.h"
+#include "proxy/logs.h"
 #include "xds/types.h"
 
 #include <algorithm>
 
 namespace postern::proxy {
 
-namespace {
-
-base::LogComponent kLog("config");
-
-}  // namespace
+namespace {}  // namespace
 
 void ConfigStore::restore(const std::vector<DynamicResources>& saved) {
   std::size_t count = 0;
@@ -20,7 +16,7 @@ void ConfigStore::restore(const std::vector<DynamicResources>& saved) {
     for (const auto& [name, text] : type.resources) {
       const xds::Update update{name, text.version, &text.message};
       if (const auto taken = take(type.type_url, update); !taken) {
-        kLog.warning("saved {} {}: {}", type.type_url, name, taken.error().message());
+        kConfigLog.warning("saved {} {}: {}", type.type_url, name, taken.error().message());
         continue;
       }
       ++count;
@@ -33,7 +29,7 @@ void ConfigStore::restore(const std::vector<DynamicResources>& saved) {
     subscribeNames();  // so that endpoints and routes find who wants them
   }
   if (count == 0) return;
-  kLog.info("took {} saved resources until the control plane answers", count);
+  kConfigLog.info("took {} saved resources until the control plane answers", count);
   changed_ = true;
   settle();
 }

@@ -22,7 +22,7 @@ bool badPath(std::string_view text) {
   return text.find_first_of("\r\n\0", 0, 3) != std::string_view::npos;
 }
 
-RouteMatch readMatch(const route::RouteMatch& message, const Place& place) {
+RouteMatch readRouteMatch(const route::RouteMatch& message, const Place& place) {
   RouteMatch out;
   using Kind = RouteMatch::Kind;
   switch (message.path_specifier_case()) {
@@ -138,7 +138,7 @@ void readRewrites(const route::RouteAction& message, const Place& place, Forward
   out.append_forwarded_host = message.append_x_forwarded_host();
 }
 
-void readTimeouts(const route::RouteAction& message, const Place& place, ForwardAction& out) {
+void readRouteTimeouts(const route::RouteAction& message, const Place& place, ForwardAction& out) {
   if (message.has_timeout()) out.timeout = place.duration("timeout", message.timeout());
   if (message.has_idle_timeout())
     out.idle_timeout = place.duration("idle_timeout", message.idle_timeout());
@@ -155,7 +155,7 @@ void readTimeouts(const route::RouteAction& message, const Place& place, Forward
         at.duration("grpc_timeout_header_offset", limit.grpc_timeout_header_offset());
 }
 
-ForwardAction readAction(const route::RouteAction& message, const Place& place) {
+ForwardAction readForwardAction(const route::RouteAction& message, const Place& place) {
   ForwardAction out;
   readClusters(message, place, out);
   switch (message.cluster_not_found_response_code()) {
@@ -169,7 +169,7 @@ ForwardAction readAction(const route::RouteAction& message, const Place& place) 
       break;
   }
   readRewrites(message, place, out);
-  readTimeouts(message, place, out);
+  readRouteTimeouts(message, place, out);
   if (message.has_retry_policy())
     out.retry = readRetryPolicy(message.retry_policy(), place.field("retry_policy"));
   out.high_priority = message.priority() == envoy::config::core::v3::HIGH;
@@ -236,7 +236,7 @@ DirectResponse readDirect(const route::DirectResponseAction& message, const Plac
 Route readRoute(const route::Route& message, const Place& place, std::size_t body_bytes_max) {
   Route out;
   out.name = message.name();
-  out.match = readMatch(message.match(), place.field("match"));
+  out.match = readRouteMatch(message.match(), place.field("match"));
   readHeaderOps(message.request_headers_to_add(), message.request_headers_to_remove(), place,
                 "request", out.request);
   readHeaderOps(message.response_headers_to_add(), message.response_headers_to_remove(), place,
@@ -244,7 +244,7 @@ Route readRoute(const route::Route& message, const Place& place, std::size_t bod
   out.filters = readPerFilter(message.typed_per_filter_config(), place);
   switch (message.action_case()) {
     case route::Route::kRoute:
-      out.action = readAction(message.route(), place.field("route"));
+      out.action = readForwardAction(message.route(), place.field("route"));
       break;
     case route::Route::kRedirect:
       out.action = readRedirect(message.redirect(), place.field("redirect"));

@@ -1,7 +1,6 @@
 #include "proxy/config_store.h"
 
 #include "api/message.h"
-#include "base/log.h"
 #include "config/supported.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "envoy/config/cluster/v3/cluster.pb.h"
@@ -12,6 +11,7 @@
 #include "proxy/config_build.h"
 #include "proxy/config_http.h"
 #include "proxy/listener_state.h"
+#include "proxy/logs.h"
 
 #include <algorithm>
 
@@ -23,10 +23,8 @@ namespace conf = envoy::config;
 using config::joinPath;
 using google::protobuf::Message;
 
-base::LogComponent kLog("config");
-
 template <class T>
-const T& as(const Message& message) {
+const T& castTo(const Message& message) {
   return *google::protobuf::DynamicCastToGenerated<const T>(&message);
 }
 
@@ -155,7 +153,7 @@ base::ConfigResult<void> ConfigStore::update(std::string_view type_url,
   countUpdate(type_url, errors.empty());
   settle();
   if (errors.empty()) return {};
-  kLog.warning("refused {}: {}", type_url, errors);
+  kConfigLog.warning("refused {}: {}", type_url, errors);
   return base::failConfig("", errors);
 }
 
@@ -212,7 +210,7 @@ void ConfigStore::countUpdate(std::string_view type_url, bool accepted) {
 
 base::ConfigResult<void> ConfigStore::takeCluster(const Message& message, const std::string& path,
                                                   ResourceText text, bool is_static) {
-  POSTERN_TRY(auto cluster, buildCluster(as<conf::cluster::v3::Cluster>(message), path));
+  POSTERN_TRY(auto cluster, buildCluster(castTo<conf::cluster::v3::Cluster>(message), path));
   for (const ClusterSocket& each : cluster->sockets) {
     if (each.tls != nullptr) POSTERN_TRY_VOID(each.tls->build(secrets_));
   }
@@ -314,7 +312,7 @@ std::shared_ptr<const FilterChain> ConfigStore::known(
 
 base::ConfigResult<void> ConfigStore::takeListener(const Message& message, const std::string& path,
                                                    ResourceText text, bool is_static) {
-  POSTERN_TRY(const auto built, buildListener(as<conf::listener::v3::Listener>(message), path));
+  POSTERN_TRY(const auto built, buildListener(castTo<conf::listener::v3::Listener>(message), path));
   auto listener = std::make_shared<Listener>(*built);
   ListenerRecord& record = listeners_[listener->name];
   if (!is_static && record.is_static)
@@ -357,7 +355,7 @@ base::ConfigResult<void> ConfigStore::takeListener(const Message& message, const
 }
 
 base::ConfigResult<void> ConfigStore::takeRoutes(const Message& message, ResourceText text) {
-  const auto& routes = as<conf::route::v3::RouteConfiguration>(message);
+  const auto& routes = castTo<conf::route::v3::RouteConfiguration>(message);
   const auto it = routes_.find(routes.name());
   if (it == routes_.end()) return {};  // no listener wants it any more
   POSTERN_TRY(RouteTable table, buildRoutes(routes, ""));
@@ -369,7 +367,7 @@ base::ConfigResult<void> ConfigStore::takeRoutes(const Message& message, Resourc
 }
 
 base::ConfigResult<void> ConfigStore::takeEndpoints(const Message& message, ResourceText text) {
-  const auto& endpoints = as<conf::endpoint::v3::ClusterLoadAssignment>(message);
+  const auto& endpoints = castTo<conf::endpoint::v3::ClusterLoadAssignment>(message);
   const auto it = endpoints_.find(endpoints.cluster_name());
   if (it == endpoints_.end()) return {};  // no cluster wants it any more
   POSTERN_TRY(LoadAssignment assignment, buildAssignment(endpoints, ""));
@@ -381,7 +379,7 @@ base::ConfigResult<void> ConfigStore::takeEndpoints(const Message& message, Reso
 }
 
 base::ConfigResult<void> ConfigStore::takeSecret(const Message& message, ResourceText text) {
-  const auto& secret = as<envoy::extensions::transport_sockets::tls::v3::Secret>(message);
+  const auto& secret = castTo<envoy::extensions::transport_sockets::tls::v3::Secret>(message);
   const std::string name = secret.name();
   POSTERN_TRY_VOID(secrets_.take(message, std::move(text)));
   changed_ = true;
@@ -419,7 +417,7 @@ base::ConfigResult<void> ConfigStore::rebuildSockets(const std::string& secret) 
     if (!meant) continue;
     auto built = socket->build(secrets_);
     if (built) continue;
-    kLog.warning("{}: the TLS context before stays: {}", secret, built.error().message());
+    kConfigLog.warning("{}: the TLS context before stays: {}", secret, built.error().message());
     if (first) first = std::move(built);
   }
   return first;

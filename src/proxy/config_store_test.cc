@@ -60,7 +60,7 @@ json rdsChain(const std::string& route) {
   return {{"filters", {filter}}};
 }
 
-json listener(const std::string& name, json chains, int port = 0) {
+json listenerNamed(const std::string& name, json chains, int port = 0) {
   return {{"name", name},
           {"address", {{"socket_address", {{"address", "127.0.0.1"}, {"port_value", port}}}}},
           {"filter_chains", std::move(chains)}};
@@ -165,7 +165,7 @@ TEST_F(ConfigStoreTest, ClusterDoesNotWaitForEverForWhatDoesNotExist) {
 
 TEST_F(ConfigStoreTest, ListenerWaitsForClustersAndRoutes) {
   store_->expect(std::chrono::milliseconds(0), std::chrono::milliseconds(0));
-  EXPECT_EQ(listeners({listener("web", json::array({rdsChain("r")}))}), "");
+  EXPECT_EQ(listeners({listenerNamed("web", json::array({rdsChain("r")}))}), "");
   EXPECT_EQ(wanted_[std::string(api::kRouteType)], std::set<std::string>{"r"});
   EXPECT_EQ(route({routes("r")}), "");
   EXPECT_FALSE(snapshot_->listeners.contains("web"));  // the first clusters are not there
@@ -175,7 +175,7 @@ TEST_F(ConfigStoreTest, ListenerWaitsForClustersAndRoutes) {
   EXPECT_TRUE(snapshot_->routes.contains("r"));
   EXPECT_TRUE(store_->initialized());
   // Another version with another table: the old one serves until that is there.
-  EXPECT_EQ(listeners({listener("web", json::array({rdsChain("other")}))}), "");
+  EXPECT_EQ(listeners({listenerNamed("web", json::array({rdsChain("other")}))}), "");
   EXPECT_EQ(snapshot_->listeners.at("web").config->route_names, std::vector<std::string>{"r"});
   EXPECT_EQ(wanted_[std::string(api::kRouteType)], (std::set<std::string>{"r", "other"}));
   EXPECT_EQ(route({routes("other")}), "");
@@ -188,7 +188,7 @@ TEST_F(ConfigStoreTest, AListenerDoesNotWaitForEverForItsRoutes) {
   const auto with = [&](const char* name, const char* timeout) {
     json chain = rdsChain(name);
     chain["filters"][0]["typed_config"]["rds"]["config_source"]["initial_fetch_timeout"] = timeout;
-    return listener(name, json::array({chain}));
+    return listenerNamed(name, json::array({chain}));
   };
   EXPECT_EQ(listeners({with("soon", "5s"), with("never", "0s")}), "");
   EXPECT_FALSE(snapshot_->listeners.contains("soon"));
@@ -228,9 +228,9 @@ TEST_F(ConfigStoreTest, UnchangedResourcesPublishNothing) {
 
 TEST_F(ConfigStoreTest, EqualChainsStayTheSameObjects) {
   store_->expect({}, {});
-  EXPECT_EQ(listeners({listener("l", {tcpChain("x", 1, "a"), tcpChain("y", 2, "a")})}), "");
+  EXPECT_EQ(listeners({listenerNamed("l", {tcpChain("x", 1, "a"), tcpChain("y", 2, "a")})}), "");
   const auto before = snapshot_->listeners.at("l");
-  EXPECT_EQ(listeners({listener("l", {tcpChain("x", 1, "b"), tcpChain("y", 2, "a")})}), "");
+  EXPECT_EQ(listeners({listenerNamed("l", {tcpChain("x", 1, "b"), tcpChain("y", 2, "a")})}), "");
   const auto& after = snapshot_->listeners.at("l");
   EXPECT_EQ(after.sockets, before.sockets);
   EXPECT_NE(after.config->chains[0], before.config->chains[0]);
@@ -239,19 +239,19 @@ TEST_F(ConfigStoreTest, EqualChainsStayTheSameObjects) {
 
 TEST_F(ConfigStoreTest, AnAddressHasOneListener) {
   store_->expect({}, {});
-  EXPECT_EQ(listeners({listener("l", json::array({rdsChain("r")}))}), "");
+  EXPECT_EQ(listeners({listenerNamed("l", json::array({rdsChain("r")}))}), "");
   EXPECT_EQ(route({routes("r")}), "");
   const int port = snapshot_->listeners.at("l").config->address.port();
-  const std::string error = listeners({listener("m", json::array({rdsChain("r")}), port)});
+  const std::string error = listeners({listenerNamed("m", json::array({rdsChain("r")}), port)});
   EXPECT_NE(error.find("has duplicate address"), std::string::npos) << error;
   // What one leaves in the same response is free.
-  EXPECT_EQ(listeners({listener("m", json::array({rdsChain("r")}), port)}, {"l"}), "");
+  EXPECT_EQ(listeners({listenerNamed("m", json::array({rdsChain("r")}), port)}, {"l"}), "");
 }
 
 TEST_F(ConfigStoreTest, ErrorsNameTheField) {
   store_->expect({}, {});
   const auto refused = [&](const char* path, const json& value) {
-    json all = listener("l", json::array({tcpChain("x", 1, "a")}));
+    json all = listenerNamed("l", json::array({tcpChain("x", 1, "a")}));
     all[json::json_pointer(path)] = value;
     return listeners({all});
   };

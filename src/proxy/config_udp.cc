@@ -30,8 +30,8 @@ base::ConfigResult<void> readDatagramSize(const envoy::config::core::v3::UdpSock
 }
 
 /// The cluster all datagrams go to.
-base::ConfigResult<std::string> readRoute(const udp::UdpProxyConfig& message,
-                                          const std::string& path) {
+base::ConfigResult<std::string> readUdpRoute(const udp::UdpProxyConfig& message,
+                                             const std::string& path) {
   if (message.has_matcher()) {
     const std::string at = joinPath(path, "matcher.on_no_match.action.typed_config");
     POSTERN_TRY(const auto action,
@@ -52,7 +52,7 @@ base::ConfigResult<UdpProxy> readProxy(const udp::UdpProxyConfig& message,
   out.stat_prefix = message.stat_prefix();
   if (out.stat_prefix.empty())
     return base::failConfig(joinPath(path, "stat_prefix"), "must not be empty");
-  POSTERN_TRY(out.cluster, readRoute(message, path));
+  POSTERN_TRY(out.cluster, readUdpRoute(message, path));
   if (message.has_idle_timeout()) {
     const std::string at = joinPath(path, "idle_timeout");
     POSTERN_TRY(out.idle_timeout, readDuration(message.idle_timeout(), at));

@@ -17,7 +17,7 @@ namespace upstreams = envoy::extensions::upstreams::http::v3;
 using config::joinPath;
 
 constexpr const char* kHttpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-constexpr std::uint32_t kHeaderKilobytesMax = 8192;
+constexpr std::uint32_t kAnswerHeaderKilobytesMax = 8192;
 
 base::ConfigResult<void> readHttp2(const core::Http2ProtocolOptions& message, std::string path,
                                    Cluster& out) {
@@ -64,7 +64,7 @@ base::ConfigResult<void> readCommon(const core::HttpProtocolOptions& message, st
   }
   if (message.has_max_response_headers_kb()) {
     const std::uint32_t kilobytes = message.max_response_headers_kb().value();
-    if (kilobytes == 0 || kilobytes > kHeaderKilobytesMax) {
+    if (kilobytes == 0 || kilobytes > kAnswerHeaderKilobytesMax) {
       return base::failConfig(joinPath(path, "max_response_headers_kb"), "must be from 1 to 8192");
     }
     out.response_header_bytes_max = std::size_t{kilobytes} * 1024;

@@ -1,18 +1,14 @@
 // What is active and what still warms: the second half of ConfigStore.
 #include "api/message.h"
-#include "base/log.h"
 #include "proxy/config_store.h"
 #include "proxy/listener_state.h"
+#include "proxy/logs.h"
 
 #include <algorithm>
 
 namespace postern::proxy {
 
-namespace {
-
-base::LogComponent kLog("config");
-
-}  // namespace
+namespace {}  // namespace
 
 bool ConfigStore::isWarm(const TlsSocket& socket) const {
   return std::none_of(socket.secrets().begin(), socket.secrets().end(),
@@ -76,7 +72,7 @@ void ConfigStore::activateListeners() {
     const auto listen = [&name](const ListenerEntry& entry) {
       if (entry.sockets == nullptr) return;
       if (auto listening = entry.sockets->listen(entry.config->backlog); !listening)
-        kLog.error("listener {}: {}", name, listening.error().message());
+        kConfigLog.error("listener {}: {}", name, listening.error().message());
     };
     listen(record.active);
     for (const ListenerEntry& each : record.active_more) listen(each);
@@ -85,7 +81,7 @@ void ConfigStore::activateListeners() {
   const bool waiting = listeners_expected_ && listeners_deadline_ > loop_.now();
   if (all && clusters_ready_ && !waiting && !initialized_) {
     initialized_ = true;
-    kLog.info("all configuration is initialized");
+    kConfigLog.info("all configuration is initialized");
   }
 }
 

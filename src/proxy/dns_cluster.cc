@@ -1,14 +1,12 @@
 #include "proxy/dns_cluster.h"
 
-#include "base/log.h"
+#include "proxy/logs.h"
 
 #include <algorithm>
 
 namespace postern::proxy {
 
 namespace {
-
-base::LogComponent kLog("upstream");
 
 /// Most addresses taken of one name.
 constexpr std::size_t kAddressesMax = 512;
@@ -72,7 +70,7 @@ void DnsCluster::answered(Name& name, base::Result<net::DnsAnswer> answer) {
   }
   if (!answer) {  // the last good answer stays in use
     stats_.counter("update_failure").add();
-    kLog.debug("cluster {}: {}: {}", config_->name, name.name, answer.error().message());
+    kUpstreamLog.debug("cluster {}: {}: {}", config_->name, name.name, answer.error().message());
   } else {
     stats_.counter("update_success").add();
     auto& addresses = answer->addresses;

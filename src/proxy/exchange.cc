@@ -27,11 +27,6 @@ std::vector<void*>& freeExchanges() {
   return free.all;
 }
 
-base::Random& threadRandom() {
-  thread_local base::Random random;
-  return random;
-}
-
 }  // namespace
 
 void* Exchange::operator new(std::size_t size) {
@@ -106,7 +101,7 @@ void Exchange::onHeaders(HeaderMap headers, End end) {
   request_ended_ = end == End::kYes;
   begin();
   head_ = request_.method() == "HEAD";
-  random_ = threadRandom().next();
+  random_ = base::threadRandom().next();
   if (config_.request_timeout.count() > 0 && !request_ended_)
     setDeadline(Deadline::kRequest, config_.request_timeout);
   if (config_.stream_duration_max.count() > 0)
@@ -250,7 +245,8 @@ void Exchange::mutate() {
                              down_->transport().peer(),
                              conn_.worker.options().service_cluster,
                              conn_.worker.options().service_node};
-  const ForwardingResult result = mutateRequest(config_, table_, source, threadRandom(), request_);
+  const ForwardingResult result =
+      mutateRequest(config_, table_, source, base::threadRandom(), request_);
   if (result.reject_status != 0) {
     conn_.stats.rq_rejected_via_ip_detection.add();
     return reply({.status = result.reject_status,

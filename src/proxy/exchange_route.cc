@@ -1,18 +1,12 @@
 #include "base/strings.h"
 #include "proxy/exchange.h"
+#include "proxy/route_select.h"
 
 #include <algorithm>
 
 namespace postern::proxy {
 
 namespace {
-
-std::string_view withoutPort(std::string_view host) {
-  const std::size_t colon = host.rfind(':');
-  if (colon == std::string_view::npos || host.find(']', colon) != std::string_view::npos)
-    return host;
-  return host.substr(0, colon);
-}
 
 /// "100m" and the like (gRPC over HTTP/2); nothing when malformed.
 std::optional<std::chrono::milliseconds> grpcTimeout(std::string_view text) {

@@ -14,11 +14,6 @@ constexpr std::uint32_t kSilentRetriesMax = 3;
 constexpr std::size_t kKeptAlwaysBytes = 16 * 1024;
 constexpr int kReplayBlocksMax = 80;  // iovecs; more than a body that may be kept has
 
-base::Random& threadRandom() {
-  thread_local base::Random random;
-  return random;
-}
-
 bool idempotent(std::string_view method) {
   return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "TRACE" ||
          method == "PUT" || method == "DELETE";
@@ -57,7 +52,7 @@ struct FailureText {
   Flag flag;
 };
 
-FailureText textOf(UpstreamFailure failure) {
+FailureText failureText(UpstreamFailure failure) {
   switch (failure) {
     case UpstreamFailure::kConnectFailure:
       return {"remote connection failure", Flag::kUpstreamConnectionFailure};
@@ -276,7 +271,7 @@ void Exchange::sendUpgrade(const PooledConnection& connection) {
     if (upgrade_ == "websocket" && !converted.has("sec-websocket-key")) {
       char bytes[16];
       for (int i = 0; i < 2; ++i) {
-        const std::uint64_t part = threadRandom().next();
+        const std::uint64_t part = base::threadRandom().next();
         std::memcpy(bytes + i * 8, &part, sizeof part);
       }
       converted.add("sec-websocket-key", base::base64Encode(std::string_view(bytes, sizeof bytes)));
@@ -389,7 +384,7 @@ void Exchange::upTrailers(HeaderMap trailers) {
 void Exchange::upReset(http::ResetReason reason) {
   up_ = nullptr;
   if (response_started_) {
-    const FailureText text = textOf(failureOf(reason));
+    const FailureText text = failureText(failureOf(reason));
     record_.flags.set(text.flag);
     record_.details = "upstream_reset_after_response_started{";
     record_.details.append(text.text).append("}");
@@ -445,7 +440,7 @@ bool Exchange::retryLater(bool silent) {
   stats.scope.counter("upstream_rq_retry_backoff_exponential").add();
   cluster_->take(Resource::kRetries, static_cast<RoutingPriority>(action_->high_priority));
   retry_slot_ = true;
-  setDeadline(Deadline::kBackOff, retry_.next(threadRandom()));
+  setDeadline(Deadline::kBackOff, retry_.next(base::threadRandom()));
   return true;
 }
 
@@ -454,7 +449,7 @@ void Exchange::attemptFailed(UpstreamFailure failure, std::string_view transport
   if (host_ != nullptr) ++host_->rq_error;
   if (!transport_error.empty()) record_.failure = transport_error;
   if (retry_.wantsRetry(failure, sent) && retryLater(false)) return;
-  const FailureText text = textOf(failure);
+  const FailureText text = failureText(failure);
   std::string body = "upstream connect error or disconnect/reset before headers. ";
   if (record_.attempts > 1) body += "retried and the latest ";
   body.append("reset reason: ").append(text.text);

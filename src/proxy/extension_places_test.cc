@@ -24,16 +24,16 @@ json any(const std::string& type, json fields = json::object()) {
 json held(const std::string& type, json fields = json::object()) {
   return {{"name", "x"}, {"typed_config", any(type, std::move(fields))}};
 }
-json address(const char* protocol = "TCP") {
+json socketAddress(const char* protocol = "TCP") {
   return {
       {"socket_address", {{"address", "127.0.0.1"}, {"port_value", 0}, {"protocol", protocol}}}};
 }
 
-constexpr const char* kHttp = "extensions.filters.http.";
+constexpr const char* kHttpFilters = "extensions.filters.http.";
 constexpr const char* kNetwork = "extensions.filters.network.";
 
 json listener() {
-  const std::string http = kHttp;
+  const std::string http = kHttpFilters;
   json retry = {{"retry_host_predicate",
                  {held("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")}}};
   json weight = {{"name", "c"}, {"weight", 1}};
@@ -62,7 +62,7 @@ json listener() {
                 {"transport_socket", held("extensions.transport_sockets.raw_buffer.v3.RawBuffer")}};
   return {
       {"name", "l"},
-      {"address", address()},
+      {"address", socketAddress()},
       {"access_log", {log}},
       {"listener_filters", {held("extensions.filters.listener.http_inspector.v3.HttpInspector")}},
       {"filter_chains", json::array({chain})}};
@@ -72,7 +72,8 @@ json udpListener() {
   json action = held("extensions.filters.udp.udp_proxy.v3.Route", {{"cluster", "c"}});
   json proxy = held("extensions.filters.udp.udp_proxy.v3.UdpProxyConfig",
                     {{"stat_prefix", "s"}, {"matcher", {{"on_no_match", {{"action", action}}}}}});
-  return {{"name", "u"}, {"address", address("UDP")}, {"listener_filters", json::array({proxy})}};
+  return {
+      {"name", "u"}, {"address", socketAddress("UDP")}, {"listener_filters", json::array({proxy})}};
 }
 
 constexpr const char* kOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -92,7 +93,7 @@ json cluster() {
           {"typed_extension_protocol_options", {{kOptions, options}}}};
 }
 
-json bootstrap() {
+json wholeBootstrap() {
   json monitor = held("extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
                       {{"max_heap_size_bytes", 1}});
   json trigger = {{"name", "x"}, {"threshold", {{"value", 0.5}}}};
@@ -104,7 +105,7 @@ json bootstrap() {
 }
 
 template <class T>
-std::string errorOf(const json& value, const auto& build) {
+std::string placeError(const json& value, const auto& build) {
   T message;
   const auto read = api::fromJson(value, message);
   EXPECT_TRUE(read) << read.error().message();
@@ -113,20 +114,20 @@ std::string errorOf(const json& value, const auto& build) {
 }
 
 std::string listenerError(const json& value) {
-  return errorOf<envoy::config::listener::v3::Listener>(
+  return placeError<envoy::config::listener::v3::Listener>(
       value, [](const auto& message) { return buildListener(message, ""); });
 }
 std::string clusterError(const json& value) {
-  return errorOf<envoy::config::cluster::v3::Cluster>(
+  return placeError<envoy::config::cluster::v3::Cluster>(
       value, [](const auto& message) { return buildCluster(message, ""); });
 }
 std::string bootstrapError(const json& value) {
-  return errorOf<envoy::config::bootstrap::v3::Bootstrap>(
+  return placeError<envoy::config::bootstrap::v3::Bootstrap>(
       value, [](const auto& message) { return readBootstrap(message); });
 }
 
 /// "a.b[0].c" of "/a/b/0/c".
-std::string pathOf(const std::string& pointer) {
+std::string fieldPath(const std::string& pointer) {
   std::string out;
   std::size_t at = 0;
   while (at < pointer.size()) {
@@ -150,12 +151,12 @@ void expectRefusedAt(const json& base, const std::vector<std::string>& pointers,
     json changed = base;
     const bool logs = pointer.find("access_log") != std::string::npos;
     changed[json::json_pointer(pointer)] =
-        any(logs ? std::string(kHttp) + "cors.v3.Cors"
+        any(logs ? std::string(kHttpFilters) + "cors.v3.Cors"
                  : "extensions.access_loggers.stream.v3.StdoutAccessLog");
     // A map's key is told in brackets; what stands before it is enough here.
     const std::string found = error(changed);
     const std::size_t map = pointer.find("/typed_per_filter_config/");
-    EXPECT_EQ(found.find(pathOf(pointer.substr(0, map))), 0U) << pointer << ": " << found;
+    EXPECT_EQ(found.find(fieldPath(pointer.substr(0, map))), 0U) << pointer << ": " << found;
   }
 }
 
@@ -196,7 +197,7 @@ TEST(ExtensionPlaces, OfClustersRefuseWhatTheyCannotHold) {
 }
 
 TEST(ExtensionPlaces, OfTheBootstrapRefuseWhatTheyCannotHold) {
-  expectRefusedAt(bootstrap(),
+  expectRefusedAt(wholeBootstrap(),
                   {"/overload_manager/resource_monitors/0/typed_config",
                    "/overload_manager/actions/0/typed_config"},
                   bootstrapError);

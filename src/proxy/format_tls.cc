@@ -11,7 +11,7 @@ namespace {
 
 using Info = net::PeerInfo;
 
-bool text(std::string& out, std::string_view value) {
+bool putText(std::string& out, std::string_view value) {
   out += value;
   return !value.empty();
 }
@@ -37,7 +37,7 @@ bool time(std::string& out, std::int64_t at, const std::string& format) {
 
 template <auto Field>
 bool textField(std::string& out, const Info& peer, const std::string&) {
-  return text(out, peer.*Field);
+  return putText(out, peer.*Field);
 }
 template <auto Field>
 bool listField(std::string& out, const Info& peer, const std::string&) {
@@ -53,19 +53,19 @@ bool localList(std::string& out, const Info& peer, const std::string&) {
 }
 template <auto Field>
 bool localText(std::string& out, const Info& peer, const std::string&) {
-  return peer.local != nullptr && text(out, peer.local->*Field);
+  return peer.local != nullptr && putText(out, peer.local->*Field);
 }
 bool certificate(std::string& out, const Info& peer, const std::string&) {
-  return text(out, base::percentEncode(peer.certificate_pem));
+  return putText(out, base::percentEncode(peer.certificate_pem));
 }
 
-struct Entry {
+struct TlsEntry {
   std::string_view name;
   TlsValue value;
   bool takes_format = false;
 };
 
-constexpr Entry kBoth[] = {
+constexpr TlsEntry kBoth[] = {
     {"TLS_VERSION", textField<&Info::tls_version>},
     {"TLS_CIPHER", textField<&Info::cipher>},
     {"TLS_SESSION_ID", textField<&Info::session_id>},
@@ -82,7 +82,7 @@ constexpr Entry kBoth[] = {
     {"LOCAL_IP_SAN", localList<&net::CertificateInfo::ip_sans>},
 };
 
-constexpr Entry kDownstream[] = {
+constexpr TlsEntry kDownstream[] = {
     {"PEER_SERIAL", textField<&Info::serial>},
     {"PEER_FINGERPRINT_256", textField<&Info::sha256_fingerprint>},
     {"PEER_FINGERPRINT_1", textField<&Info::sha1_fingerprint>},
@@ -97,8 +97,8 @@ constexpr Entry kDownstream[] = {
 };
 
 template <std::size_t N>
-const Entry* find(const Entry (&table)[N], std::string_view name) {
-  for (const Entry& each : table) {
+const TlsEntry* findTlsEntry(const TlsEntry (&table)[N], std::string_view name) {
+  for (const TlsEntry& each : table) {
     if (each.name == name) return &each;
   }
   return nullptr;
@@ -112,8 +112,8 @@ TlsOperator findTlsOperator(std::string_view name) {
   const bool upstream = name.starts_with(kUp);
   if (!upstream && !name.starts_with(kDown)) return {};
   name.remove_prefix(upstream ? kUp.size() : kDown.size());
-  const Entry* found = find(kBoth, name);
-  if (found == nullptr && !upstream) found = find(kDownstream, name);
+  const TlsEntry* found = findTlsEntry(kBoth, name);
+  if (found == nullptr && !upstream) found = findTlsEntry(kDownstream, name);
   if (found == nullptr) return {};
   return {found->value, upstream, found->takes_format};
 }

@@ -7,7 +7,7 @@ namespace postern::proxy {
 namespace {
 
 /// In the order of http::H2Event.
-constexpr std::array<std::string_view, http::kH2EventCount> kNames = {
+constexpr std::array<std::string_view, http::kH2EventCount> kCounterNames = {
     "goaway_sent",
     "header_overflow",
     "inbound_empty_frames_flood",
@@ -29,7 +29,7 @@ void H2Counters::add(http::H2Event event) {
   const auto at = static_cast<std::size_t>(event);
   if (counters_[at] == nullptr) {
     std::string name(prefix_);
-    name += kNames[at];
+    name += kCounterNames[at];
     counters_[at] = &scope_.counter(name);
   }
   counters_[at]->add();

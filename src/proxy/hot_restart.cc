@@ -1,16 +1,14 @@
 // The side of the process that takes over; hot_restart_successor.cc has the other.
 #include "proxy/hot_restart.h"
 
-#include "base/log.h"
 #include "base/strings.h"
+#include "proxy/logs.h"
 
 #include <poll.h>
 
 namespace postern::proxy {
 
 namespace {
-
-base::LogComponent kLog("main");
 
 constexpr auto kTakeOverMax = std::chrono::seconds(10);
 constexpr std::size_t kStatsBytesMax = 256 * 1024 * 1024;
@@ -41,7 +39,7 @@ base::ConfigResult<std::unique_ptr<Predecessor>> Predecessor::take(const Options
   auto socket = connectPackets(name);
   if (!socket) {
     if (options.skip_hot_restart_on_no_parent) {
-      kLog.warning("no process with {} runs: starting afresh", who(options));
+      kMainLog.warning("no process with {} runs: starting afresh", who(options));
       return nullptr;
     }
     return base::failConfig("--restart-epoch", "no process with " + who(options) +
@@ -66,8 +64,8 @@ base::ConfigResult<void> Predecessor::receiveSockets(const std::string& name) {
     }
     auto received = receivePacket(socket_.get());
     if (!received) {
-      kLog.warning("the process with {} ended while it handed over: {}", name,
-                   received.error().message());
+      kMainLog.warning("the process with {} ended while it handed over: {}", name,
+                       received.error().message());
       socket_.reset();
       return {};
     }
@@ -111,7 +109,7 @@ void Predecessor::receive() {
     if (!received || (*received && stats_text_.size() > kStatsBytesMax)) {
       watch_.reset();
       socket_.reset();
-      if (shutdown_ != nullptr) kLog.info("the process before has ended");
+      if (shutdown_ != nullptr) kMainLog.info("the process before has ended");
       return on_stats_(nullptr);
     }
     if (!*received) return;

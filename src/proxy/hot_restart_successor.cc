@@ -1,8 +1,8 @@
 // The side of the process that is replaced.
-#include "base/log.h"
 #include "base/random.h"
 #include "base/strings.h"
 #include "proxy/hot_restart.h"
+#include "proxy/logs.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -13,8 +13,6 @@
 namespace postern::proxy {
 
 namespace {
-
-base::LogComponent kLog("main");
 
 constexpr std::chrono::seconds kStatsEvery{1};
 constexpr std::size_t kWaitingPacketsMax = 64;  // more: the successor does not read
@@ -40,7 +38,7 @@ base::ConfigResult<std::unique_ptr<Successor>> Successor::listen(event::Loop& lo
           new Successor(loop, owner, name, base_id, std::move(*listener)));
     }
     if (!options.hot_restart_asked) {
-      kLog.debug("no hot restart: {} is taken", name);
+      kMainLog.debug("no hot restart: {} is taken", name);
       return nullptr;
     }
     if (options.use_dynamic_base_id) continue;
@@ -98,7 +96,7 @@ void Successor::receive() {
         break;
       case PacketKind::kServing:
         if (std::exchange(replaced_, true)) break;
-        kLog.info("the next process serves: draining");
+        kMainLog.info("the next process serves: draining");
         owner_.replaced();
         break;
       case PacketKind::kEnd:
@@ -117,7 +115,7 @@ void Successor::welcome(const Packet& hello) {
   }
   auto sockets = owner_.socketsToShare();
   if (!sockets) return refuse("sockets cannot be handed over: " + sockets.error().message());
-  kLog.info("the next process takes over {} listening sockets", sockets->size());
+  kMainLog.info("the next process takes over {} listening sockets", sockets->size());
   queue(PacketKind::kWelcome, std::to_string(owner_.firstStarted()));
   for (Replaceable::Socket& each : *sockets)
     queue(PacketKind::kSocket, std::move(each.key), std::move(each.fd));
@@ -128,7 +126,7 @@ void Successor::welcome(const Packet& hello) {
 }
 
 void Successor::refuse(std::string why) {
-  kLog.warning("a process cannot take over: {}", why);
+  kMainLog.warning("a process cannot take over: {}", why);
   (void)sendPacket(socket_.get(), {PacketKind::kRefused, std::move(why), {}});
   lost();
 }
@@ -167,7 +165,7 @@ void Successor::lost() {
   stats_.cancel();
   if (replaced_) return owner_.successorLost();
   if (std::exchange(admin_taken_, false)) owner_.adminTaken(false);
-  kLog.warning("the next process ended before it served: going on");
+  kMainLog.warning("the next process ended before it served: going on");
 }
 
 void Successor::farewell() {

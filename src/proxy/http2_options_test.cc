@@ -8,7 +8,7 @@ namespace {
 
 using nlohmann::json;
 
-std::string errorOf(const json& options, http::H2Limits& out) {
+std::string optionsError(const json& options, http::H2Limits& out) {
   envoy::config::core::v3::Http2ProtocolOptions message;
   const auto read = api::fromJson(options, message);
   EXPECT_TRUE(read) << read.error().message();
@@ -19,23 +19,23 @@ std::string errorOf(const json& options, http::H2Limits& out) {
 
 TEST(Http2Options, EachFieldIsReadWithinItsBounds) {
   http::H2Limits out;
-  EXPECT_EQ(errorOf({{"hpack_table_size", 0},
-                     {"max_concurrent_streams", 7},
-                     {"initial_stream_window_size", 65535},
-                     {"initial_connection_window_size", 70000},
-                     {"allow_connect", true},
-                     {"max_outbound_frames", 8},
-                     {"max_outbound_control_frames", 9},
-                     {"max_consecutive_inbound_frames_with_empty_payload", 10},
-                     {"max_inbound_priority_frames_per_stream", 11},
-                     {"max_inbound_window_update_frames_per_data_frame_sent", 12},
-                     {"override_stream_error_on_invalid_http_message", true},
-                     {"connection_keepalive",
-                      {{"interval", "30s"},
-                       {"timeout", "5s"},
-                       {"interval_jitter", {{"value", 20}}},
-                       {"connection_idle_interval", "7s"}}}},
-                    out),
+  EXPECT_EQ(optionsError({{"hpack_table_size", 0},
+                          {"max_concurrent_streams", 7},
+                          {"initial_stream_window_size", 65535},
+                          {"initial_connection_window_size", 70000},
+                          {"allow_connect", true},
+                          {"max_outbound_frames", 8},
+                          {"max_outbound_control_frames", 9},
+                          {"max_consecutive_inbound_frames_with_empty_payload", 10},
+                          {"max_inbound_priority_frames_per_stream", 11},
+                          {"max_inbound_window_update_frames_per_data_frame_sent", 12},
+                          {"override_stream_error_on_invalid_http_message", true},
+                          {"connection_keepalive",
+                           {{"interval", "30s"},
+                            {"timeout", "5s"},
+                            {"interval_jitter", {{"value", 20}}},
+                            {"connection_idle_interval", "7s"}}}},
+                         out),
             "");
   EXPECT_EQ(out.header_table_bytes, 0u);
   EXPECT_EQ(out.concurrent_streams_max, 7u);
@@ -53,10 +53,10 @@ TEST(Http2Options, EachFieldIsReadWithinItsBounds) {
   EXPECT_EQ(out.keepalive.idle_interval, std::chrono::seconds(7));
   EXPECT_EQ(out.keepalive.jitter_percent, 20);
   http::H2Limits older;
-  EXPECT_EQ(errorOf({{"stream_error_on_invalid_http_messaging", true}}, older), "");
+  EXPECT_EQ(optionsError({{"stream_error_on_invalid_http_messaging", true}}, older), "");
   EXPECT_TRUE(older.invalid_message_ends_stream);
   http::H2Limits defaults;
-  EXPECT_EQ(errorOf(json::object(), defaults), "");
+  EXPECT_EQ(optionsError(json::object(), defaults), "");
   EXPECT_FALSE(defaults.invalid_message_ends_stream);
   const std::pair<json, const char*> wrong[] = {
       {{{"hpack_table_size", 2000000}}, "o.hpack_table_size: must be from 0 to 1048576"},
@@ -77,7 +77,7 @@ TEST(Http2Options, EachFieldIsReadWithinItsBounds) {
   };
   for (const auto& [options, error] : wrong) {
     http::H2Limits ignored;
-    EXPECT_EQ(errorOf(options, ignored), error);
+    EXPECT_EQ(optionsError(options, ignored), error);
   }
 }
 

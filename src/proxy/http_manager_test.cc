@@ -9,14 +9,14 @@ namespace {
 using nlohmann::json;
 
 json route(json match, json action) { return {{"match", std::move(match)}, {"route", action}}; }
-json all(json action) { return route({{"prefix", "/"}}, std::move(action)); }
+json allTo(json action) { return route({{"prefix", "/"}}, std::move(action)); }
 
 class HttpManagerTest : public HttpFixture {};
 
 TEST_F(HttpManagerTest, ForwardsAndRewritesTheAnswerInPlace) {
   origin_.answer(
       "HTTP/1.1 200 OK\r\nX-First: 1\r\nServer: gunicorn\r\nContent-Length: 2\r\n\r\nhi");
-  start({all({{"cluster", "app"}})});
+  start({allTo({{"cluster", "app"}})});
   const std::string answer = exchange("GET /a?b HTTP/1.1\r\nHost: Test\r\nUser-Agent: t\r\n\r\n");
   EXPECT_EQ(withoutDate(answer),
             "HTTP/1.1 200 OK\r\nx-first: 1\r\nserver: envoy\r\ncontent-length: 2\r\n"
@@ -121,11 +121,11 @@ TEST_F(HttpManagerTest, RetriesOnStatusWithTheBody) {
   origin_.answer("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
   origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
   vhost_["include_request_attempt_count"] = true;
-  start({all({{"cluster", "app"},
-              {"retry_policy",
-               {{"retry_on", "5xx"},
-                {"num_retries", 2},
-                {"retry_back_off", {{"base_interval", "0.001s"}}}}}})});
+  start({allTo({{"cluster", "app"},
+                {"retry_policy",
+                 {{"retry_on", "5xx"},
+                  {"num_retries", 2},
+                  {"retry_back_off", {{"base_interval", "0.001s"}}}}}})});
   const std::string answer =
       exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
   EXPECT_EQ(statusOf(answer), 200) << answer;
@@ -142,12 +142,12 @@ TEST_F(HttpManagerTest, RetriesOnStatusWithTheBody) {
 TEST_F(HttpManagerTest, RetriesAreLimited) {
   for (int i = 0; i < 3; ++i)
     origin_.answer("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
-  start({all({{"cluster", "app"},
-              {"retry_policy",
-               {{"retry_on", "retriable-status-codes"},
-                {"retriable_status_codes", {503}},
-                {"num_retries", 2},
-                {"retry_back_off", {{"base_interval", "0.001s"}}}}}})});
+  start({allTo({{"cluster", "app"},
+                {"retry_policy",
+                 {{"retry_on", "retriable-status-codes"},
+                  {"retriable_status_codes", {503}},
+                  {"num_retries", 2},
+                  {"retry_back_off", {{"base_interval", "0.001s"}}}}}})});
   EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n")), 503);
   EXPECT_EQ(origin_.requests(), 3U);
   EXPECT_EQ(log(), "503 URX via_upstream\n");
@@ -158,7 +158,7 @@ TEST_F(HttpManagerTest, RetriesWithoutAskingWhenAReusedConnectionWasClosed) {
   origin_.answer("");  // closes in place of an answer
   origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n2");
   origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n3");
-  start({all({{"cluster", "app"}})});
+  start({allTo({{"cluster", "app"}})});
   EXPECT_TRUE(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").ends_with("1"));
   EXPECT_TRUE(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").ends_with("2"));
   EXPECT_EQ(origin_.connections(), 2U);
@@ -168,7 +168,7 @@ TEST_F(HttpManagerTest, RetriesWithoutAskingWhenAReusedConnectionWasClosed) {
 TEST_F(HttpManagerTest, APostIsNotSentTwice) {
   origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1");
   origin_.answer("");
-  start({all({{"cluster", "app"}})});
+  start({allTo({{"cluster", "app"}})});
   EXPECT_TRUE(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n").ends_with("1"));
   const std::string answer = exchange("POST / HTTP/1.1\r\nHost: a\r\ncontent-length: 0\r\n\r\n");
   EXPECT_EQ(statusOf(answer), 503);
@@ -183,11 +183,11 @@ TEST_F(HttpManagerTest, APostIsNotSentTwice) {
 
 TEST_F(HttpManagerTest, ConnectionRefused) {
   origin_.stop();
-  start({all({{"cluster", "app"},
-              {"retry_policy",
-               {{"retry_on", "connect-failure"},
-                {"num_retries", 1},
-                {"retry_back_off", {{"base_interval", "0.001s"}}}}}})});
+  start({allTo({{"cluster", "app"},
+                {"retry_policy",
+                 {{"retry_on", "connect-failure"},
+                  {"num_retries", 1},
+                  {"retry_back_off", {{"base_interval", "0.001s"}}}}}})});
   const std::string answer = exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
   EXPECT_EQ(statusOf(answer), 503);
   EXPECT_TRUE(answer.ends_with("retried and the latest reset reason: remote connection failure"))
@@ -256,7 +256,7 @@ TEST_F(HttpManagerTest, TunnelsWebSockets) {
       "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
       "Connection: Upgrade\r\n\r\n",
       Origin::Then::kEcho);
-  start({all({{"cluster", "app"}, {"timeout", "0.2s"}})});
+  start({allTo({{"cluster", "app"}, {"timeout", "0.2s"}})});
   Client client(loop_, port());
   client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
   ASSERT_TRUE(client.waitFor("\r\n\r\n"));
@@ -273,7 +273,7 @@ TEST_F(HttpManagerTest, TunnelsWebSockets) {
 }
 
 TEST_F(HttpManagerTest, RefusesUpgradesThatAreNotAllowed) {
-  start({all({{"cluster", "app"}})});
+  start({allTo({{"cluster", "app"}})});
   const std::string answer =
       exchange("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
   EXPECT_EQ(statusOf(answer), 403);
@@ -283,7 +283,7 @@ TEST_F(HttpManagerTest, RefusesUpgradesThatAreNotAllowed) {
 
 TEST_F(HttpManagerTest, AnswersExpectContinueAndHttp10) {
   origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-  start({all({{"cluster", "app"}})});
+  start({allTo({{"cluster", "app"}})});
   Client client(loop_, port());
   client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
   ASSERT_TRUE(client.waitFor("HTTP/1.1 100 Continue\r\n\r\n"));
@@ -295,7 +295,7 @@ TEST_F(HttpManagerTest, AnswersExpectContinueAndHttp10) {
 }
 
 TEST_F(HttpManagerTest, AClientThatLeavesFreesTheOrigin) {
-  start({all({{"cluster", "app"}, {"timeout", "0s"}})});
+  start({allTo({{"cluster", "app"}, {"timeout", "0s"}})});
   Client client(loop_, port());
   client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
   ASSERT_TRUE(waitUntil([&] { return origin_.requests() == 1; }));
@@ -307,7 +307,7 @@ TEST_F(HttpManagerTest, AClientThatLeavesFreesTheOrigin) {
 
 TEST_F(HttpManagerTest, CircuitBreakersOverflow) {
   cluster_["circuit_breakers"] = {{"thresholds", {{{"max_requests", 1}}}}};
-  start({all({{"cluster", "app"}, {"timeout", "0s"}})});
+  start({allTo({{"cluster", "app"}, {"timeout", "0s"}})});
   Client first(loop_, port());
   first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
   ASSERT_TRUE(waitUntil([&] { return origin_.requests() == 1; }));
@@ -322,7 +322,7 @@ TEST_F(HttpManagerTest, BodiesPassBothWaysWithBackPressure) {
   const std::string big(3'000'000, 'b');
   origin_.answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2dc6c0\r\n" + big +
                  "\r\n0\r\n\r\n");
-  start({all({{"cluster", "app"}})});
+  start({allTo({{"cluster", "app"}})});
   const std::string answer = exchange(
       "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n"
       "\r\n" +
@@ -336,7 +336,7 @@ TEST_F(HttpManagerTest, BodiesPassBothWaysWithBackPressure) {
 TEST_F(HttpManagerTest, ServesPipelinedRequestsInOrder) {
   origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1");
   origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n2");
-  start({all({{"cluster", "app"}})});
+  start({allTo({{"cluster", "app"}})});
   Client client(loop_, port());
   client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
   ASSERT_TRUE(client.waitFor("\r\n\r\n2"));
@@ -369,7 +369,7 @@ TEST_F(HttpManagerTest, CorsPreflight) {
                  {"allow_origin_string_match", {{{"exact", "http://a"}}}},
                  {"allow_methods", "GET,POST"},
                  {"allow_credentials", true}};
-  json one = all({{"cluster", "app"}});
+  json one = allTo({{"cluster", "app"}});
   one["typed_per_filter_config"] = {{"envoy.filters.http.cors", policy}};
   origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
   start({one});

@@ -15,7 +15,7 @@ using nlohmann::json;
 
 constexpr const char* kOk = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
-json all(json action) { return {{"match", {{"prefix", "/"}}}, {"route", std::move(action)}}; }
+json everyPath(json action) { return {{"match", {{"prefix", "/"}}}, {"route", std::move(action)}}; }
 bool has(const std::string& text, std::string_view wanted) {
   return text.find(wanted) != std::string::npos;
 }
@@ -26,7 +26,7 @@ json extension(const char* type, json fields) {
 
 class HttpOptionsTest : public HttpFixture {
  protected:
-  void startApp() { start({all({{"cluster", "app"}})}); }
+  void startApp() { start({everyPath({{"cluster", "app"}})}); }
   /// Sends, waits for the answer, and returns what the origin saw of it.
   std::string seen(std::string_view request) {
     origin_.answer(kOk);

@@ -11,7 +11,7 @@ namespace postern::proxy {
 
 namespace {
 
-struct Flag {
+struct OptionFlag {
   const char* name;
   const char* letter;  // "" : none
   const char* value;   // what the value is; "": takes none
@@ -21,7 +21,7 @@ struct Flag {
 };
 
 template <class T>
-bool number(std::string_view text, T& out) {
+bool readNumber(std::string_view text, T& out) {
   const auto read = base::parseInteger<T>(text);
   if (read) out = *read;
   return read.has_value();
@@ -30,7 +30,7 @@ bool number(std::string_view text, T& out) {
 template <class Duration>
 bool duration(std::string_view text, Duration& out) {
   std::uint32_t count = 0;
-  if (!number(text, count)) return false;
+  if (!readNumber(text, count)) return false;
   out = Duration(count);
   return true;
 }
@@ -164,7 +164,7 @@ bool act(Options& out, std::string_view) {
 constexpr std::uint32_t kFlushKilobytesMax = 1024;
 constexpr std::uint32_t kEpochMax = 1'000'000'000;
 
-constexpr Flag kFlags[] = {
+constexpr OptionFlag kFlags[] = {
     {"config-path", "c", "FILE", "bootstrap, YAML or JSON",
      [](Options& o, std::string_view v) { return !(o.config_path = v).empty(); }},
     {"config-yaml", "", "TEXT", "bootstrap as text, merged over the file",
@@ -177,7 +177,7 @@ constexpr Flag kFlags[] = {
     {"concurrency", "", "N",
      "worker threads; default: one per processor; 0: as the cgroup's quota allows",
      [](Options& o, std::string_view v) {
-       if (!number(v, o.concurrency) || o.concurrency > kWorkersMax) return false;
+       if (!readNumber(v, o.concurrency) || o.concurrency > kWorkersMax) return false;
        if (o.concurrency == 0) o.concurrency = std::clamp(processorsOfQuota("/"), 1U, kWorkersMax);
        return true;
      }},
@@ -201,7 +201,7 @@ constexpr Flag kFlags[] = {
     {"base-id", "", "N", "processes of one base id replace each other by hot restart; default 0",
      [](Options& o, std::string_view v) {
        o.hot_restart_asked = true;
-       return number(v, o.base_id);
+       return readNumber(v, o.base_id);
      }},
     {"use-dynamic-base-id", "", "", "choose a free base id",
      yesForHotRestart<&Options::use_dynamic_base_id>},
@@ -210,7 +210,7 @@ constexpr Flag kFlags[] = {
      "0: the first process; N: takes over from the process of epoch N-1 with the same base id",
      [](Options& o, std::string_view v) {
        o.hot_restart_asked = true;
-       return number(v, o.restart_epoch) && o.restart_epoch <= kEpochMax;
+       return readNumber(v, o.restart_epoch) && o.restart_epoch <= kEpochMax;
      }},
     {"disable-hot-restart", "", "", "neither take over nor be replaced",
      yes<&Options::disable_hot_restart>},
@@ -248,7 +248,7 @@ constexpr Flag kFlags[] = {
     {"file-flush-min-size-kb", "", "KILOBYTES",
      "how many access-log bytes are written without waiting; default 64",
      [](Options& o, std::string_view v) {
-       return number(v, o.file_flush_min_size_kb) && o.file_flush_min_size_kb > 0 &&
+       return readNumber(v, o.file_flush_min_size_kb) && o.file_flush_min_size_kb > 0 &&
               o.file_flush_min_size_kb <= kFlushKilobytesMax;
      }},
     {"service-node", "", "NAME", "node.id", text<&Options::service_node>},
@@ -278,8 +278,8 @@ constexpr Flag kFlags[] = {
     {"help", "h", "", "print this text", act<Options::Action::kHelp>},
 };
 
-const Flag* find(std::string_view word) {
-  for (const Flag& flag : kFlags) {
+const OptionFlag* findFlag(std::string_view word) {
+  for (const OptionFlag& flag : kFlags) {
     const bool is_long = word.starts_with("--") && word.substr(2) == flag.name;
     const bool is_short =
         !word.starts_with("--") && word.starts_with('-') && word.substr(1) == flag.letter;
@@ -302,7 +302,7 @@ base::ConfigResult<Options> parseOptions(std::span<const std::string_view> argum
       value = word.substr(equals + 1);
       word = word.substr(0, equals);
     }
-    const Flag* flag = find(word);
+    const OptionFlag* flag = findFlag(word);
     if (flag == nullptr) return base::failConfig(std::string(word), "is not a flag; see --help");
     const bool takes_value = *flag->value != '\0';
     if (takes_value && !joined) {
@@ -333,7 +333,7 @@ std::string optionsHelp() {
   std::string out =
       "usage: postern-proxy -c FILE [flags]\n"
       "       postern-proxy sidecar|gateway|capture ...\n\n";
-  for (const Flag& flag : kFlags) {
+  for (const OptionFlag& flag : kFlags) {
     std::string names = *flag.letter != '\0' ? "-" + std::string(flag.letter) + ", " : "    ";
     names += "--" + std::string(flag.name);
     if (*flag.value != '\0') names += " " + std::string(flag.value);

@@ -13,13 +13,13 @@ namespace postern::proxy {
 
 namespace {
 
-constexpr auto kNames = std::to_array<std::string_view>(
+constexpr auto kActionNames = std::to_array<std::string_view>(
     {"envoy.overload_actions.stop_accepting_requests",
      "envoy.overload_actions.stop_accepting_connections",
      "envoy.overload_actions.reject_incoming_connections",
      "envoy.overload_actions.disable_http_keepalive", "envoy.overload_actions.shrink_heap",
      "envoy.overload_actions.reduce_timeouts", "envoy.overload_actions.reset_high_memory_stream"});
-static_assert(kNames.size() == static_cast<std::size_t>(OverloadAction::kCount));
+static_assert(kActionNames.size() == static_cast<std::size_t>(OverloadAction::kCount));
 
 std::optional<double> injectedPressure(const std::string& path) {
   std::ifstream in(path);
@@ -62,7 +62,7 @@ std::string resourceScope(std::string_view name) { return "overload." + std::str
 }  // namespace
 
 std::string_view toString(OverloadAction action) {
-  return kNames[static_cast<std::size_t>(action)];
+  return kActionNames[static_cast<std::size_t>(action)];
 }
 
 std::chrono::milliseconds TimerScale::apply(std::chrono::milliseconds timeout, double value) const {

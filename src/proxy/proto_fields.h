@@ -4,6 +4,8 @@
 
 #include "base/error.h"
 
+#include <google/protobuf/message.h>
+
 #include <chrono>
 #include <cstddef>
 #include <string>
@@ -12,7 +14,6 @@
 namespace google::protobuf {
 class Any;
 class Duration;
-class Message;
 }  // namespace google::protobuf
 
 namespace postern::proxy {
@@ -55,5 +56,11 @@ class Place {
 
 /// The message name of a type URL, "" for a malformed one.
 std::string_view typeName(const google::protobuf::Any& any);
+
+/// The message as what it is; null when it is of another type.
+template <class T>
+const T* as(const google::protobuf::Message& message) {
+  return google::protobuf::DynamicCastToGenerated<const T>(&message);
+}
 
 }  // namespace postern::proxy

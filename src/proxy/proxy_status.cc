@@ -6,12 +6,12 @@ namespace postern::proxy {
 
 namespace {
 
-struct Entry {
+struct StatusEntry {
   Flag flag;
   ProxyError error;
 };
 
-constexpr Entry kErrors[] = {
+constexpr StatusEntry kErrors[] = {
     {Flag::kFailedLocalHealthCheck, {"destination_unavailable", 503}},
     {Flag::kNoHealthyUpstream, {"destination_unavailable", 503}},
     {Flag::kUpstreamRequestTimeout, {"http_response_timeout", 504}},
@@ -38,7 +38,7 @@ void appendQuoted(std::string& out, std::string_view text) {
 }  // namespace
 
 ProxyError proxyErrorOf(const AccessRecord& record) {
-  for (const Entry& each : kErrors) {
+  for (const StatusEntry& each : kErrors) {
     if (!record.flags.has(each.flag)) continue;
     const bool slow = each.flag == Flag::kUpstreamConnectionFailure &&
                       record.details.find("timeout") != std::string::npos;

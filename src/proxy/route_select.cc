@@ -143,7 +143,8 @@ void addSize(std::vector<std::size_t>& sizes, std::size_t size) {
   std::sort(sizes.rbegin(), sizes.rend());
 }
 
-/// "host:80" → "host"; a bare IPv6 address keeps its colons.
+}  // namespace
+
 std::string_view withoutPort(std::string_view host) {
   const std::size_t colon = host.rfind(':');
   if (colon == std::string_view::npos) return host;
@@ -153,8 +154,6 @@ std::string_view withoutPort(std::string_view host) {
       std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
   return port ? host.substr(0, colon) : host;
 }
-
-}  // namespace
 
 std::string_view pathOnly(std::string_view target) {
   return target.substr(0, target.find_first_of("?#"));

@@ -22,7 +22,7 @@ using google::protobuf::Message;
 using Percent = envoy::type::v3::FractionalPercent;
 
 template <class T>
-T* as(Message& message) {
+T* layerAs(Message& message) {
   return google::protobuf::DynamicCastToGenerated<T>(&message);
 }
 
@@ -64,7 +64,7 @@ const Runtime::Value* Runtime::find(const std::string& key) const {
 }
 
 bool Runtime::applyHere(Message& message, bool& changed) const {
-  if (auto* share = as<core::RuntimeFractionalPercent>(message)) {
+  if (auto* share = layerAs<core::RuntimeFractionalPercent>(message)) {
     if (const Value* value = find(share->runtime_key())) {
       Percent& out = *share->mutable_default_value();
       out.set_numerator(static_cast<std::uint32_t>(value->number));
@@ -74,14 +74,14 @@ bool Runtime::applyHere(Message& message, bool& changed) const {
     }
     return true;
   }
-  if (auto* number = as<core::RuntimeUInt32>(message)) {
+  if (auto* number = layerAs<core::RuntimeUInt32>(message)) {
     if (const Value* value = find(number->runtime_key()); value != nullptr && !value->denominator) {
       number->set_default_value(static_cast<std::uint32_t>(value->number));
       changed = true;
     }
     return true;
   }
-  if (auto* filter = as<envoy::config::accesslog::v3::RuntimeFilter>(message)) {
+  if (auto* filter = layerAs<envoy::config::accesslog::v3::RuntimeFilter>(message)) {
     if (const Value* value = find(filter->runtime_key())) {
       // A plain number is of the filter's own denominator.
       Percent& out = *filter->mutable_percent_sampled();
@@ -92,7 +92,7 @@ bool Runtime::applyHere(Message& message, bool& changed) const {
     }
     return true;
   }
-  if (auto* any = as<google::protobuf::Any>(message)) {
+  if (auto* any = layerAs<google::protobuf::Any>(message)) {
     const auto held = api::unpack(*any);
     if (held && apply(**held)) {
       api::pack(**held, *any);

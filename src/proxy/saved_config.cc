@@ -2,9 +2,9 @@
 
 #include "api/message.h"
 #include "base/fd.h"
-#include "base/log.h"
 #include "envoy/config/core/v3/base.pb.h"
 #include "envoy/service/discovery/v3/discovery.pb.h"
+#include "proxy/logs.h"
 #include "tls/x509.h"
 
 #include <fmt/format.h>
@@ -28,10 +28,8 @@ using envoy::service::discovery::v3::DeltaDiscoveryResponse;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
-base::LogComponent kLog("config");
-
 constexpr std::string_view kMagic = "postern-saved-config 1 ";
-constexpr std::size_t kFileBytesMax = 512 * 1024 * 1024;
+constexpr std::size_t kSavedBytesMax = 512 * 1024 * 1024;
 constexpr std::chrono::milliseconds kWriteAfter{500};
 constexpr int kDepthMax = 64;
 constexpr auto kKeyFields = std::to_array<std::string_view>(
@@ -96,7 +94,7 @@ base::Result<std::string> readOwnFile(const std::string& path) {
   if (::fstat(file.get(), &about) != 0) return base::failErrno("stat");
   if (!S_ISREG(about.st_mode) || about.st_uid != ::geteuid() || (about.st_mode & 022) != 0)
     return base::fail(base::Errc::kPermissionDenied, "others may have written it");
-  if (static_cast<std::size_t>(about.st_size) > kFileBytesMax)
+  if (static_cast<std::size_t>(about.st_size) > kSavedBytesMax)
     return base::fail(base::Errc::kLimitExceeded, "too large");
   std::string out(static_cast<std::size_t>(about.st_size), '\0');
   std::size_t have = 0;
@@ -123,7 +121,7 @@ std::string encodeSaved(const std::string& node_id,
     response.set_type_url(type.type_url);
     for (const auto& [name, text] : type.resources) {
       if (holdsPrivateKey(text.message)) {
-        kLog.debug("{} is not saved: it holds a private key", name);
+        kConfigLog.debug("{} is not saved: it holds a private key", name);
         continue;
       }
       auto& resource = *response.add_resources();
@@ -194,12 +192,12 @@ std::vector<DynamicResources> SavedConfig::load() const {
   const auto bytes = readOwnFile(path_);
   if (!bytes) {
     if (bytes.error().sys != ENOENT)
-      kLog.warning("{} is not used: {}", path_, bytes.error().message());
+      kConfigLog.warning("{} is not used: {}", path_, bytes.error().message());
     return {};
   }
   auto read = decodeSaved(*bytes, node_id_);
   if (!read) {
-    kLog.warning("{} {}: starting without it", path_, read.error().message());
+    kConfigLog.warning("{} {}: starting without it", path_, read.error().message());
     return {};
   }
   return std::move(*read);
@@ -215,7 +213,7 @@ void SavedConfig::write() {
   std::string sum = tls::sha256(bytes);
   if (sum == written_) return;
   if (auto done = replace(bytes); !done) {
-    kLog.error("{} cannot be written: {}", path_, done.error().message());
+    kConfigLog.error("{} cannot be written: {}", path_, done.error().message());
     return;
   }
   written_ = std::move(sum);

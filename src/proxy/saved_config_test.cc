@@ -29,7 +29,7 @@ std::vector<DynamicResources> sample() {
   return {clusters};
 }
 
-std::string errorOf(const std::string& bytes, const std::string& node = "n") {
+std::string savedError(const std::string& bytes, const std::string& node = "n") {
   const auto read = decodeSaved(bytes, node);
   return read ? "" : read.error().message();
 }
@@ -49,13 +49,13 @@ TEST(SavedConfig, ComesBackAsItWas) {
 TEST(SavedConfig, RefusesEveryDamage) {
   const std::string whole = encodeSaved("n", sample());
   for (std::size_t size = 0; size < whole.size(); ++size)
-    EXPECT_NE(errorOf(whole.substr(0, size)), "") << size;
+    EXPECT_NE(savedError(whole.substr(0, size)), "") << size;
   for (std::size_t i = 0; i < whole.size(); ++i) {
     std::string changed = whole;
     changed[i] = static_cast<char>(changed[i] ^ 1);
-    EXPECT_NE(errorOf(changed), "") << i;
+    EXPECT_NE(savedError(changed), "") << i;
   }
-  EXPECT_EQ(errorOf(whole, "m"), "is that of another node");
+  EXPECT_EQ(savedError(whole, "m"), "is that of another node");
 }
 
 TEST(SavedConfig, LeavesOutWhatHoldsAKey) {

@@ -7,6 +7,7 @@
 #include "envoy/service/discovery/v3/discovery.pb.h"
 #include "json/json.h"
 #include "proxy/config_tls.h"
+#include "proxy/logs.h"
 
 #include <nlohmann/json.hpp>
 
@@ -20,11 +21,6 @@ namespace {
 namespace ssl = envoy::extensions::transport_sockets::tls::v3;
 
 constexpr std::size_t kFileBytesMax = 4 << 20;
-
-base::LogComponent& log() {
-  static base::LogComponent component("secret");
-  return component;
-}
 
 std::string fileKey(const SecretUse& use) { return use.file + "|" + use.name; }
 
@@ -235,7 +231,7 @@ void SecretStore::loadFile(const std::string& name, Record& record) {
     return;
   }
   count(name, "update_rejected");
-  log().warning("secret {}: {}", name, good.error().message());
+  kSecretLog.warning("secret {}: {}", name, good.error().message());
   record.error = ResourceError{{}, "", loop_.clock().wall(), good.error().message()};
 }
 

@@ -1,10 +1,10 @@
 #include "proxy/server.h"
 
-#include "base/log.h"
 #include "config/supported.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "proxy/admin.h"
 #include "proxy/listener_state.h"
+#include "proxy/logs.h"
 #include "proxy/memory_use.h"
 
 #include <climits>
@@ -17,8 +17,6 @@
 namespace postern::proxy {
 
 namespace {
-
-base::LogComponent kLog("main");
 
 /// An eighth of the descriptors the process may have stays free of accepted connections. It may
 /// have as many as the hard limit says: the soft one is for programs that use select().
@@ -106,7 +104,7 @@ base::ConfigResult<std::unique_ptr<Server>> Server::make(event::Loop& loop, Boot
 
 void Server::warnOfIgnored(const std::vector<std::string>& paths) {
   main_stats_.scope("server.").counter("static_unknown_fields").add(paths.size());
-  for (const std::string& path : paths) kLog.warning("{}: is not supported, left out", path);
+  for (const std::string& path : paths) kMainLog.warning("{}: is not supported, left out", path);
 }
 
 base::ConfigResult<void> Server::validate(event::Loop& loop,

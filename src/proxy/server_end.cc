@@ -1,7 +1,7 @@
 // How the proxy drains, ends, and is replaced by the next process: the second half of Server.
-#include "base/log.h"
 #include "proxy/admin.h"
 #include "proxy/listener_state.h"
+#include "proxy/logs.h"
 #include "proxy/server.h"
 #include "proxy/stats_carry.h"
 
@@ -12,8 +12,6 @@
 namespace postern::proxy {
 
 namespace {
-
-base::LogComponent kLog("main");
 
 constexpr auto kDrainedPoll = std::chrono::milliseconds(20);
 
@@ -73,7 +71,7 @@ void Server::drainConnections(TrafficDirection only, bool keep_listening) {
 void Server::shutDown() {
   if (shutting_down_) return stop();
   shutting_down_ = true;
-  kLog.info("shutting down");
+  kMainLog.info("shutting down");
   if (!replaced_) stopListeners(TrafficDirection::kUnspecified);
   // The strategy is for a proxy that goes on serving: one that is told to end asks all at once.
   const base::MonotonicTime until = loop_.now() + options_.drain_time;

@@ -9,11 +9,11 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kOk = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+constexpr const char* kOkBody = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 constexpr const char* kHttpOptions =
     "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-json all() { return {{"match", {{"prefix", "/"}}}, {"route", {{"cluster", "app"}}}}; }
+json toApp() { return {{"match", {{"prefix", "/"}}}, {"route", {{"cluster", "app"}}}}; }
 
 class UpstreamPoolTest : public HttpFixture {
  protected:
@@ -35,7 +35,7 @@ class UpstreamPoolTest : public HttpFixture {
   }
   void startH2(json http2 = json::object()) {
     options()["explicit_http_config"] = {{"http2_protocol_options", std::move(http2)}};
-    start(all(), h2_.port());
+    start(toApp(), h2_.port());
   }
   std::string get(std::string_view path = "/") {
     return exchange("GET " + std::string(path) + " HTTP/1.1\r\nhost: a\r\n\r\n");
@@ -56,15 +56,15 @@ class UpstreamPoolTest : public HttpFixture {
 };
 
 TEST_F(UpstreamPoolTest, TakesTheConnectionThatBecameFreeLast) {
-  start(all());
+  start(toApp());
   // Two at once make two connections; then the one that answers last is used again.
   auto one = ask();
   ASSERT_TRUE(waitUntil([&] { return origin_.requests() == 1; }));
-  origin_.answer(kOk);
+  origin_.answer(kOkBody);
   auto two = ask();
   ASSERT_TRUE(two->waitForAnswer());
   for (int i = 0; i < 3; ++i) {
-    origin_.answer(kOk);
+    origin_.answer(kOkBody);
     EXPECT_EQ(statusOf(get()), 200);
   }
   EXPECT_EQ(origin_.connections(), 2u);
@@ -73,9 +73,9 @@ TEST_F(UpstreamPoolTest, TakesTheConnectionThatBecameFreeLast) {
 }
 
 TEST_F(UpstreamPoolTest, ProbesAnIdleConnectionBeforeAPost) {
-  origin_.answer(kOk);
-  origin_.answer(kOk);
-  start(all());
+  origin_.answer(kOkBody);
+  origin_.answer(kOkBody);
+  start(toApp());
   EXPECT_EQ(statusOf(get()), 200);
   // The origin closes and the request comes in the same turn: nothing may be sent on the old one.
   auto post = std::make_unique<Client>(loop_, port());
@@ -89,9 +89,9 @@ TEST_F(UpstreamPoolTest, ProbesAnIdleConnectionBeforeAPost) {
 }
 
 TEST_F(UpstreamPoolTest, DropsAnIdleConnectionOnWhichSomethingCame) {
-  origin_.answer(std::string(kOk) + "HTTP/1.1 200 OK\r\n");  // more than was asked for
-  origin_.answer(kOk);
-  start(all());
+  origin_.answer(std::string(kOkBody) + "HTTP/1.1 200 OK\r\n");  // more than was asked for
+  origin_.answer(kOkBody);
+  start(toApp());
   EXPECT_EQ(statusOf(get()), 200);
   EXPECT_TRUE(becomes("upstream_cx_active", 0));
   EXPECT_EQ(statusOf(get()), 200);
@@ -99,9 +99,9 @@ TEST_F(UpstreamPoolTest, DropsAnIdleConnectionOnWhichSomethingCame) {
 }
 
 TEST_F(UpstreamPoolTest, APostThatWasSentIsNotSentAgain) {
-  origin_.answer(kOk);
+  origin_.answer(kOkBody);
   origin_.answer("");  // reads it, then closes
-  start(all());
+  start(toApp());
   EXPECT_EQ(statusOf(get()), 200);
   const std::string answer = exchange("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc");
   EXPECT_EQ(statusOf(answer), 503);
@@ -112,10 +112,10 @@ TEST_F(UpstreamPoolTest, APostThatWasSentIsNotSentAgain) {
 }
 
 TEST_F(UpstreamPoolTest, APutIsSentAgainWithItsBody) {
-  origin_.answer(kOk);
+  origin_.answer(kOkBody);
   origin_.answer("");
-  origin_.answer(kOk);
-  start(all());
+  origin_.answer(kOkBody);
+  start(toApp());
   EXPECT_EQ(statusOf(get()), 200);
   EXPECT_EQ(statusOf(exchange("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc")), 200);
   EXPECT_TRUE(origin_.request(2).ends_with("\r\n\r\nabc"));
@@ -124,7 +124,7 @@ TEST_F(UpstreamPoolTest, APutIsSentAgainWithItsBody) {
 
 TEST_F(UpstreamPoolTest, LimitsConnectionsPendingAndRequests) {
   limits({{"max_connections", 1}, {"max_pending_requests", 1}, {"track_remaining", true}});
-  start(all());
+  start(toApp());
   EXPECT_EQ(stat("circuit_breakers.default.remaining_cx"), 1);
   EXPECT_EQ(stat("circuit_breakers.default.remaining_rq"), 1024);
   auto one = ask();
@@ -141,7 +141,7 @@ TEST_F(UpstreamPoolTest, LimitsConnectionsPendingAndRequests) {
   EXPECT_NE(refused.find("x-envoy-overloaded: true"), std::string::npos);
   EXPECT_EQ(stat("upstream_rq_pending_overflow"), 1);
   one->close();  // the client goes; its connection ends and the waiting request gets a new one
-  origin_.answer(kOk);
+  origin_.answer(kOkBody);
   ASSERT_TRUE(two->waitForAnswer());
   EXPECT_EQ(statusOf(two->received()), 200);
   EXPECT_EQ(stat("circuit_breakers.default.rq_pending_open"), 0);
@@ -150,7 +150,7 @@ TEST_F(UpstreamPoolTest, LimitsConnectionsPendingAndRequests) {
 
 TEST_F(UpstreamPoolTest, LimitsRequests) {
   limits({{"max_requests", 1}});
-  start(all());
+  start(toApp());
   auto one = ask();
   ASSERT_TRUE(waitUntil([&] { return origin_.requests() == 1; }));
   EXPECT_EQ(stat("circuit_breakers.default.rq_open"), 1);
@@ -164,7 +164,7 @@ TEST_F(UpstreamPoolTest, LimitsRequests) {
 
 TEST_F(UpstreamPoolTest, ARetryBudgetIsAShareOfWhatRuns) {
   limits({{"retry_budget", {{"budget_percent", {{"value", 25}}}, {"min_retry_concurrency", 0}}}});
-  json route = all();
+  json route = toApp();
   route["route"]["retry_policy"] = {{"retry_on", "5xx"},
                                     {"retry_back_off", {{"base_interval", "0.3s"}}}};
   start(route);
@@ -172,11 +172,11 @@ TEST_F(UpstreamPoolTest, ARetryBudgetIsAShareOfWhatRuns) {
   origin_.answer(kBad);
   EXPECT_EQ(statusOf(get()), 500);  // 25 % of one is none
   EXPECT_EQ(stat("upstream_rq_retry_overflow"), 1);
-  std::vector<std::unique_ptr<Client>> all;
-  for (int i = 0; i < 4; ++i) all.push_back(ask());
+  std::vector<std::unique_ptr<Client>> toApp;
+  for (int i = 0; i < 4; ++i) toApp.push_back(ask());
   ASSERT_TRUE(waitUntil([&] { return origin_.requests() == 5; }));
   origin_.answer(kBad);
-  origin_.answer(kOk);
+  origin_.answer(kOkBody);
   auto more = ask();
   ASSERT_TRUE(more->waitForAnswer());
   EXPECT_EQ(statusOf(more->received()), 200);
@@ -186,8 +186,8 @@ TEST_F(UpstreamPoolTest, ARetryBudgetIsAShareOfWhatRuns) {
 
 TEST_F(UpstreamPoolTest, AConnectionTakesSoManyRequests) {
   common()["max_requests_per_connection"] = 2;
-  for (int i = 0; i < 4; ++i) origin_.answer(kOk);
-  start(all());
+  for (int i = 0; i < 4; ++i) origin_.answer(kOkBody);
+  start(toApp());
   for (int i = 0; i < 4; ++i) EXPECT_EQ(statusOf(get()), 200);
   EXPECT_EQ(origin_.connections(), 2u);
   EXPECT_EQ(stat("upstream_cx_max_requests"), 2);
@@ -196,9 +196,9 @@ TEST_F(UpstreamPoolTest, AConnectionTakesSoManyRequests) {
 
 TEST_F(UpstreamPoolTest, AConnectionLivesSoLong) {
   common()["max_connection_duration"] = "0.05s";
-  origin_.answer(kOk);
-  origin_.answer(kOk);
-  start(all());
+  origin_.answer(kOkBody);
+  origin_.answer(kOkBody);
+  start(toApp());
   EXPECT_EQ(statusOf(get()), 200);
   EXPECT_TRUE(becomes("upstream_cx_active", 0));
   EXPECT_EQ(stat("upstream_cx_max_duration_reached"), 1);
@@ -207,8 +207,8 @@ TEST_F(UpstreamPoolTest, AConnectionLivesSoLong) {
 
 TEST_F(UpstreamPoolTest, AnIdleConnectionEnds) {
   common()["idle_timeout"] = "0.05s";
-  origin_.answer(kOk);
-  start(all());
+  origin_.answer(kOkBody);
+  start(toApp());
   EXPECT_EQ(statusOf(get()), 200);
   EXPECT_TRUE(becomes("upstream_cx_active", 0));
   EXPECT_EQ(stat("upstream_cx_idle_timeout"), 1);
@@ -216,7 +216,7 @@ TEST_F(UpstreamPoolTest, AnIdleConnectionEnds) {
 
 TEST_F(UpstreamPoolTest, AnAttemptLastsSoLong) {
   common()["max_stream_duration"] = "0.05s";
-  start(all());
+  start(toApp());
   const std::string answer = get();
   EXPECT_EQ(statusOf(answer), 504);
   EXPECT_TRUE(answer.ends_with("upstream max stream duration reached"));
@@ -226,13 +226,13 @@ TEST_F(UpstreamPoolTest, AnAttemptLastsSoLong) {
 
 TEST_F(UpstreamPoolTest, LimitsTheHeadersOfAnAnswer) {
   common() = {{"max_headers_count", 3}, {"max_response_headers_kb", 1}};
-  start(all());
+  start(toApp());
   origin_.answer("HTTP/1.1 200 OK\r\na: 1\r\nb: 1\r\nc: 1\r\ncontent-length: 0\r\n\r\n");
   EXPECT_EQ(statusOf(get()), 502);
   origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\na: " + std::string(1100, 'x') +
                  "\r\n\r\n");
   EXPECT_EQ(statusOf(get()), 502);
-  origin_.answer(kOk);
+  origin_.answer(kOkBody);
   EXPECT_EQ(statusOf(get()), 200);
 }
 
@@ -240,12 +240,12 @@ TEST_F(UpstreamPoolTest, LimitsTheHeadersOfAnAnswer) {
 
 TEST_F(UpstreamPoolTest, ClientsOfHttp1ShareAConnectionOfHttp2) {
   startH2();
-  std::vector<std::unique_ptr<Client>> all;
-  for (int i = 0; i < 10; ++i) all.push_back(ask());
+  std::vector<std::unique_ptr<Client>> toApp;
+  for (int i = 0; i < 10; ++i) toApp.push_back(ask());
   ASSERT_TRUE(waitUntil([&] { return h2_.requests.size() == 10; }));
   EXPECT_EQ(h2_.connections.size(), 1u);
   for (auto& each : h2_.requests) each.connection->ok(each.id);
-  for (auto& each : all) {
+  for (auto& each : toApp) {
     ASSERT_TRUE(each->waitForAnswer());
     EXPECT_EQ(statusOf(each->received()), 200);
   }
@@ -258,8 +258,8 @@ TEST_F(UpstreamPoolTest, OpensAnotherConnectionWhereStreamsAreLimited) {
   startH2();
   EXPECT_EQ(statusOf(get()), 200);  // the peer's limit is known now
   h2_.on_request = nullptr;
-  std::vector<std::unique_ptr<Client>> all;
-  for (int i = 0; i < 8; ++i) all.push_back(ask());
+  std::vector<std::unique_ptr<Client>> toApp;
+  for (int i = 0; i < 8; ++i) toApp.push_back(ask());
   ASSERT_TRUE(waitUntil([&] { return h2_.requests.size() == 9; }));
   EXPECT_EQ(h2_.connections.size(), 3u);
   std::map<const void*, int> running;
@@ -271,8 +271,8 @@ TEST_F(UpstreamPoolTest, OpensAnotherConnectionWhereStreamsAreLimited) {
 
 TEST_F(UpstreamPoolTest, OwnLimitOfStreamsHolds) {
   startH2({{"max_concurrent_streams", 2}});
-  std::vector<std::unique_ptr<Client>> all;
-  for (int i = 0; i < 4; ++i) all.push_back(ask());
+  std::vector<std::unique_ptr<Client>> toApp;
+  for (int i = 0; i < 4; ++i) toApp.push_back(ask());
   ASSERT_TRUE(waitUntil([&] { return h2_.requests.size() == 4; }));
   EXPECT_EQ(h2_.connections.size(), 2u);
 }
@@ -317,8 +317,8 @@ TEST_F(UpstreamPoolTest, TriesAgainOnlySoOften) {
 
 TEST_F(UpstreamPoolTest, SpeaksWhatTheClientSpeaks) {
   options()["use_downstream_protocol_config"] = json::object();
-  origin_.answer(kOk);
-  start(all());
+  origin_.answer(kOkBody);
+  start(toApp());
   EXPECT_EQ(statusOf(get()), 200);
   EXPECT_EQ(stat("upstream_cx_http1_total"), 1);
 }

@@ -21,7 +21,7 @@
 namespace postern::runtime {
 namespace {
 
-constexpr std::size_t kReadBytes = 65536;
+constexpr std::size_t kOutputReadBytes = 65536;
 
 std::int64_t nowMs() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -116,7 +116,7 @@ void Container::watch(Source& source, LogFile::Stream stream, base::Fd fd) {
 }
 
 void Container::drain(Source& source, LogFile::Stream stream) {
-  std::array<char, kReadBytes> bytes;
+  std::array<char, kOutputReadBytes> bytes;
   while (source.fd) {
     const ssize_t got = ::read(source.fd.get(), bytes.data(), bytes.size());
     if (got < 0 && errno == EINTR) continue;

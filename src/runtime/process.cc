@@ -29,23 +29,25 @@ namespace {
 constexpr int kCapabilityLast = 63;
 constexpr const char* kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-TextResult failed(std::string_view step) {
+TextResult failedStep(std::string_view step) {
   return std::unexpected(fmt::format("{}: {}", step, std::strerror(errno)));
 }
 
 TextResult placeStreams(const Stdio& stdio) {
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null < 0) return failed("cannot open /dev/null");
+  if (null < 0) return failedStep("cannot open /dev/null");
   // Copies above 2 first, so that placing one stream does not overwrite another's source.
   std::array<int, 3> from = {stdio.input, stdio.output, stdio.error};
   for (int& fd : from) {
     fd = ::fcntl(fd < 0 ? null : fd, F_DUPFD_CLOEXEC, 3);
-    if (fd < 0) return failed("cannot copy a descriptor");
+    if (fd < 0) return failedStep("cannot copy a descriptor");
   }
   for (int i = 0; i < 3; ++i) {
-    if (::dup2(from[static_cast<std::size_t>(i)], i) < 0) return failed("cannot place a stream");
+    if (::dup2(from[static_cast<std::size_t>(i)], i) < 0)
+      return failedStep("cannot place a stream");
   }
-  if (stdio.terminal && ::ioctl(0, TIOCSCTTY, 0) != 0) return failed("cannot take the terminal");
+  if (stdio.terminal && ::ioctl(0, TIOCSCTTY, 0) != 0)
+    return failedStep("cannot take the terminal");
   return {};
 }
 
@@ -53,7 +55,7 @@ TextResult limitCapabilities(const ContainerSpec& spec) {
   for (int capability = 0; capability <= kCapabilityLast; ++capability) {
     if ((spec.capabilities >> capability & 1) != 0) continue;
     if (::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 && errno != EINVAL) {
-      return failed("cannot drop a capability");
+      return failedStep("cannot drop a capability");
     }
   }
   return {};
@@ -64,14 +66,16 @@ TextResult setRootCapabilities(const ContainerSpec& spec) {
   if (spec.uid != 0) return {};
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   std::array<__user_cap_data_struct, 2> data{};
-  if (::syscall(SYS_capget, &header, data.data()) != 0) return failed("cannot read capabilities");
+  if (::syscall(SYS_capget, &header, data.data()) != 0)
+    return failedStep("cannot read capabilities");
   for (std::size_t i = 0; i < data.size(); ++i) {
     const auto mask = static_cast<std::uint32_t>(spec.capabilities >> (32 * i));
     data[i].permitted &= mask;
     data[i].effective = data[i].permitted;
     data[i].inheritable = 0;
   }
-  if (::syscall(SYS_capset, &header, data.data()) != 0) return failed("cannot set capabilities");
+  if (::syscall(SYS_capset, &header, data.data()) != 0)
+    return failedStep("cannot set capabilities");
   return {};
 }
 
@@ -80,17 +84,19 @@ TextResult becomeUser(const ContainerSpec& spec) {
   // Namespaces with one mapped user refuse setgroups: then there are no groups to lose either.
   if (::setgroups(spec.groups.size(), spec.groups.data()) != 0 &&
       (errno != EPERM || !spec.groups.empty())) {
-    return failed("cannot set the supplementary groups");
+    return failedStep("cannot set the supplementary groups");
   }
   if (::setresgid(spec.gid, spec.gid, spec.gid) != 0) {
-    return failed(fmt::format("cannot become group {} (not mapped in this namespace?)", spec.gid));
+    return failedStep(
+        fmt::format("cannot become group {} (not mapped in this namespace?)", spec.gid));
   }
   if (::setresuid(spec.uid, spec.uid, spec.uid) != 0) {
-    return failed(fmt::format("cannot become user {} (not mapped in this namespace?)", spec.uid));
+    return failedStep(
+        fmt::format("cannot become user {} (not mapped in this namespace?)", spec.uid));
   }
   if (auto done = setRootCapabilities(spec); !done) return done;
   if (spec.no_new_privileges && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
-    return failed("cannot set no_new_privs");
+    return failedStep("cannot set no_new_privs");
   }
   return {};
 }
@@ -99,11 +105,11 @@ TextResult enterMounts(const ContainerSpec& spec, std::optional<pid_t> inside) {
   if (inside) {
     const int fd = ::open(fmt::format("/proc/{}/ns/mnt", *inside).c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) return std::unexpected("the container is not running");
-    if (::setns(fd, CLONE_NEWNS) != 0) return failed("cannot join the container");
+    if (::setns(fd, CLONE_NEWNS) != 0) return failedStep("cannot join the container");
     ::close(fd);
     return {};
   }
-  if (::unshare(CLONE_NEWNS) != 0) return failed("cannot make a mount namespace");
+  if (::unshare(CLONE_NEWNS) != 0) return failedStep("cannot make a mount namespace");
   return enterContainerRoot(spec.mounts, spec.privileged);
 }
 
@@ -115,7 +121,7 @@ TextResult enterFolder(const ContainerSpec& spec) {
     std::filesystem::create_directories(spec.cwd, error);
     if (::chdir(spec.cwd.c_str()) == 0) return {};
   }
-  return failed("cannot enter the working folder " + spec.cwd);
+  return failedStep("cannot enter the working folder " + spec.cwd);
 }
 
 std::vector<std::string> candidates(const ContainerSpec& spec) {
@@ -153,7 +159,7 @@ StartFailure execute(const ContainerSpec& spec) {
 
 StartFailure become(const ContainerSpec& spec, const Stdio& stdio, std::optional<pid_t> inside) {
   TextResult done;
-  if (::setsid() < 0) done = failed("cannot make a session");
+  if (::setsid() < 0) done = failedStep("cannot make a session");
   if (done) done = enterMounts(spec, inside);
   if (done) done = placeStreams(stdio);
   if (done) done = enterFolder(spec);
@@ -183,12 +189,12 @@ std::expected<pid_t, StartFailure> launch(const ContainerSpec& spec, const Stdio
   }
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) {
-    return std::unexpected(StartFailure{failed("cannot make a pipe").error(), 128});
+    return std::unexpected(StartFailure{failedStep("cannot make a pipe").error(), 128});
   }
   const base::Fd reader(ends[0]);
   base::Fd writer(ends[1]);
   const pid_t child = ::fork();
-  if (child < 0) return std::unexpected(StartFailure{failed("cannot fork").error(), 128});
+  if (child < 0) return std::unexpected(StartFailure{failedStep("cannot fork").error(), 128});
   if (child == 0) {
     // The report must survive dup2 onto 0..2.
     const int out = ::fcntl(writer.get(), F_DUPFD_CLOEXEC, 16);

@@ -50,7 +50,7 @@ TextResult mountTmpfs(const std::string& at, const char* options, unsigned long 
   return {};
 }
 
-TextResult bind(const std::string& source, const std::string& target) {
+TextResult bindMount(const std::string& source, const std::string& target) {
   if (::mount(source.c_str(), target.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) {
     return failed(fmt::format("cannot bind {} to {}", source, target));
   }
@@ -94,7 +94,7 @@ TextResult mirrorEntry(const std::string& source, const std::string& target) {
     return failed("cannot make " + target);
   }
   // What the node itself may not read, the pod need not see.
-  auto bound = bind(source, target);
+  auto bound = bindMount(source, target);
   if (!bound && (errno == EACCES || errno == EPERM)) return {};
   return bound;
 }
@@ -164,7 +164,7 @@ TextResult makeDev(const std::string& dev) {
     const std::string target = dev + "/" + name;
     if (!exists(source)) continue;
     if (!makeFile(target)) return failed("cannot make " + target);
-    if (auto done = bind(source, target); !done) return done;
+    if (auto done = bindMount(source, target); !done) return done;
   }
   const std::pair<const char*, const char*> links[] = {{"/proc/self/fd", "fd"},
                                                        {"/proc/self/fd/0", "stdin"},
@@ -189,7 +189,7 @@ TextResult makeProc(const std::string& proc) {
   if (::mount("proc", proc.c_str(), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0) {
     return {};
   }
-  return bind("/proc", proc);
+  return bindMount("/proc", proc);
 }
 
 TextResult bindTop(const std::string& root) {
@@ -228,7 +228,7 @@ TextResult makeEtc(const std::string& root, const SandboxSpec& spec) {
     if (source->empty()) continue;
     const std::string target = etc + "/" + name;
     if (!makeFile(target)) return failed("cannot make " + target);
-    if (auto done = bind(*source, target); !done) return done;
+    if (auto done = bindMount(*source, target); !done) return done;
     if (auto done = makeReadOnly(target, 0); !done) return done;
   }
   return {};
@@ -259,7 +259,7 @@ TextResult enterPodRoot(const SandboxSpec& spec) {
   if (auto done = mountTmpfs(root, "mode=0755,size=16m"); !done) return done;
   if (auto done = bindTop(root); !done) return done;
   if (!spec.programs_dir.empty()) {
-    if (auto done = bind(spec.programs_dir, root + kProgramsPath); !done) return done;
+    if (auto done = bindMount(spec.programs_dir, root + kProgramsPath); !done) return done;
   }
   for (const auto& entry : fs::directory_iterator(root)) {
     if (entry.is_symlink() || !entry.is_directory()) continue;
@@ -295,7 +295,7 @@ TextResult enterContainerRoot(const std::vector<Mount>& mounts, bool privileged)
     const std::string source = kHostRoot + mount->source;
     if (!exists(source)) return std::unexpected(mount->source + " does not exist");
     if (auto done = makeMountPoint(mount->target, isFolder(source)); !done) return done;
-    if (auto done = bind(source, mount->target); !done) return done;
+    if (auto done = bindMount(source, mount->target); !done) return done;
     if (mount->read_only) {
       if (auto done = makeReadOnly(mount->target, AT_RECURSIVE); !done) return done;
     }
@@ -303,7 +303,7 @@ TextResult enterContainerRoot(const std::vector<Mount>& mounts, bool privileged)
   if (!privileged) {
     for (const char* path : {"/proc/sys", "/proc/sysrq-trigger"}) {
       if (!exists(path)) continue;
-      if (auto done = bind(path, path); !done) return done;
+      if (auto done = bindMount(path, path); !done) return done;
       if (auto done = makeReadOnly(path, 0); !done) return done;
     }
   }

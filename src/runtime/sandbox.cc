@@ -32,7 +32,7 @@ using json::Json;
 constexpr int kNamespaces = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID;
 constexpr int kBacklog = 16;
 
-std::unexpected<std::string> failed(std::string_view step) {
+std::unexpected<std::string> sandboxFailed(std::string_view step) {
   return std::unexpected(fmt::format("{}: {}", step, std::strerror(errno)));
 }
 
@@ -56,12 +56,12 @@ base::Fd makeSocket() { return base::Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLO
 std::expected<base::Fd, std::string> listenIn(const std::string& folder) {
   ::unlink((folder + "/" + kSocketName).c_str());
   SocketPlace place;
-  if (!locate(folder, place)) return failed("cannot open " + folder);
+  if (!locate(folder, place)) return sandboxFailed("cannot open " + folder);
   base::Fd socket = makeSocket();
   const auto* address = reinterpret_cast<const sockaddr*>(&place.address);
   if (!socket || ::bind(socket.get(), address, sizeof(place.address)) != 0 ||
       ::listen(socket.get(), kBacklog) != 0) {
-    return failed("cannot listen in " + folder);
+    return sandboxFailed("cannot listen in " + folder);
   }
   return socket;
 }
@@ -71,7 +71,7 @@ std::expected<base::Fd, std::string> specFile(const SandboxSpec& spec) {
   const std::string text = json::dump(toJson(spec));
   if (!file || ::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
       ::lseek(file.get(), 0, SEEK_SET) != 0) {
-    return failed("cannot pass the sandbox's description");
+    return sandboxFailed("cannot pass the sandbox's description");
   }
   return file;
 }
@@ -270,9 +270,9 @@ std::expected<Sandbox::Identity, std::string> Sandbox::spawn(
   POSTERN_TRY(const base::Fd description, specFile(spec));
   const base::Fd log(
       ::open((spec.folder + "/shim.log").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!log) return failed("cannot write in " + spec.folder);
+  if (!log) return sandboxFailed("cannot write in " + spec.folder);
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return failed("cannot make a pipe");
+  if (::pipe2(ends, O_CLOEXEC) != 0) return sandboxFailed("cannot make a pipe");
   const base::Fd reader(ends[0]);
   base::Fd writer(ends[1]);
 
@@ -286,7 +286,7 @@ std::expected<Sandbox::Identity, std::string> Sandbox::spawn(
   const int namespaces = kNamespaces | (spec.host_network ? 0 : CLONE_NEWNET);
 
   const pid_t child = ::fork();
-  if (child < 0) return failed("cannot fork");
+  if (child < 0) return sandboxFailed("cannot fork");
   if (child == 0) {
     becomeShim(namespaces, writer.get(), log.get(), listener.get(), description.get(), argv.data(),
                envp);
@@ -299,7 +299,7 @@ std::expected<Sandbox::Identity, std::string> Sandbox::spawn(
   if (got != sizeof(value)) return std::unexpected("the sandbox's first process ended");
   if (value < 0) {
     errno = -value;
-    return failed("cannot make the pod's namespaces");
+    return sandboxFailed("cannot make the pod's namespaces");
   }
   return Identity{value, startTicks(value)};
 }

@@ -56,16 +56,6 @@ constexpr std::array<const char*, 41> kCapabilities = {"CHOWN",
 
 constexpr std::uint64_t bit(int capability) { return std::uint64_t{1} << capability; }
 
-std::vector<std::string> strings(const Json& value, const char* field) {
-  std::vector<std::string> out;
-  const Json* list = json::find(value, field);
-  if (list == nullptr || !list->is_array()) return out;
-  for (const Json& item : *list) {
-    if (item.is_string()) out.push_back(item.get<std::string>());
-  }
-  return out;
-}
-
 }  // namespace
 
 std::uint64_t defaultCapabilities() {
@@ -104,7 +94,7 @@ SandboxSpec sandboxSpecFrom(const Json& value) {
   out.hosts_file = json::stringAt(value, "hostsFile");
   out.resolv_file = json::stringAt(value, "resolvFile");
   out.hostname_file = json::stringAt(value, "hostnameFile");
-  out.hidden = strings(value, "hidden");
+  out.hidden = json::stringsAt(value, "hidden");
   if (const Json* sysctls = json::find(value, "sysctls"); sysctls && sysctls->is_object()) {
     for (const auto& [name, text] : sysctls->items()) {
       if (text.is_string()) out.sysctls[name] = text.get<std::string>();
@@ -140,8 +130,8 @@ Json toJson(const ContainerSpec& spec) {
 ContainerSpec containerSpecFrom(const Json& value) {
   ContainerSpec out;
   out.id = json::stringAt(value, "id");
-  out.argv = strings(value, "argv");
-  out.env = strings(value, "env");
+  out.argv = json::stringsAt(value, "argv");
+  out.env = json::stringsAt(value, "env");
   out.cwd = json::stringAt(value, "cwd", "/");
   out.uid = static_cast<uid_t>(json::integerAt(value, "uid"));
   out.gid = static_cast<gid_t>(json::integerAt(value, "gid"));

@@ -5,7 +5,7 @@
 namespace postern::streaming {
 namespace {
 
-constexpr std::size_t kReadBytes = 64 * 1024;
+constexpr std::size_t kCarrierReadBytes = 64 * 1024;
 constexpr std::uint16_t kNormalClosure = 1000;
 constexpr std::uint16_t kProtocolError = 1002;
 
@@ -62,7 +62,7 @@ void Carrier::onReadable() {
   takeMessages();
   while (!over_ && !paused_) {
     base::Buffer in;
-    auto result = transport_->read(in, kReadBytes);
+    auto result = transport_->read(in, kCarrierReadBytes);
     while (!in.empty() && !over_) {
       std::string_view piece = in.front();
       take(piece);
@@ -71,7 +71,7 @@ void Carrier::onReadable() {
     if (result.status == net::IoStatus::kAgain) return;
     if (result.status != net::IoStatus::kOk) return closed();
     // A short read ended the readiness: the next report comes with new bytes.
-    if (result.bytes < kReadBytes) return;
+    if (result.bytes < kCarrierReadBytes) return;
   }
 }
 

@@ -17,11 +17,11 @@
 namespace postern::streaming {
 namespace {
 
-constexpr std::size_t kReadBytes = 32 * 1024;
+constexpr std::size_t kExecReadBytes = 32 * 1024;
 constexpr std::size_t kResizeBytesMax = 1024;
 constexpr int kIovecs = 16;
 
-base::LogComponent& log() {
+base::LogComponent& execLog() {
   static base::LogComponent component("streaming");
   return component;
 }
@@ -106,7 +106,7 @@ void ExecSession::watchOutput(Pipe& pipe, base::Fd fd, Output channel) {
 
 void ExecSession::readOutput(Pipe& pipe, Output channel) {
   while (!finished_ && pipe.fd && pipe.readable && !peer_.full()) {
-    char bytes[kReadBytes];
+    char bytes[kExecReadBytes];
     ssize_t n = ::read(pipe.fd.get(), bytes, sizeof bytes);
     if (n > 0) {
       if (exited_) drain_.arm(kDrainQuiet);
@@ -202,7 +202,7 @@ void ExecSession::exited(int code) {
 }
 
 void ExecSession::failed(std::string text) {
-  log().debug("{}", text);
+  execLog().debug("{}", text);
   finish(failureStatus((kind_ == Kind::kExec ? "error executing command in container: "
                                              : "error attaching to container: ") +
                        text));

@@ -16,7 +16,7 @@ namespace {
 constexpr std::size_t kUnsentBytesMax = 1024 * 1024;  // towards one socket; above it all wait
 constexpr std::size_t kReadBytes = 32 * 1024;
 
-base::LogComponent& log() {
+base::LogComponent& forwardLog() {
   static base::LogComponent component("streaming");
   return component;
 }
@@ -88,7 +88,7 @@ class PortForward final : public Session, private SpdyMuxObserver {
   void fail(Pair& pair, const std::string& why) {
     const std::string text = "error forwarding port " + std::to_string(pair.port()) + " to pod " +
                              pod_.ns + "/" + pod_.name + ": " + why;
-    log().debug("{}", text);
+    forwardLog().debug("{}", text);
     if (pair.error != nullptr) mux_.send(*pair.error, text);
     finish(pair);
   }

@@ -18,9 +18,8 @@ namespace discovery = envoy::service::discovery::v3;
 
 constexpr auto kBackoffFirst = std::chrono::milliseconds(500);
 constexpr auto kBackoffMax = std::chrono::milliseconds(30'000);
-constexpr int kInvalidArgument = 3;
 
-struct Subscription {
+struct Wanted {
   bool wildcard = false;
   std::set<std::string> names;
   std::map<std::string, std::string> held;  // accepted: name → version
@@ -58,9 +57,9 @@ struct Client::Impl {
   bool delta() const { return options.variant == Variant::kDelta; }
   template <class Request>
   void send(Request& request);
-  void sendState(const std::string& type_url, const Subscription& subscription,
+  void sendState(const std::string& type_url, const Wanted& subscription,
                  const std::string& error = {});
-  void sendInitial(const std::string& type_url, const Subscription& subscription);
+  void sendInitial(const std::string& type_url, const Wanted& subscription);
   void receive(std::string_view message);
   void receiveState(std::string_view message);
 
@@ -72,7 +71,7 @@ struct Client::Impl {
   event::Timer retry;
   std::chrono::milliseconds backoff = kBackoffFirst;
   base::Random random;
-  std::map<std::string, Subscription, std::less<>> subscriptions;
+  std::map<std::string, Wanted, std::less<>> subscriptions;
   std::unique_ptr<http::GrpcChannel> channel;
   std::unique_ptr<http::GrpcStream> stream;
   std::uint64_t attempt = 0;
@@ -141,7 +140,7 @@ void Client::Impl::send(Request& request) {
   stream->send(api::serialize(request));
 }
 
-void Client::Impl::sendInitial(const std::string& type_url, const Subscription& subscription) {
+void Client::Impl::sendInitial(const std::string& type_url, const Wanted& subscription) {
   if (!delta()) return sendState(type_url, subscription);
   discovery::DeltaDiscoveryRequest request;
   request.set_type_url(type_url);
@@ -153,7 +152,7 @@ void Client::Impl::sendInitial(const std::string& type_url, const Subscription& 
   send(request);
 }
 
-void Client::Impl::sendState(const std::string& type_url, const Subscription& subscription,
+void Client::Impl::sendState(const std::string& type_url, const Wanted& subscription,
                              const std::string& error) {
   // No names mean all of them; a type of which nothing is wanted is not asked for.
   if (!subscription.wildcard && subscription.names.empty() && subscription.nonce.empty()) return;
@@ -165,7 +164,7 @@ void Client::Impl::sendState(const std::string& type_url, const Subscription& su
     for (const auto& name : subscription.names) request.add_resource_names(name);
   }
   if (!error.empty()) {
-    request.mutable_error_detail()->set_code(kInvalidArgument);
+    request.mutable_error_detail()->set_code(http::kGrpcInvalidArgument);
     request.mutable_error_detail()->set_message(error);
   }
   send(request);
@@ -174,12 +173,12 @@ void Client::Impl::sendState(const std::string& type_url, const Subscription& su
 void Client::Impl::receiveState(std::string_view message) {
   discovery::DiscoveryResponse response;
   if (!api::parseBytes(message, response)) {
-    stream->close({kInvalidArgument, "malformed DiscoveryResponse"});
+    stream->close({http::kGrpcInvalidArgument, "malformed DiscoveryResponse"});
     return closed();
   }
   const auto found = subscriptions.find(response.type_url());
   if (found == subscriptions.end()) return;
-  Subscription& subscription = found->second;
+  Wanted& subscription = found->second;
   backoff = kBackoffFirst;
   subscription.nonce = response.nonce();
   std::vector<Update> updated;
@@ -204,7 +203,7 @@ void Client::Impl::receive(std::string_view message) {
   discovery::DeltaDiscoveryResponse response;
   discovery::DeltaDiscoveryRequest answer;
   if (!api::parseBytes(message, response)) {
-    stream->close({kInvalidArgument, "malformed DeltaDiscoveryResponse"});
+    stream->close({http::kGrpcInvalidArgument, "malformed DeltaDiscoveryResponse"});
     return closed();
   }
   answer.set_type_url(response.type_url());
@@ -222,7 +221,7 @@ void Client::Impl::receive(std::string_view message) {
     for (const auto& update : updated) found->second.held[update.name] = update.version;
     for (const auto& name : removed) found->second.held.erase(name);
   } else {
-    answer.mutable_error_detail()->set_code(kInvalidArgument);
+    answer.mutable_error_detail()->set_code(http::kGrpcInvalidArgument);
     answer.mutable_error_detail()->set_message(accepted.error().message());
   }
   send(answer);

@@ -18,9 +18,6 @@ namespace {
 
 namespace discovery = envoy::service::discovery::v3;
 
-constexpr int kInvalidArgument = 3;
-constexpr int kResourceExhausted = 8;
-
 NodeInfo nodeInfo(const envoy::config::core::v3::Node& node) {
   return {.id = node.id(),
           .cluster = node.cluster(),
@@ -144,7 +141,7 @@ void Server::Impl::admitted(std::uint64_t id, std::expected<Caller, http::GrpcSt
 bool Server::Impl::introduce(Connection& connection, const envoy::config::core::v3::Node& node) {
   if (connection.known) return true;
   if (node.id().empty()) {
-    connection.refuse({kInvalidArgument, "the first request must name the node"});
+    connection.refuse({http::kGrpcInvalidArgument, "the first request must name the node"});
     return false;
   }
   auto proxy = source.connected(nodeInfo(node), *connection.caller);
@@ -162,7 +159,7 @@ void Server::Impl::receive(Connection& connection, std::string_view message) {
   if (!connection.caller) {
     if (connection.waiting.size() >= kWaitingMax) {
       return connection.refuse(
-          {kResourceExhausted, "too many messages before the caller is known"});
+          {http::kGrpcResourceExhausted, "too many messages before the caller is known"});
     }
     connection.waiting.emplace_back(message);
     return;
@@ -181,13 +178,13 @@ void Server::Impl::answered(Connection& connection, Subscription& state, std::st
 void Server::Impl::receiveDelta(Connection& connection, std::string_view message) {
   discovery::DeltaDiscoveryRequest request;
   if (!api::parseBytes(message, request)) {
-    return connection.refuse({kInvalidArgument, "malformed DeltaDiscoveryRequest"});
+    return connection.refuse({http::kGrpcInvalidArgument, "malformed DeltaDiscoveryRequest"});
   }
   if (!introduce(connection, request.node())) return;
   Subscription& state = connection.types[request.type_url()];
   if (state.names.size() + static_cast<std::size_t>(request.resource_names_subscribe_size()) >
       kNamesMax) {
-    return connection.refuse({kResourceExhausted, "too many subscribed resources"});
+    return connection.refuse({http::kGrpcResourceExhausted, "too many subscribed resources"});
   }
   answered(connection, state, request.type_url(), request.response_nonce(),
            request.error_detail().message());
@@ -198,12 +195,12 @@ void Server::Impl::receiveDelta(Connection& connection, std::string_view message
 void Server::Impl::receiveFull(Connection& connection, std::string_view message) {
   discovery::DiscoveryRequest request;
   if (!api::parseBytes(message, request)) {
-    return connection.refuse({kInvalidArgument, "malformed DiscoveryRequest"});
+    return connection.refuse({http::kGrpcInvalidArgument, "malformed DiscoveryRequest"});
   }
   if (!introduce(connection, request.node())) return;
   Subscription& state = connection.types[request.type_url()];
   if (static_cast<std::size_t>(request.resource_names_size()) > kNamesMax) {
-    return connection.refuse({kResourceExhausted, "too many subscribed resources"});
+    return connection.refuse({http::kGrpcResourceExhausted, "too many subscribed resources"});
   }
   // A nonce of a response that another one followed: the newer acknowledgement carries the names.
   if (state.subscribed && request.response_nonce() != state.nonce &&
