@@ -17,7 +17,7 @@
 namespace postern::agent {
 namespace {
 
-class AgentTest : public testing::Test {
+class AgentTest : public ::testing::Test {
  protected:
   void SetUp() override {
     char name[] = "/tmp/postern-agent-XXXXXX";

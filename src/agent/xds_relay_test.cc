@@ -16,7 +16,7 @@ constexpr const char* kDelta =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
 /// A control plane that repeats what it hears, and a proxy that asks.
-class XdsRelayTest : public testing::Test {
+class XdsRelayTest : public ::testing::Test {
  protected:
   void SetUp() override {
     char name[] = "/tmp/postern-relay-XXXXXX";

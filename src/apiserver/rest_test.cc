@@ -41,7 +41,7 @@ class NoAdmission final : public Admission {
   void validate(WritePtr, AdmissionDone done) override { done(true); }
 };
 
-class RestTest : public testing::Test {
+class RestTest : public ::testing::Test {
  protected:
   RestTest() {
     rest_.ensure(

@@ -18,7 +18,7 @@ using json::Json;
 
 /// A server on a free port of loopback and an admin's client to it, on one loop.
 struct Fixture {
-  std::string folder = testing::TempDir() + "postern-apiserver-" + std::to_string(::getpid());
+  std::string folder = ::testing::TempDir() + "postern-apiserver-" + std::to_string(::getpid());
   event::Loop loop;
   std::unique_ptr<Server> server;
   std::unique_ptr<http::Client> client;

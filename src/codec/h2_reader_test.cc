@@ -24,7 +24,7 @@ struct Fed {
   base::Buffer in;
   H2FrameReader reader;
   explicit Fed(std::string_view bytes, const H2ReaderLimits& limits = {})
-      : reader(Role::kClient, limits) {
+      : reader(ReaderRole::kClient, limits) {
     in.append(kSettings);
     in.append(bytes);
     EXPECT_EQ(reader.next(in), Event::kSettings);
@@ -51,7 +51,7 @@ std::string settingsFrame(std::uint16_t id, std::uint32_t value) {
 }
 
 TEST(H2Reader, WantsThePrefaceThenSettings) {
-  H2FrameReader reader(Role::kServer);
+  H2FrameReader reader(ReaderRole::kServer);
   base::Buffer in{kH2Preface.substr(0, 10)};
   EXPECT_EQ(reader.next(in), Event::kNeedMore);
   in.append(kH2Preface.substr(10));
@@ -59,11 +59,11 @@ TEST(H2Reader, WantsThePrefaceThenSettings) {
   EXPECT_EQ(reader.next(in), Event::kSettings);
   EXPECT_EQ(reader.settings().initial_window, 1000u);
 
-  H2FrameReader wrong(Role::kServer);
+  H2FrameReader wrong(ReaderRole::kServer);
   base::Buffer http1{"GET / HTTP/1.1\r\n"};
   EXPECT_EQ(wrong.next(http1), Event::kError);
 
-  H2FrameReader no_settings(Role::kClient);
+  H2FrameReader no_settings(ReaderRole::kClient);
   base::Buffer ping{frame(H2Type::kPing, 0, 0, "12345678")};
   EXPECT_EQ(no_settings.next(ping), Event::kError);
 }

@@ -15,7 +15,7 @@ http::Request request(const char* path, const char* query = "") {
   return out;
 }
 
-struct MonitoringTest : testing::Test {
+struct MonitoringTest : ::testing::Test {
   MonitoringTest() {
     discovery::SnapshotBuilder builder;
     source.update(builder.build({}));

@@ -10,7 +10,7 @@ namespace {
 
 using json::Json;
 
-Json review(Json object) {
+Json admissionReview(Json object) {
   return {{"request", {{"uid", "u-1"}, {"namespace", "default"}, {"object", std::move(object)}}}};
 }
 
@@ -18,7 +18,7 @@ TEST(Injection, AnswersAPatchThatAddsTheProxy) {
   Json pod = {{"metadata", Json::object()},
               {"spec", {{"containers", Json::array({{{"name", "app"}}})}}}};
   Json ns = {{"metadata", {{"name", "default"}, {"labels", {{"istio-injection", "enabled"}}}}}};
-  Json answer = answerInjection(review(pod), ns, {.proxy_image = "p"});
+  Json answer = answerInjection(admissionReview(pod), ns, {.proxy_image = "p"});
   EXPECT_EQ(answer["response"]["uid"], "u-1");
   auto patch = json::parse(*base::base64Decode(answer["response"]["patch"].get<std::string>()));
   ASSERT_TRUE(patch);
@@ -29,20 +29,20 @@ TEST(Injection, LeavesPodsAloneWhereTheMeshSwitchedItOff) {
   Json pod = {{"metadata", Json::object()},
               {"spec", {{"containers", Json::array({{{"name", "app"}}})}}}};
   Json ns = {{"metadata", {{"name", "default"}, {"labels", {{"istio-injection", "enabled"}}}}}};
-  Json answer = answerInjection(review(pod), ns, {.proxy_image = "p", .enabled = false});
+  Json answer = answerInjection(admissionReview(pod), ns, {.proxy_image = "p", .enabled = false});
   EXPECT_TRUE(answer["response"]["allowed"].get<bool>());
   EXPECT_FALSE(answer["response"].contains("patch"));
 }
 
 TEST(Injection, AllowsWithoutPatchWhereNobodyAsked) {
   Json pod = {{"spec", {{"containers", Json::array()}}}};
-  Json answer = answerInjection(review(pod), Json::object(), {.proxy_image = "p"});
+  Json answer = answerInjection(admissionReview(pod), Json::object(), {.proxy_image = "p"});
   EXPECT_TRUE(answer["response"]["allowed"].get<bool>());
   EXPECT_FALSE(answer["response"].contains("patch"));
 }
 
 TEST(Validation, RefusesWithTheFieldPathAndPassesWarnings) {
-  Json answer = answerValidation(review({{"kind", "Gateway"}}), [](const Json&) {
+  Json answer = answerValidation(admissionReview({{"kind", "Gateway"}}), [](const Json&) {
     return Verdict{{"spec.servers[0].port.number: must be 1 to 65535"}, {"no workload matches"}};
   });
   EXPECT_FALSE(answer["response"]["allowed"].get<bool>());

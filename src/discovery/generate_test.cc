@@ -24,7 +24,7 @@ Json yaml(const std::string& text) {
   return parsed ? *parsed : Json();
 }
 
-class ArticleTest : public testing::Test {
+class ArticleTest : public ::testing::Test {
  protected:
   ArticleTest() {
     service("default", "echo", "10.96.0.10", "k8s-app: echo", "http", 80, 8080, "10.1.0.5");

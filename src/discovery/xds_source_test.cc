@@ -19,7 +19,7 @@ kube::ObjectPtr object(const std::string& text) {
   return std::make_shared<const Json>(parsed ? *parsed : Json());
 }
 
-struct XdsSourceTest : testing::Test {
+struct XdsSourceTest : ::testing::Test {
   XdsSourceTest() {
     sources.pods.push_back(
         object("kind: Pod\nmetadata: {name: echo-1, namespace: default, labels: {app: echo}}\n"

@@ -58,11 +58,12 @@ struct Ground {
   }
 };
 
-class Http2 : public testing::TestWithParam<Wire> {
+class Http2 : public ::testing::TestWithParam<Wire> {
  protected:
   Ground ground{GetParam()};
 };
-INSTANTIATE_TEST_SUITE_P(Wires, Http2, testing::Values(Wire::kCleartext, Wire::kTls, Wire::kUnix));
+INSTANTIATE_TEST_SUITE_P(Wires, Http2,
+                         ::testing::Values(Wire::kCleartext, Wire::kTls, Wire::kUnix));
 
 struct WholeRequests {
   Ground& ground;

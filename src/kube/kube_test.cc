@@ -178,7 +178,7 @@ TEST(Controller, RetriesWithBackOffAndNeverRunsAKeyTwiceAtOnce) {
 }
 
 TEST(ClientConfig, ReadsAKubeconfig) {
-  std::string path = testing::TempDir() + "/postern-kubeconfig";
+  std::string path = ::testing::TempDir() + "/postern-kubeconfig";
   std::ofstream(path) << R"(
 apiVersion: v1
 current-context: b

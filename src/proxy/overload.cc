@@ -143,7 +143,7 @@ void OverloadManager::decide() {
 }
 
 void OverloadManager::shrinkHeap() {
-  if (loop_.now() < shrunk_at_ + config_.shrink_interval) return;
+  if (shrunk_at_ && loop_.now() < *shrunk_at_ + config_.shrink_interval) return;
   shrunk_at_ = loop_.now();
   (void)::malloc_trim(0);
   stats_.scope(resourceScope(toString(OverloadAction::kShrinkHeap))).counter("shrink_count").add();

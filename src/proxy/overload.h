@@ -138,7 +138,7 @@ class OverloadManager {
   base::Function<void()> act_;
   std::vector<double> pressures_;  // by monitor
   bool acted_ = false;
-  base::MonotonicTime shrunk_at_{};
+  std::optional<base::MonotonicTime> shrunk_at_;
   base::MonotonicTime due_{};
   event::Timer timer_;
 };

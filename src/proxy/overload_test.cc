@@ -38,7 +38,7 @@ class OverloadTest : public ::testing::Test {
         (folder_ / "p").string() + R"("}}],"actions":[{"name":"envoy.overload_actions.)" + more +
         "]}";
     envoy::config::overload::v3::OverloadManager message;
-    const auto parsed = api::fromJson(*json::parse(text), message);
+    const auto parsed = api::fromJson(*postern::json::parse(text), message);
     EXPECT_TRUE(parsed) << parsed.error().message();
     return readOverload(message, "o");
   }
@@ -123,9 +123,10 @@ TEST_F(OverloadTest, ShrinksTheHeapOncePerInterval) {
 TEST_F(OverloadTest, TheControlGroupsLimitMayBeLower) {
   envoy::config::overload::v3::OverloadManager message;
   const auto parsed = api::fromJson(
-      *json::parse(R"({"refresh_interval":"7s","resource_monitors":[{"name":"c","typed_config":{
+      *postern::json::parse(
+          R"({"refresh_interval":"7s","resource_monitors":[{"name":"c","typed_config":{
           "@type":"type.googleapis.com/)"
-                   R"(envoy.extensions.resource_monitors.cgroup_memory.v3.CgroupMemoryConfig",
+          R"(envoy.extensions.resource_monitors.cgroup_memory.v3.CgroupMemoryConfig",
           "max_memory_bytes":"1000"}}]})"),
       message);
   ASSERT_TRUE(parsed) << parsed.error().message();

@@ -13,7 +13,7 @@ namespace {
 template <class T>
 ResourceText text(const char* from) {
   T message;
-  const auto read = api::fromJson(*json::parse(from), message);
+  const auto read = api::fromJson(*postern::json::parse(from), message);
   EXPECT_TRUE(read) << read.error().message();
   ResourceText out;
   api::pack(message, out.message);

@@ -40,10 +40,10 @@ struct Watcher : SandboxObserver {
   std::map<long long, int> exec_codes;
 };
 
-class SandboxTest : public testing::Test {
+class SandboxTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) / ("sandbox_" + std::to_string(::getpid()));
+    folder_ = fs::path(::testing::TempDir()) / ("sandbox_" + std::to_string(::getpid()));
     fs::remove_all(folder_);
     fs::create_directories(folder_ / "programs");
     fs::create_directories(folder_ / "volume");

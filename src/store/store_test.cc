@@ -31,7 +31,7 @@ TEST(Store, CountsOneRevisionForAllKindsAndTellsChanges) {
 }
 
 TEST(Store, KeepsObjectsAndRevisionOverARestart) {
-  std::string path = testing::TempDir() + "store_test.db";
+  std::string path = ::testing::TempDir() + "store_test.db";
   std::remove(path.c_str());
   Revision before = 0;
   {

@@ -9,7 +9,7 @@ namespace postern::streaming {
 namespace {
 
 /// An exec over SPDY with the streams that `flags` names, opened in kubectl's order.
-struct SpdyExecTest : testing::Test {
+struct SpdyExecTest : ::testing::Test {
   TestNode node;
   TestClient wire{node};
   SpdyClient spdy{wire};
@@ -169,7 +169,7 @@ TEST_F(SpdyExecTest, AttachTellsNoExitCode) {
 }
 
 /// An exec over WebSocket.
-struct WebSocketExecTest : testing::Test {
+struct WebSocketExecTest : ::testing::Test {
   TestNode node;
   TestClient wire{node};
   WebSocketClient socket{wire};

@@ -55,7 +55,7 @@ constexpr const char* kForwardHeaders =
     "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
     "X-Stream-Protocol-Version: portforward.k8s.io\r\n";
 
-struct PortForwardTest : testing::Test {
+struct PortForwardTest : ::testing::Test {
   TestNode node;
   EchoServer echo{node.loop};
   TestClient wire{node};

@@ -55,7 +55,7 @@ IdentitySource makeRsa() {
   return out;
 }
 
-class Settings : public testing::Test {
+class Settings : public ::testing::Test {
  protected:
   Settings() {
     CertificateRequest request;

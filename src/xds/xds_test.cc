@@ -93,7 +93,7 @@ struct Source : ResourceSource {
   std::string last_error;
 };
 
-struct Xds : testing::Test {
+struct Xds : ::testing::Test {
   void turns() {
     for (int i = 0; i < 20; ++i) loop.runOnce();
   }
