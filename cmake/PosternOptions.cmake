@@ -36,6 +36,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND POSTERN_SANITIZE)
   # False positives of g++ 12's flow analysis once sanitizers change the control flow.
   target_compile_options(postern_warnings INTERFACE -Wno-maybe-uninitialized -Wno-restrict)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_UNITY_BUILD)
+  # g++ takes a .cc that another file includes for a header.
+  target_compile_options(postern_warnings INTERFACE -Wno-subobject-linkage)
+endif()
 
 if(POSTERN_SANITIZE)
   add_compile_options(-fsanitize=${POSTERN_SANITIZE} -fno-omit-frame-pointer)
