@@ -14,7 +14,6 @@ using codec::H2Error;
 constexpr std::uint32_t kLastStreamMax = 0x7fffffffU;
 constexpr std::string_view kDrainPing = "drain...";
 constexpr std::chrono::seconds kDrainPingTimeout{1};
-constexpr std::chrono::seconds kLingerTimeout{1};
 // A connection may hold this much of headers even where the owner is short of memory.
 constexpr std::size_t kHeldAlwaysBytes = 64 * 1024;
 
@@ -57,14 +56,15 @@ class H2Server final : public H2Session, public ServerConnection {
     timer_.arm(kDrainPingTimeout);
   }
   void close() override {
-    if (isClosed()) return;
-    sendGoAway(last_peer_stream_, H2Error::kNone);
-    transport_->write(out_);
+    if (!isClosed()) {
+      sendGoAway(last_peer_stream_, H2Error::kNone);
+      transport_->write(out_);
+    }
     shut({base::Errc::kCancelled, "closed"}, ResetReason::kLocal);
   }
 
  private:
-  enum class Drain : unsigned char { kNo, kTold, kFinal, kClosing };
+  enum class Drain : unsigned char { kNo, kTold, kFinal };
 
   void onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_large) override;
   void onBrokenHeaders(std::uint32_t id, ResetReason reason) override;
@@ -77,14 +77,14 @@ class H2Server final : public H2Session, public ServerConnection {
     if (drain_ == Drain::kTold && reader_.payload() == kDrainPing) finishDrain();
   }
   void onSettled() override {
-    if (!streams_.empty() || drain_ == Drain::kClosing) return;
-    if (drain_ != Drain::kFinal && !peer_leaves_) return;
+    if (!streams_.empty() || (drain_ != Drain::kFinal && !peer_leaves_)) return;
     if (!out_.empty()) return settleWhenWritten();
-    // Closing with unread input would reset the connection under the last answers: the client's end
-    // is waited for.
-    drain_ = Drain::kClosing;
-    transport_->shutdownWrite();
-    timer_.arm(kLingerTimeout);
+    endGently({base::Errc::kClosed, "drained"}, ResetReason::kLocal);
+  }
+  bool startLinger() override {
+    if (limits_.delayed_close_timeout.count() == 0) return false;
+    timer_.arm(limits_.delayed_close_timeout);
+    return true;
   }
   /// A frame that has begun must end in time, as a head of HTTP/1 must.
   void onBytes(bool inside) override {
@@ -141,7 +141,7 @@ void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_l
         return connectionError(H2Error::kProtocol, "stream number went down");
     }
   }
-  if (drain_ == Drain::kFinal || drain_ == Drain::kClosing) {
+  if (drain_ == Drain::kFinal) {
     // Above the last stream told: never processed, nor what follows on it (RFC 9113 6.8).
     last_ignored_stream_ = std::max(last_ignored_stream_, id);
     return remember(id, true);
@@ -177,8 +177,7 @@ void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_l
 
 /// The owner counts and logs a request of which nothing is known.
 void H2Server::onBrokenHeaders(std::uint32_t id, ResetReason reason) {
-  const bool taken = drain_ != Drain::kFinal && drain_ != Drain::kClosing &&
-                     streams_.size() < limits_.h2.concurrent_streams_max;
+  const bool taken = drain_ != Drain::kFinal && streams_.size() < limits_.h2.concurrent_streams_max;
   if (id % 2 == 0 || id <= last_peer_stream_ || !taken) return;
   last_peer_stream_ = id;
   StreamObserver* told = owner_.onInvalidRequest(*this, addStream(makeStream(id)));
@@ -242,8 +241,11 @@ void H2Server::resetStuckStreams() {
 }
 
 void H2Server::onTimer() {
+  if (lingers()) {
+    owner_.onEvent(*this, ServerObserver::Event::kDelayedCloseTimeout);
+    return shut({base::Errc::kTimeout, "the client does not end"}, ResetReason::kLocal);
+  }
   if (drain_ == Drain::kTold) return finishDrain();
-  if (drain_ == Drain::kClosing) return shut({base::Errc::kClosed, "drained"}, ResetReason::kLocal);
   if (partial_since_ != base::MonotonicTime{}) {
     const auto left = limits_.headers_timeout - (loop_.now() - partial_since_);
     if (left > base::Duration::zero()) return timer_.arm(left);
