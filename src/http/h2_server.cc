@@ -41,7 +41,7 @@ class H2Server final : public H2Session, public ServerConnection {
         owner_(observer),
         timer_(loop, [this] { onTimer(); }) {
     begin();
-    timer_.arm(limits_.headers_timeout);
+    armTimer(limits_.headers_timeout);
   }
 
   // ---- ServerConnection ----
@@ -92,7 +92,7 @@ class H2Server final : public H2Session, public ServerConnection {
       partial_since_ = {};
     } else if (partial_since_ == base::MonotonicTime{}) {
       partial_since_ = loop_.now();
-      if (drain_ == Drain::kNo) timer_.arm(limits_.headers_timeout);
+      if (drain_ == Drain::kNo) armTimer(limits_.headers_timeout);
     }
   }
   void onEof() override { lost({base::Errc::kClosed, "closed by the peer"}); }
@@ -117,6 +117,10 @@ class H2Server final : public H2Session, public ServerConnection {
   void finishDrain();
   void resetStuckStreams();
   void onTimer();
+  /// In time for answers that nobody takes, too.
+  void armTimer(base::Duration after) {
+    timer_.arm(std::min<base::Duration>(after, limits_.flush_timeout));
+  }
 
   const ServerLimits limits_;
   ServerObserver& owner_;
@@ -235,9 +239,9 @@ void H2Server::resetStuckStreams() {
   }
   for (H2Stream* stream : stuck) {
     tell(H2Event::kTxFlushTimeout);
-    resetByUs(*stream, H2Error::kCancel);
+    resetByUs(*stream, H2Error::kInternal);
   }
-  timer_.arm(std::min<base::Duration>(limits_.idle_timeout, limits_.flush_timeout));
+  armTimer(limits_.idle_timeout);
 }
 
 void H2Server::onTimer() {
@@ -254,8 +258,7 @@ void H2Server::onTimer() {
   if (!streams_.empty()) return resetStuckStreams();
   const auto idle = loop_.now() - last_activity_;
   const auto limit = !reader_.begun() ? limits_.headers_timeout : limits_.idle_timeout;
-  if (idle < limit)
-    return timer_.arm(std::min<base::Duration>(limit - idle, limits_.flush_timeout));
+  if (idle < limit) return armTimer(limit - idle);
   owner_.onEvent(*this, ServerObserver::Event::kIdleTimeout);
   connectionError(H2Error::kNone, "idle");
 }

@@ -13,7 +13,8 @@ using testing::ServerSide;
 
 /// Within a time that some timeout of the test ends.
 bool closes(ServerSide& s) {
-  for (int i = 0; i < 40 && !s.closed; ++i) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (!s.closed && std::chrono::steady_clock::now() < end) {
     s.loop.runOnce(std::chrono::milliseconds(20));
     s.turn();
   }
@@ -257,8 +258,8 @@ TEST(H2Server, DrainedBeforeThePrefaceItStillTakesTheFirstRequests) {
 }
 
 TEST(H2Server, ResetsAnswersThatTheClientDoesNotTake) {
-  ServerSide s({.idle_timeout = std::chrono::milliseconds(20),
-                .headers_timeout = std::chrono::milliseconds(20),
+  ServerSide s({.idle_timeout = std::chrono::seconds(1),
+                .headers_timeout = std::chrono::hours(1),
                 .flush_timeout = std::chrono::milliseconds(20)});
   s.request(1);
   s.send();
@@ -269,7 +270,7 @@ TEST(H2Server, ResetsAnswersThatTheClientDoesNotTake) {
     s.loop.runOnce(std::chrono::milliseconds(20));
     s.turn();
   }
-  EXPECT_EQ(s.answers[1].reset, H2Error::kCancel);
+  EXPECT_EQ(s.answers[1].reset, H2Error::kInternal);
   EXPECT_TRUE(closes(s));  // and then it is idle
 }
 
