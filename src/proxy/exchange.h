@@ -225,7 +225,7 @@ class Exchange final : public http::StreamObserver,
   const Route* route_ = nullptr;
   const ForwardAction* action_ = nullptr;
   const RouteCluster* target_ = nullptr;
-  ClusterState* cluster_ = nullptr;
+  ClusterPtr cluster_;
   HostPtr host_;
   std::vector<const Host*> tried_;
   RetryState retry_;

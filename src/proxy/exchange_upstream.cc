@@ -140,7 +140,7 @@ void Exchange::tryUpstream() {
   const bool tunnel = upgrade_ == "connect" && action_->ends_connect;
   const http::Protocol protocol =
       tunnel ? http::Protocol::kTunnel : protocolFor(cluster_->config().codec, *down_);
-  conn_.worker.pool().acquire(*cluster_, host_, protocol,
+  conn_.worker.pool().acquire(cluster_, host_, protocol,
                               static_cast<RoutingPriority>(action_->high_priority),
                               repeatable ? Idle::kTrusted : Idle::kProbed, conn_.facts, *this);
 }
