@@ -144,8 +144,12 @@ class Decoder:
 class Client:
     """One connection. Reads into `statuses`, `bodies`, `resets`, `ended`, `goaway`; `closed` once the peer ends."""
 
-    def __init__(self, port, start=True, seconds=10, **wanted):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+    def __init__(self, port, start=True, seconds=10, unsent_max=None, **wanted):
+        self.socket = socket.socket()
+        self.socket.settimeout(seconds)
+        if unsent_max:  # before connecting: what the kernel takes and the peer does not, about
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, unsent_max)
+        self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.decoder = Decoder()
@@ -156,12 +160,11 @@ class Client:
             self.send(PREFACE + settings(**wanted))
 
     def send(self, payload):
-        """False once the peer does not take it any more."""
+        """False once the peer does not take it any more; what it said before can still be read."""
         try:
             self.socket.sendall(payload)
             return True
         except OSError:
-            self.closed = True
             return False
 
     def read_once(self, seconds=0.2):

@@ -421,6 +421,32 @@ def test_two_identities_share_no_connection(proxy):
     return f"240 requests under 3 identities over {len(served)} connections, each under its own"
 
 
+def test_a_key_is_used_as_its_certificate_allows(proxy):
+    """A key for encryption only, which an origin uses to sign. (Envoy's library refuses it whatever the field says.)"""
+    def serve(sock):
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(f"{proxy.folder}/rsa-encipher.crt", f"{proxy.folder}/rsa-encipher.key")
+        tls.maximum_version = ssl.TLSVersion.TLSv1_2
+        sock = tls.wrap_socket(sock, server_side=True)
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    origin = ThreadServer(serve, timeout=10)
+    ways = {"unset": {}, "enforced": {"enforce_rsa_key_usage": True}, "ignored": {"enforce_rsa_key_usage": False}}
+    ports = {}
+    for name, fields in ways.items():
+        proxy.cluster(name, origin.port, {"validation_context": proxy.trust()}, sni="example.com", **fields)
+        ports[name] = proxy.listen("to_" + name, cluster=name, tls=False)
+    proxy.start()
+    seen = {}
+    for name, port in ports.items():
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            seen[name] = status(sock)
+    assert seen == {"unset": 503, "enforced": 503, "ignored": 200}, seen
+    assert proxy.counter("cluster.ignored.ssl.was_key_usage_invalid") == 1
+    origin.close()
+    return "refused, unless enforce_rsa_key_usage says otherwise"
+
+
 # ---- secrets
 
 

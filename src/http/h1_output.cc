@@ -12,7 +12,7 @@ constexpr int kSmallPiecesMax = 16;
 
 }  // namespace
 
-H1PipedInput::Next H1PipedInput::take(const net::Transport& from, std::uint64_t straight,
+H1PipedInput::Next H1PipedInput::take(net::Transport& from, std::uint64_t straight,
                                       net::PipedBytes& piece) {
   if (left_ == 0) return Next::kLater;
   if (small_pieces_ >= kSmallPiecesMax || !isPlainSocket(from) || !piece.begin(*pipes_)) {
@@ -31,6 +31,7 @@ H1PipedInput::Next H1PipedInput::take(const net::Transport& from, std::uint64_t 
     case net::IoStatus::kError:
       return Next::kError;
   }
+  from.countRead(got.bytes);
   left_ -= std::min(left_, got.bytes);
   begun_ = got.bytes < straight;
   small_pieces_ = got.bytes < kSmallPieceBytes ? small_pieces_ + 1 : 0;
@@ -48,6 +49,7 @@ net::IoResult H1Output::write(net::Transport& to) {
   net::IoResult result = to.write(bytes_);
   if (piped_ == nullptr || result.status != net::IoStatus::kOk) return result;
   const net::IoResult put = piped_->piece.write(to.fd());
+  to.countWritten(put.bytes);
   result.status = put.status;
   result.bytes += put.bytes;
   if (put.status == net::IoStatus::kAgain) to.awaitWritable();

@@ -62,7 +62,7 @@ class H1PipedInput {
   bool concerns(std::uint64_t straight, std::size_t in_memory) const {
     return pipes_ != nullptr && straight >= in_memory + (begun_ ? 1 : kPipedFromBytes);
   }
-  Next take(const net::Transport& from, std::uint64_t straight, net::PipedBytes& piece);
+  Next take(net::Transport& from, std::uint64_t straight, net::PipedBytes& piece);
 
  private:
   static constexpr std::size_t kBytesPerEvent = 512 * 1024;

@@ -1,4 +1,5 @@
 #include "http/h1_server_session.h"
+#include "http/linger.h"
 
 #include <string>
 
@@ -166,18 +167,9 @@ void H1Server::closeGently() {
   linger();
 }
 
-/// Reads and drops, up to a limit, until the client has closed.
 void H1Server::linger() {
-  for (;;) {
-    in_.clear();
-    if (discarded_ > kH1DiscardBytesMax) return;  // the timer ends it
-    const net::IoResult result = transport_->read(in_, kH1InHighBytes);
-    discarded_ += result.bytes;
-    if (result.status == net::IoStatus::kAgain) break;
-    if (result.status != net::IoStatus::kOk) return shut(ResetReason::kLocal);
-    if (result.bytes < kH1InHighBytes) break;
-  }
   in_.clear();
+  if (!discardInput(*transport_, discarded_)) shut(ResetReason::kLocal);
 }
 
 /// What was written of the answer still goes, as far as the kernel takes it: a client is to see an

@@ -27,6 +27,7 @@ ResetReason reasonOf(H2Error code) {
 }  // namespace
 
 void H2Session::onReadable() {
+  if (lingers()) return linger();
   last_activity_ = loop_.now();
   if (keepalive_ != nullptr) keepalive_->heard = last_activity_;
   refill();

@@ -14,7 +14,6 @@ using codec::H2Error;
 constexpr std::uint32_t kLastStreamMax = 0x7fffffffU;
 constexpr std::string_view kDrainPing = "drain...";
 constexpr std::chrono::seconds kDrainPingTimeout{1};
-constexpr std::chrono::seconds kLingerTimeout{1};
 // A connection may hold this much of headers even where the owner is short of memory.
 constexpr std::size_t kHeldAlwaysBytes = 64 * 1024;
 
@@ -43,7 +42,7 @@ class H2Server final : public H2Session, public ServerConnection {
         owner_(observer),
         timer_(loop, [this] { onTimer(); }) {
     begin();
-    timer_.arm(limits_.headers_timeout);
+    armTimer(limits_.headers_timeout);
   }
 
   // ---- ServerConnection ----
@@ -58,14 +57,15 @@ class H2Server final : public H2Session, public ServerConnection {
     timer_.arm(kDrainPingTimeout);
   }
   void close() override {
-    if (isClosed()) return;
-    sendGoAway(last_peer_stream_, H2Error::kNone);
-    transport_->write(out_);
+    if (!isClosed()) {
+      sendGoAway(last_peer_stream_, H2Error::kNone);
+      transport_->write(out_);
+    }
     shut({base::Errc::kCancelled, "closed"}, ResetReason::kLocal);
   }
 
  private:
-  enum class Drain : unsigned char { kNo, kTold, kFinal, kClosing };
+  enum class Drain : unsigned char { kNo, kTold, kFinal };
 
   void onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_large) override;
   void onBrokenHeaders(std::uint32_t id, ResetReason reason) override;
@@ -78,14 +78,14 @@ class H2Server final : public H2Session, public ServerConnection {
     if (drain_ == Drain::kTold && reader_.payload() == kDrainPing) finishDrain();
   }
   void onSettled() override {
-    if (!streams_.empty() || drain_ == Drain::kClosing) return;
-    if (drain_ != Drain::kFinal && !peer_leaves_) return;
+    if (!streams_.empty() || (drain_ != Drain::kFinal && !peer_leaves_)) return;
     if (!out_.empty()) return settleWhenWritten();
-    // Closing with unread input would reset the connection under the last answers: the client's end
-    // is waited for.
-    drain_ = Drain::kClosing;
-    transport_->shutdownWrite();
-    timer_.arm(kLingerTimeout);
+    endGently({base::Errc::kClosed, "drained"}, ResetReason::kLocal);
+  }
+  bool startLinger() override {
+    if (limits_.delayed_close_timeout.count() == 0) return false;
+    timer_.arm(limits_.delayed_close_timeout);
+    return true;
   }
   /// A frame that has begun must end in time, as a head of HTTP/1 must.
   void onBytes(bool inside) override {
@@ -93,7 +93,7 @@ class H2Server final : public H2Session, public ServerConnection {
       partial_since_ = {};
     } else if (partial_since_ == base::MonotonicTime{}) {
       partial_since_ = loop_.now();
-      if (drain_ == Drain::kNo) timer_.arm(limits_.headers_timeout);
+      if (drain_ == Drain::kNo) armTimer(limits_.headers_timeout);
     }
   }
   void onEof() override { lost({base::Errc::kClosed, "closed by the peer"}); }
@@ -118,6 +118,10 @@ class H2Server final : public H2Session, public ServerConnection {
   void finishDrain();
   void resetStuckStreams();
   void onTimer();
+  /// In time for answers that nobody takes, too.
+  void armTimer(base::Duration after) {
+    timer_.arm(std::min<base::Duration>(after, limits_.flush_timeout));
+  }
 
   const ServerLimits limits_;
   ServerObserver& owner_;
@@ -142,7 +146,7 @@ void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_l
         return connectionError(H2Error::kProtocol, "stream number went down");
     }
   }
-  if (drain_ == Drain::kFinal || drain_ == Drain::kClosing) {
+  if (drain_ == Drain::kFinal) {
     // Above the last stream told: never processed, nor what follows on it (RFC 9113 6.8).
     last_ignored_stream_ = std::max(last_ignored_stream_, id);
     return remember(id, true);
@@ -178,8 +182,7 @@ void H2Server::onNewHeaders(std::uint32_t id, H2HeaderReader& fields, bool too_l
 
 /// The owner counts and logs a request of which nothing is known.
 void H2Server::onBrokenHeaders(std::uint32_t id, ResetReason reason) {
-  const bool taken = drain_ != Drain::kFinal && drain_ != Drain::kClosing &&
-                     streams_.size() < limits_.h2.concurrent_streams_max;
+  const bool taken = drain_ != Drain::kFinal && streams_.size() < limits_.h2.concurrent_streams_max;
   if (id % 2 == 0 || id <= last_peer_stream_ || !taken) return;
   last_peer_stream_ = id;
   StreamObserver* told = owner_.onInvalidRequest(*this, addStream(makeStream(id)));
@@ -237,14 +240,17 @@ void H2Server::resetStuckStreams() {
   }
   for (H2Stream* stream : stuck) {
     tell(H2Event::kTxFlushTimeout);
-    resetByUs(*stream, H2Error::kCancel);
+    resetByUs(*stream, H2Error::kInternal);
   }
-  timer_.arm(std::min<base::Duration>(limits_.idle_timeout, limits_.flush_timeout));
+  armTimer(limits_.idle_timeout);
 }
 
 void H2Server::onTimer() {
+  if (lingers()) {
+    owner_.onEvent(*this, ServerObserver::Event::kDelayedCloseTimeout);
+    return shut({base::Errc::kTimeout, "the client does not end"}, ResetReason::kLocal);
+  }
   if (drain_ == Drain::kTold) return finishDrain();
-  if (drain_ == Drain::kClosing) return shut({base::Errc::kClosed, "drained"}, ResetReason::kLocal);
   if (partial_since_ != base::MonotonicTime{}) {
     const auto left = limits_.headers_timeout - (loop_.now() - partial_since_);
     if (left > base::Duration::zero()) return timer_.arm(left);
@@ -253,8 +259,7 @@ void H2Server::onTimer() {
   if (!streams_.empty()) return resetStuckStreams();
   const auto idle = loop_.now() - last_activity_;
   const auto limit = !reader_.begun() ? limits_.headers_timeout : limits_.idle_timeout;
-  if (idle < limit)
-    return timer_.arm(std::min<base::Duration>(limit - idle, limits_.flush_timeout));
+  if (idle < limit) return armTimer(limit - idle);
   owner_.onEvent(*this, ServerObserver::Event::kIdleTimeout);
   connectionError(H2Error::kNone, "idle");
 }

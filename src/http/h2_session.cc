@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/random.h"
 #include "codec/h2_writer.h"
+#include "http/linger.h"
 
 #include <algorithm>
 #include <utility>
@@ -218,16 +219,40 @@ void H2Session::connectionError(codec::H2Error code, const char* text, ResetReas
   codec::writeH2GoAway(out_, last_peer_stream_, code, text);
   tell(H2Event::kGoAwaySent);
   tell(H2Event::kProtocolError);
+  endGently({base::Errc::kProtocol, text}, reason);
+}
+
+/// Who leaves much of what was sent to him unread is not waited for: it would hold our memory.
+void H2Session::endGently(base::Error error, std::optional<ResetReason> reason) {
   transport_->write(out_);
-  transport_->shutdownWrite();
-  shut({base::Errc::kProtocol, text}, reason);
+  if (out_.size() > kOutHighBytes || !startLinger()) {
+    transport_->shutdownWrite();
+    return shut(error, reason);
+  }
+  state_ = State::kLinger;
+  keepalive_.reset();
+  in_.clear();
+  resetStreams(reason);
+  if (lingers()) linger();
+}
+
+void H2Session::linger() {
+  if (!out_.empty()) transport_->write(out_);
+  if (out_.empty() && !std::exchange(write_shut_, true)) transport_->shutdownWrite();
+  if (!discardInput(*transport_, discarded_)) lost({base::Errc::kClosed, "closed by the peer"});
 }
 
 void H2Session::shut(base::Error error, std::optional<ResetReason> reason) {
-  if (isClosed()) return;
+  if (state_ == State::kClosed) return;
   state_ = State::kClosed;
   keepalive_.reset();
   transport_->setObserver(nullptr);
+  resetStreams(reason);
+  onGone(error);
+  loop_.destroyLater(std::unique_ptr<event::Deferred>(this));
+}
+
+void H2Session::resetStreams(std::optional<ResetReason> reason) {
   for (auto* table : {&streams_, &unsent_}) {
     while (!table->empty()) {
       H2Stream& stream = *table->back();
@@ -237,8 +262,6 @@ void H2Session::shut(base::Error error, std::optional<ResetReason> reason) {
       if (told != nullptr) told->onReset(why);
     }
   }
-  onGone(error);
-  loop_.destroyLater(std::unique_ptr<event::Deferred>(this));
 }
 
 bool H2Session::chargeReset() {
@@ -413,12 +436,10 @@ void H2Session::flush() {
   }
 }
 
-void H2Session::onConnected() {
-  write_blocked_ = false;
-  schedule();
-}
+void H2Session::onConnected() { onWritable(); }
 
 void H2Session::onWritable() {
+  if (lingers()) return linger();
   write_blocked_ = false;
   schedule();
 }

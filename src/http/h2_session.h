@@ -139,6 +139,11 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   void pingIfSilent();
   void connectionError(codec::H2Error code, const char* text,
                        ResetReason reason = ResetReason::kProtocol);
+  /// Ends everything but the connection, which lingers: our direction ends after what was written,
+  /// then the peer's end is waited for. Without startLinger() it closes at once.
+  void endGently(base::Error error, std::optional<ResetReason> reason);
+  /// Server: arms what ends a connection that lingers. False: none may.
+  virtual bool startLinger() { return false; }
   /// Ends everything. Streams learn `reason`, or what lostReason() says.
   void shut(base::Error error, std::optional<ResetReason> reason);
   void lost(base::Error error) { shut(error, std::nullopt); }
@@ -154,7 +159,9 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   void settleWhenWritten() { settle_ = true; }
   /// One token of the reset budget; false: the budget is used up and the connection was closed.
   bool chargeReset();
-  bool isClosed() const { return state_ == State::kClosed; }
+  /// No frame is read or written any more; the transport may still linger.
+  bool isClosed() const { return state_ >= State::kLinger; }
+  bool lingers() const { return state_ == State::kLinger; }
   H2Past past(std::uint32_t id) const;
   /// For past(): the number leaves the table, or never entered it.
   void remember(std::uint32_t id, bool reset_by_us);
@@ -175,8 +182,10 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   bool eof_ = false;
 
  private:
-  enum class State : unsigned char { kNew, kOpen, kClosed };
+  enum class State : unsigned char { kNew, kOpen, kLinger, kClosed };
 
+  void linger();
+  void resetStreams(std::optional<ResetReason> reason);
   void readSome();
   /// False: enough for this turn, `in_` may hold more.
   bool process();
@@ -231,11 +240,13 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   std::size_t unsent_bytes_ = 0;  // in the streams' buffers
   std::unique_ptr<Keepalive> keepalive_;
   base::MonotonicTime refilled_{};
+  std::size_t discarded_ = 0;  // while it lingers
   State state_ = State::kNew;
   bool settle_ = false;
   bool backlog_ = false;  // `in_` holds what the last turn left
   bool paused_ = false;   // too much unsent: nothing is read
   bool write_blocked_ = false;
+  bool write_shut_ = false;
 };
 
 }  // namespace postern::http

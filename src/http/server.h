@@ -29,8 +29,8 @@ struct ServerLimits {
   // HTTP/1: how long an idle connection that drains still takes a request (answered with
   // `connection: close`); 0: it is closed at once.
   std::chrono::milliseconds drain_timeout{0};
-  // HTTP/1: how long the client's end is waited for after a last answer whose request was not read
-  // to its end. 0: closed at once, which may cost the client the answer.
+  // How long the client's end is waited for after a last answer whose request was not read to its
+  // end (HTTP/1), or after GOAWAY (HTTP/2). 0: closed at once, which may cost the client both.
   std::chrono::milliseconds delayed_close_timeout{std::chrono::seconds(1)};
   // An answer that is complete here and that the client does not take. 0: for ever.
   std::chrono::milliseconds flush_timeout{std::chrono::minutes(5)};

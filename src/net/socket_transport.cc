@@ -43,6 +43,7 @@ class SocketTransport final : public Transport {
       const ssize_t n = bulk ? readBlocks(into, room) : readBlock(into, room);
       if (n > 0) {
         total += static_cast<std::size_t>(n);
+        countRead(static_cast<std::size_t>(n));
         // A short read empties the socket: the next report comes with new bytes. Not so at the
         // peer's end, whose report may already have come: then one more read is due.
         if (static_cast<std::size_t>(n) < room && !hangup_) return {IoStatus::kOk, total};
@@ -74,6 +75,7 @@ class SocketTransport final : public Transport {
       if (n >= 0) {
         from.drain(static_cast<std::size_t>(n));
         total += static_cast<std::size_t>(n);
+        countWritten(static_cast<std::size_t>(n));
         continue;
       }
       if (errno == EINTR) continue;

@@ -80,6 +80,11 @@ struct PeerInfo : CertificateInfo {
 
 class Transport {
  public:
+  /// Bytes that came and went through it; of TLS, what is inside.
+  struct Moved {
+    std::uint64_t read = 0;
+    std::uint64_t written = 0;
+  };
   virtual ~Transport() = default;
   /// Set before anything else; may be replaced (protocol upgrade).
   virtual void setObserver(TransportObserver* observer) = 0;
@@ -102,6 +107,13 @@ class Transport {
   virtual const PeerInfo& peer() const = 0;
   /// The socket, for options and splice; -1 when there is none (tests).
   virtual int fd() const = 0;
+  const Moved& moved() const { return moved_; }
+  /// What was moved past it (splice).
+  void countRead(std::size_t bytes) { moved_.read += bytes; }
+  void countWritten(std::size_t bytes) { moved_.written += bytes; }
+
+ private:
+  Moved moved_;
 };
 
 }  // namespace postern::net

@@ -10,8 +10,6 @@
 #include <csignal>
 #include <filesystem>
 
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,7 +29,6 @@ constexpr milliseconds kImageRetry{2000};
 constexpr milliseconds kConfigRetryFirst{200};
 constexpr milliseconds kConfigRetryMax{10'000};
 constexpr std::size_t kTerminationMessageMax = 4096;
-constexpr std::size_t kProbeOutputMax = 10 * 1024;
 
 /// Points from the log's folder, so that the agent and pid 1 agree on it.
 std::string runId(const std::string& container, int attempt) {
@@ -419,164 +416,5 @@ void PodWorker::stopContainer(Worked& worked, seconds grace, const std::string& 
                              });
   changed();
 }
-
-// ---- probes ----
-
-void PodWorker::startProbes(Worked& worked) {
-  const Json& spec = specOf(worked);
-  const Json* startup = json::find(spec, "startupProbe");
-  if (startup == nullptr || worked.view.started) return startOtherProbes(worked);
-  worked.startup = std::make_unique<Probe>(
-      context_.loop, *this, spec, *startup, true, false,
-      Probe::Callbacks{[this, &worked](bool good) {
-                         if (good) {
-                           // Not while its own code runs.
-                           context_.loop.post([this, &worked, alive = alive_.watch()] {
-                             if (!alive.lock() || !worked.startup) return;
-                             worked.startup.reset();
-                             startOtherProbes(worked);
-                             sync();
-                           });
-                         } else {
-                           stopContainer(worked, gracePeriod(),
-                                         fmt::format("Container {} failed startup probe, will be "
-                                                     "restarted",
-                                                     worked.view.name));
-                         }
-                       },
-                       [this, &worked](const std::string& text) {
-                         event("Warning", "Unhealthy", "Startup probe failed: " + text,
-                               fieldPath(worked));
-                       }});
-}
-
-void PodWorker::startOtherProbes(Worked& worked) {
-  const Json& spec = specOf(worked);
-  worked.view.started = true;
-  if (const Json* readiness = json::find(spec, "readinessProbe")) {
-    worked.readiness = std::make_unique<Probe>(
-        context_.loop, *this, spec, *readiness, true, worked.view.ready,
-        Probe::Callbacks{[this, &worked](bool good) {
-                           worked.view.ready = good && !worked.stopping;
-                           changed();
-                         },
-                         [this, &worked](const std::string& text) {
-                           event("Warning", "Unhealthy", "Readiness probe failed: " + text,
-                                 fieldPath(worked));
-                         }});
-  } else {
-    worked.view.ready = true;
-  }
-  if (const Json* liveness = json::find(spec, "livenessProbe")) {
-    worked.liveness = std::make_unique<Probe>(
-        context_.loop, *this, spec, *liveness, false, true,
-        Probe::Callbacks{[this, &worked](bool good) {
-                           if (good) return;
-                           stopContainer(worked, gracePeriod(),
-                                         fmt::format("Container {} failed liveness probe, will be "
-                                                     "restarted",
-                                                     worked.view.name));
-                         },
-                         [this, &worked](const std::string& text) {
-                           event("Warning", "Unhealthy", "Liveness probe failed: " + text,
-                                 fieldPath(worked));
-                         }});
-  }
-  changed();
-}
-
-std::string PodWorker::probeAddress() { return view_.pod_ip.empty() ? "127.0.0.1" : view_.pod_ip; }
-
-int PodWorker::probeNamespace() { return view_.pod_ip.empty() ? netns_.get() : -1; }
-
-void PodWorker::probeExec(const std::string& container, std::vector<std::string> argv,
-                          ExecDone done) {
-  // A file, not a pipe: nobody reads while the program runs.
-  base::Fd output(::memfd_create("probe", MFD_CLOEXEC));
-  runtime::ExecSpec spec;
-  for (const auto& worked : containers_) {
-    if (worked->view.name == container) spec.container = worked->id;
-  }
-  spec.argv = std::move(argv);
-  spec.streams[1] = base::Fd(::fcntl(output.get(), F_DUPFD_CLOEXEC, 0));
-  spec.streams[2] = base::Fd(::fcntl(output.get(), F_DUPFD_CLOEXEC, 0));
-  auto shared = std::make_shared<ExecDone>(std::move(done));
-  exec(
-      std::move(spec),
-      [shared](std::expected<runtime::ExecStarted, runtime::OperationFailure> started) {
-        if (!started) (*shared)(-1, started.error().text);
-      },
-      [shared, output = std::move(output)](int code) {
-        std::string text(kProbeOutputMax, '\0');
-        const ssize_t got = ::pread(output.get(), text.data(), text.size(), 0);
-        text.resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-        (*shared)(code, std::move(text));
-      });
-}
-
-// ---- for the streaming server ----
-
-std::optional<PodWorker::ContainerInfo> PodWorker::container(const std::string& name) const {
-  for (const auto& worked : containers_) {
-    const ContainerView& view = worked->view;
-    if (view.name != name) continue;
-    ContainerInfo out;
-    out.name = name;
-    out.state = view.state;
-    out.has_last = worked->attempt > 0;
-    out.restart_count = view.restart_count;
-    out.waiting_reason = view.waiting_reason;
-    out.run_id = worked->id;
-    if (worked->attempt >= 0) out.log_file = logFile(name, worked->attempt);
-    if (worked->attempt > 0) out.previous_log = logFile(name, worked->attempt - 1);
-    out.terminal = json::boolAt(specOf(*worked), "tty");
-    return out;
-  }
-  return {};
-}
-
-void PodWorker::exec(runtime::ExecSpec spec, runtime::Callback<runtime::ExecStarted> started,
-                     ExitCallback on_exit) {
-  if (!sandbox_ || spec.container.empty()) {
-    return started(std::unexpected(runtime::OperationFailure{"the container is not running", 128}));
-  }
-  sandbox_->exec(std::move(spec),
-                 [this, started = std::move(started), on_exit = std::move(on_exit)](
-                     std::expected<runtime::ExecStarted, runtime::OperationFailure> done) mutable {
-                   if (done) execs_[done->id] = std::move(on_exit);
-                   started(std::move(done));
-                 });
-}
-
-void PodWorker::attach(runtime::AttachSpec spec, runtime::Callback<runtime::Attached> attached) {
-  if (!sandbox_) {
-    return attached(
-        std::unexpected(runtime::OperationFailure{"the container is not running", 128}));
-  }
-  sandbox_->attach(std::move(spec), std::move(attached));
-}
-
-void PodWorker::signalExec(long long exec, int number) {
-  if (sandbox_) sandbox_->signalExec(exec, number);
-}
-
-void PodWorker::onExecExit(long long exec, int code) {
-  const auto it = execs_.find(exec);
-  if (it == execs_.end()) return;
-  ExitCallback callback = std::move(it->second);
-  execs_.erase(it);
-  callback(code);
-}
-
-long long PodWorker::watchExit(const std::string& container, ExitCallback on_exit) {
-  for (const auto& worked : containers_) {
-    if (worked->view.name != container || worked->view.state != State::kRunning) continue;
-    exit_watches_[++last_watch_] = {container, std::move(on_exit)};
-    return last_watch_;
-  }
-  return 0;
-}
-
-void PodWorker::unwatchExit(long long watch) { exit_watches_.erase(watch); }
 
 }  // namespace postern::node

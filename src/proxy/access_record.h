@@ -137,19 +137,21 @@ struct AccessRecord {
   const http::HeaderMap* response = nullptr;
   const http::HeaderMap* trailers = nullptr;
   std::string_view protocol;  // static text: "HTTP/1.1"; empty for TCP
-  std::string_view log_type;  // static text; empty: the end of the request or connection
+  std::string_view log_type;  // static text; empty: the end of the request or TCP proxy
   int response_code = 0;
   ResponseFlags flags;
-  std::string details;      // RESPONSE_CODE_DETAILS
-  std::string termination;  // CONNECTION_TERMINATION_DETAILS
-  std::string failure;      // UPSTREAM_TRANSPORT_FAILURE_REASON
-  std::string local_reply;  // LOCAL_REPLY_BODY
+  std::string details;                  // RESPONSE_CODE_DETAILS
+  std::string termination;              // CONNECTION_TERMINATION_DETAILS
+  std::string failure;                  // UPSTREAM_TRANSPORT_FAILURE_REASON
+  std::string_view downstream_failure;  // DOWNSTREAM_TRANSPORT_FAILURE_REASON; static text
+  std::string local_reply;              // LOCAL_REPLY_BODY
   std::uint64_t bytes_received = 0;
   std::uint64_t bytes_sent = 0;
   std::uint64_t connection_id = 0;
   std::uint64_t upstream_connection_id = 0;
   std::uint32_t attempts = 0;
-  std::string_view upstream_cluster;  // owned by the configuration or the cluster
+  std::string_view upstream_cluster;   // its name; owned by the configuration or the cluster
+  std::string_view upstream_observed;  // what it is called in statistics and logs; empty: its name
   std::string_view upstream_host_name;
   std::string_view upstream_protocol;  // static text
   AddressText upstream_host;

@@ -73,9 +73,7 @@ void answerHelp(Server&, const http::Request&, Responder responder);
 
 constexpr std::array kPages = {
     Page{"/certs", Method::kRead, "print certs on machine",
-         [](Server&, const http::Request&, Responder to) {
-           respondJson(*to, {{"certificates", json::array()}});
-         }},
+         [](Server& server, const http::Request&, Responder to) { answerCerts(server, *to); }},
     Page{"/clusters", Method::kRead, "upstream cluster status", answerClusters},
     Page{"/config_dump", Method::kRead, "dump current configs",
          [](Server& server, const http::Request& request, Responder to) {

@@ -54,6 +54,7 @@ void answerClusters(Server& server, const http::Request& request,
 void answerListeners(Server& server, const http::Request& request,
                      std::unique_ptr<http::Responder> responder);
 void answerServerInfo(Server& server, http::Responder& responder);
+void answerCerts(Server& server, http::Responder& responder);
 void answerRuntime(Server& server, http::Responder& responder);
 void answerLogging(const http::Request& request, http::Responder& responder);
 

@@ -30,6 +30,10 @@ bool sameSockets(const Cluster& a, const Cluster& b) {
 
 /// Most destinations an original-destination cluster remembers statistics for.
 constexpr std::size_t kOriginalsMax = 16384;
+/// How often removed clusters are looked at.
+constexpr std::chrono::seconds kForgetInterval{1};
+/// Scopes of statistics below "cluster.<name>.".
+constexpr std::string_view kScopesBelow[] = {"", "ssl.", "client_ssl_socket_factory.", "udp."};
 
 }  // namespace
 
@@ -39,6 +43,8 @@ ClusterState::ClusterState(event::Loop& loop, base::Random& random, StatsStore& 
       random_(random),
       store_(stats),
       entry_(std::move(entry)),
+      name_(entry_.config->name),
+      observed_name_(entry_.config->observed_name),
       counts_members_(counts_members),
       stats_(stats.scope("cluster." + entry_.config->stat_name + ".")),
       cleanup_(loop, [this] { forgetOriginals(); }) {
@@ -71,7 +77,6 @@ void ClusterState::update(ClusterEntry entry) {
 void ClusterState::retire() {
   originals_.clear();
   replaceHosts({});
-  store_.hide(stats_.scope.prefix());
 }
 
 // ---- hosts ----
@@ -180,6 +185,7 @@ HostPtr ClusterState::originalHost(const net::Address& original) {
   if (originals_.size() < kOriginalsMax) {
     originals_.emplace(key, host);
     hosts_.push_back(host);
+    stats_.membership_change.add();
     countMembers(hosts_.size(), 0);
     if (!cleanup_.armed()) cleanup_.arm(config().cleanup_interval);
   }
@@ -188,6 +194,7 @@ HostPtr ClusterState::originalHost(const net::Address& original) {
 
 void ClusterState::forgetOriginals() {
   // A host without connections goes; its pools, which hold it, go with it.
+  bool changed = false;
   for (auto it = originals_.begin(); it != originals_.end();) {
     const HostPtr& host = it->second;
     const bool idle = host->cx_active == 0 && host->rq_active == 0;
@@ -199,7 +206,9 @@ void ClusterState::forgetOriginals() {
     if (on_removed_ != nullptr && *on_removed_) (*on_removed_)(host);
     hosts_.erase(std::find(hosts_.begin(), hosts_.end(), host));
     it = originals_.erase(it);
+    changed = true;
   }
+  if (changed) stats_.membership_change.add();
   countMembers(hosts_.size(), 0);
   if (!originals_.empty()) cleanup_.arm(config().cleanup_interval);
 }
@@ -270,35 +279,84 @@ std::unique_ptr<net::Transport> ClusterState::connect(const Host& host, std::str
 // ---- ClusterManager ----
 
 ClusterManager::ClusterManager(event::Loop& loop, StatsStore& stats, bool counts_members)
-    : loop_(loop), stats_(stats), counts_members_(counts_members) {}
+    : loop_(loop),
+      stats_(stats),
+      counts_members_(counts_members),
+      forget_(loop, [this] { forgetUnused(); }) {}
 
 void ClusterManager::update(const Snapshot& snapshot) {
   for (auto it = active_.begin(); it != active_.end();) {
-    if (snapshot.clusters.contains(it->first)) {
+    const auto wanted = snapshot.clusters.find(it->first);
+    // Statistics keep their name: under another one it is another cluster.
+    if (wanted != snapshot.clusters.end() &&
+        wanted->second.config->observed_name == it->second->observedName()) {
       ++it;
       continue;
     }
-    it->second->retire();
+    retire(std::move(it->second));
     it = active_.erase(it);
   }
   for (const auto& [name, entry] : snapshot.clusters) {
-    std::unique_ptr<ClusterState>& state = all_[name];
+    ClusterPtr& state = active_[name];
     if (state == nullptr) {
-      state = std::make_unique<ClusterState>(loop_, random_, stats_, entry, counts_members_);
+      state = revive(name, entry);
+      if (state != nullptr) continue;
+      state = std::make_shared<ClusterState>(loop_, random_, stats_, entry, counts_members_);
       state->on_removed_ = &on_removed_;
-      active_.emplace(name, state.get());
       continue;
     }
-    const bool was_active = !active_.emplace(name, state.get()).second;
-    if (was_active && state->entry_.config == entry.config &&
-        state->entry_.assignment == entry.assignment) {
+    if (state->entry_.config == entry.config && state->entry_.assignment == entry.assignment)
       continue;
-    }
     state->update(entry);
+  }
+  forgetUnused();
+}
+
+void ClusterManager::retire(ClusterPtr state) {
+  state->retire();
+  const std::string& prefix = state->stats().scope.prefix();
+  const bool shared = std::any_of(active_.begin(), active_.end(), [&](const auto& each) {
+    return each.second != nullptr && each.second->stats().scope.prefix() == prefix;
+  });
+  if (!shared) stats_.hide(prefix);
+  retired_.push_back(std::move(state));
+}
+
+/// A cluster that comes back while it is still used goes on counting.
+ClusterPtr ClusterManager::revive(const std::string& name, const ClusterEntry& entry) {
+  const auto it = std::find_if(retired_.begin(), retired_.end(), [&](const ClusterPtr& each) {
+    return each->name() == name && each->observedName() == entry.config->observed_name;
+  });
+  if (it == retired_.end()) return nullptr;
+  ClusterPtr out = std::move(*it);
+  retired_.erase(it);
+  out->update(entry);
+  return out;
+}
+
+void ClusterManager::forgetUnused() {
+  std::vector<std::string> prefixes;
+  std::erase_if(retired_, [&](const ClusterPtr& each) {
+    if (each.use_count() > 1) return false;
+    prefixes.push_back(each->stats().scope.prefix());
+    return true;
+  });
+  if (!retired_.empty() && !forget_.armed()) forget_.arm(kForgetInterval);
+  if (prefixes.empty()) return;
+  // Two clusters may have one name in the statistics, or one the name of a scope of the other.
+  std::unordered_set<std::string_view> used;
+  for (const auto& [name, state] : active_) used.insert(state->stats().scope.prefix());
+  for (const ClusterPtr& state : retired_) used.insert(state->stats().scope.prefix());
+  for (const std::string& prefix : prefixes) {
+    if (used.contains(prefix)) continue;
+    for (const std::string_view below : kScopesBelow) {
+      const std::string scope = prefix + std::string(below);
+      if (!used.contains(scope)) stats_.forget(scope);
+    }
   }
 }
 
-ClusterState* ClusterManager::find(std::string_view name) {
+ClusterPtr ClusterManager::find(std::string_view name) const {
   const auto it = active_.find(name);
   return it == active_.end() ? nullptr : it->second;
 }

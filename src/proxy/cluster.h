@@ -1,6 +1,6 @@
-// The clusters of one worker: their hosts, balancing, limits and statistics. Loop thread. A
-// ClusterState stays until the worker ends, even when its cluster is removed (it then has no hosts
-// and is not found): requests, pools and statistics may go on using it.
+// The clusters of one worker: their hosts, balancing, limits and statistics. Loop thread. Who uses
+// a ClusterState holds it: when its cluster is removed it has no hosts and is not found, and goes,
+// with its statistics, when nobody uses it any more.
 #pragma once
 
 #include "base/function.h"
@@ -104,6 +104,9 @@ class ClusterState {
                bool counts_members = true);
   ~ClusterState();
   const Cluster& config() const { return *entry_.config; }
+  /// As long-lived as this, which config() is not.
+  const std::string& name() const { return name_; }
+  const std::string& observedName() const { return observed_name_; }
   ClusterStats& stats() { return stats_; }
   base::MonotonicTime now() const { return loop_.now(); }
 
@@ -148,6 +151,8 @@ class ClusterState {
   base::Random& random_;
   StatsStore& store_;
   ClusterEntry entry_;
+  const std::string name_;
+  const std::string observed_name_;
   const bool counts_members_;
   ClusterStats stats_;
   Gauge* remaining_[2][kResourceCount] = {};  // with track_remaining
@@ -160,11 +165,13 @@ class ClusterState {
   base::Function<void(const HostPtr&)>* on_removed_ = nullptr;
 };
 
+using ClusterPtr = std::shared_ptr<ClusterState>;
+
 /// Counts one upstream connection, from the start of connecting to its end. Must not outlive the
 /// worker: release it when the connection closes, not when its object is destroyed later.
 class UpstreamTicket {
  public:
-  UpstreamTicket(ClusterState& cluster, HostPtr host,
+  UpstreamTicket(ClusterPtr cluster, HostPtr host,
                  RoutingPriority priority = RoutingPriority::kDefault);
   ~UpstreamTicket();
   UpstreamTicket(const UpstreamTicket&) = delete;
@@ -173,10 +180,10 @@ class UpstreamTicket {
   enum class Failure : unsigned char { kRefused, kTimeout };
   void failed(Failure failure);
   Host& host() { return *host_; }
-  ClusterState& cluster() { return cluster_; }
+  ClusterState& cluster() { return *cluster_; }
 
  private:
-  ClusterState& cluster_;
+  const ClusterPtr cluster_;
   HostPtr host_;
   const RoutingPriority priority_;
   base::MonotonicTime started_;
@@ -189,7 +196,7 @@ class ClusterManager {
   /// Takes over a snapshot: what did not change is not touched.
   void update(const Snapshot& snapshot);
   /// Null when there is no such cluster (now).
-  ClusterState* find(std::string_view name);
+  ClusterPtr find(std::string_view name) const;
   /// One of the weighted clusters, by chance.
   const std::string& choose(const std::vector<WeightedCluster>& clusters);
   /// Uniform in [0, bound); bound > 0.
@@ -202,15 +209,22 @@ class ClusterManager {
   void each(F&& visit) {
     for (auto& [name, state] : active_) visit(*state);
   }
+  /// Clusters that were removed and are still used.
+  std::size_t retired() const { return retired_.size(); }
 
  private:
+  void retire(ClusterPtr state);
+  ClusterPtr revive(const std::string& name, const ClusterEntry& entry);
+  void forgetUnused();
+
   event::Loop& loop_;
   StatsStore& stats_;
   const bool counts_members_;
   base::Random random_;
   base::Function<void(const HostPtr&)> on_removed_;
-  std::map<std::string, std::unique_ptr<ClusterState>, std::less<>> all_;  // also removed ones
-  std::map<std::string, ClusterState*, std::less<>> active_;
+  std::map<std::string, ClusterPtr, std::less<>> active_;
+  std::vector<ClusterPtr> retired_;  // until nobody uses them
+  event::Timer forget_;
 };
 
 }  // namespace postern::proxy

@@ -166,34 +166,37 @@ double milliseconds(base::Duration duration) {
 }
 }  // namespace
 
-UpstreamTicket::UpstreamTicket(ClusterState& cluster, HostPtr host, RoutingPriority priority)
-    : cluster_(cluster), host_(std::move(host)), priority_(priority), started_(cluster.now()) {
-  ClusterStats& stats = cluster_.stats();
+UpstreamTicket::UpstreamTicket(ClusterPtr cluster, HostPtr host, RoutingPriority priority)
+    : cluster_(std::move(cluster)),
+      host_(std::move(host)),
+      priority_(priority),
+      started_(cluster_->now()) {
+  ClusterStats& stats = cluster_->stats();
   stats.upstream_cx_total.add();
   stats.upstream_cx_active.add();
   ++host_->cx_total;
   ++host_->cx_active;
-  cluster_.take(Resource::kConnections, priority_);
+  cluster_->take(Resource::kConnections, priority_);
 }
 
 UpstreamTicket::~UpstreamTicket() {
-  ClusterStats& stats = cluster_.stats();
+  ClusterStats& stats = cluster_->stats();
   stats.upstream_cx_active.sub();
   stats.upstream_cx_destroy.add();
-  if (connected_) stats.upstream_cx_length_ms.record(milliseconds(cluster_.now() - started_));
+  if (connected_) stats.upstream_cx_length_ms.record(milliseconds(cluster_->now() - started_));
   --host_->cx_active;
-  cluster_.give(Resource::kConnections, priority_);
+  cluster_->give(Resource::kConnections, priority_);
 }
 
 void UpstreamTicket::connected() {
   connected_ = true;
-  cluster_.stats().upstream_cx_connect_ms.record(milliseconds(cluster_.now() - started_));
+  cluster_->stats().upstream_cx_connect_ms.record(milliseconds(cluster_->now() - started_));
 }
 
 void UpstreamTicket::failed(Failure failure) {
   ++host_->cx_connect_fail;
-  cluster_.stats().upstream_cx_connect_fail.add();
-  if (failure == Failure::kTimeout) cluster_.stats().upstream_cx_connect_timeout.add();
+  cluster_->stats().upstream_cx_connect_fail.add();
+  if (failure == Failure::kTimeout) cluster_->stats().upstream_cx_connect_timeout.add();
 }
 
 }  // namespace postern::proxy

@@ -256,6 +256,7 @@ struct Cluster {
   enum class Type : unsigned char { kStatic, kStrictDns, kLogicalDns, kEds, kOriginalDst };
   enum class Balancer : unsigned char { kRoundRobin, kLeastRequest, kRandom, kProvided };
   std::string name;
+  std::string observed_name;  // alt_stat_name; "": the name
   std::string stat_name;
   Type type = Type::kStatic;
   Balancer balancer = Balancer::kRoundRobin;

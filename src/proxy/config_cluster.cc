@@ -351,8 +351,8 @@ base::ConfigResult<std::shared_ptr<const Cluster>> buildCluster(const cluster::C
   auto out = std::make_shared<Cluster>();
   out->name = message.name();
   if (out->name.empty()) return base::failConfig(joinPath(path, "name"), "must not be empty");
-  out->stat_name =
-      statName(message.alt_stat_name().empty() ? message.name() : message.alt_stat_name());
+  out->observed_name = message.alt_stat_name();
+  out->stat_name = statName(out->observed_name.empty() ? out->name : out->observed_name);
   POSTERN_TRY_VOID(readType(message, path, *out));
   POSTERN_TRY_VOID(readBalancing(message, path, *out));
   POSTERN_TRY_VOID(

@@ -39,6 +39,12 @@ std::string readWatched(const core::DataSource& message, const Place& place) {
   return readDataSource(plain, place);
 }
 
+/// As the admin port shows it.
+std::string originOf(const core::DataSource& message) {
+  std::string file = fileOf(message);
+  return file.empty() ? "<inline>" : file;
+}
+
 void readSan(const ssl::SubjectAltNameMatcher& message, const Place& place, tls::TrustSource& out) {
   tls::SanMatcher san;
   switch (message.san_type()) {
@@ -132,6 +138,7 @@ std::shared_ptr<const tls::Identity> readIdentity(const ssl::TlsCertificate& mes
     if (message.has_certificate_chain() || message.has_private_key())
       place.fail("pkcs12", "stands instead of certificate_chain and private_key");
     source.pkcs12 = readWatched(message.pkcs12(), place.field("pkcs12"));
+    source.origin = originOf(message.pkcs12());
   } else {
     if (!message.has_certificate_chain())
       place.fail("certificate_chain",
@@ -139,6 +146,7 @@ std::shared_ptr<const tls::Identity> readIdentity(const ssl::TlsCertificate& mes
     else
       source.certificate_chain_pem =
           readWatched(message.certificate_chain(), place.field("certificate_chain"));
+    source.origin = originOf(message.certificate_chain());
     if (!message.has_private_key())
       place.fail("private_key", "Failed to load incomplete private key: it is not set");
     else
@@ -161,6 +169,7 @@ std::shared_ptr<const tls::Trust> readTrust(const ssl::CertificateValidationCont
   tls::TrustSource source;
   if (message.has_trusted_ca())
     source.trusted_ca_pem = readWatched(message.trusted_ca(), place.field("trusted_ca"));
+  source.origin = originOf(message.trusted_ca());
   if (message.has_trusted_ca() && source.trusted_ca_pem.empty())
     place.fail("trusted_ca", "Failed to load trusted CA certificates: it is empty");
   source.system_roots = message.has_system_root_certs();

@@ -3,9 +3,10 @@
 // until it is finished. Loop thread; no allocation but what headers need. Internal to the
 // connection manager.
 //
-// Files: exchange.cc (downstream side, deadlines, end), exchange_route.cc (route, the router),
-// exchange_filters.cc (fault, CORS), exchange_rewrite.cc (headers, host, path),
-// exchange_upstream.cc (attempts, retries), exchange_reply.cc (answers).
+// Files: exchange.cc (downstream side, end), exchange_deadlines.cc (what takes too long),
+// exchange_route.cc (route, the router), exchange_filters.cc (fault, CORS), exchange_rewrite.cc
+// (headers, host, path), exchange_upstream.cc (attempts, retries), exchange_failures.cc (what is
+// answered when they failed), exchange_reply.cc (answers).
 #pragma once
 
 #include "http/stream.h"
@@ -22,6 +23,13 @@
 #include <vector>
 
 namespace postern::proxy {
+
+/// What clients and logs are told of an attempt that failed.
+struct FailureText {
+  std::string_view text;  // static
+  Flag flag;
+};
+FailureText failureText(UpstreamFailure failure);
 
 class Exchange final : public http::StreamObserver,
                        public UpstreamPool::Waiter,
@@ -217,7 +225,7 @@ class Exchange final : public http::StreamObserver,
   const Route* route_ = nullptr;
   const ForwardAction* action_ = nullptr;
   const RouteCluster* target_ = nullptr;
-  ClusterState* cluster_ = nullptr;
+  ClusterPtr cluster_;
   HostPtr host_;
   std::vector<const Host*> tried_;
   RetryState retry_;

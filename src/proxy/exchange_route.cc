@@ -61,7 +61,10 @@ void Exchange::chooseRoute() {
       std::string_view name = target_->name;
       if (!target_->name_header.empty()) name = request_.value(target_->name_header);
       cluster_ = conn_.worker.clusters().find(name);
-      if (cluster_ != nullptr && !wantsTls()) record_.upstream_cluster = cluster_->config().name;
+      if (cluster_ != nullptr && !wantsTls()) {
+        record_.upstream_cluster = cluster_->name();
+        record_.upstream_observed = cluster_->observedName();
+      }
       if (action_->idle_timeout) {
         idle_timeout_ = *action_->idle_timeout;
         clear(Deadline::kIdle);

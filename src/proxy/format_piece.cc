@@ -230,6 +230,9 @@ bool FormatPiece::appendUpstream(std::string& out, const AccessRecord& record) c
       }
       return text(out, record.upstream_host_name);
     case Operator::kUpstreamCluster:
+      if (!record.upstream_observed.empty()) return text(out, record.upstream_observed);
+      return text(out, record.upstream_cluster);
+    case Operator::kUpstreamClusterRaw:
       return text(out, record.upstream_cluster);
     case Operator::kUpstreamLocal:
       return addressPart(out, record.upstream_local, part);
@@ -253,6 +256,7 @@ bool FormatPiece::appendDownstream(std::string& out, const AccessRecord& record)
   if (op == Operator::kDownstreamDirectRemote)
     return addressPart(out, record.downstream_direct_remote, part);
   if (op == Operator::kDownstreamLocal) return addressPart(out, record.downstream_local, part);
+  if (op == Operator::kDownstreamFailure) return underscored(out, record.downstream_failure);
   const net::PeerInfo* peer = record.downstream_peer;
   return op == Operator::kDownstreamTls && peer != nullptr && peer->tls && tls(out, *peer, first);
 }

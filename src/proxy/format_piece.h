@@ -44,6 +44,7 @@ enum class Operator : unsigned char {
   kUpstreamHostName,
   kUpstreamHostNameWithoutPort,
   kUpstreamCluster,
+  kUpstreamClusterRaw,
   kUpstreamLocal,
   kUpstreamFailure,
   kAttempts,
@@ -53,6 +54,7 @@ enum class Operator : unsigned char {
   kDownstreamRemote,
   kDownstreamDirectRemote,
   kDownstreamLocal,
+  kDownstreamFailure,
   kDownstreamTls,  // `tls` of the downstream connection
   kConnectionId,
   kFilterChain,

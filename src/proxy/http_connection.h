@@ -72,7 +72,10 @@ class HttpConnection final : public http::ServerObserver,
     return worker.overloaded(action) && !bypasses_overload_;
   }
   /// One of its exchanges is over.
-  void onExchangeEnd() { idle_since_ = worker.loop().now(); }
+  void onExchangeEnd() {
+    idle_since_ = worker.loop().now();
+    countBytes();
+  }
 
   Worker& worker;
   const HttpManager& config;  // kept alive by facts.chain
@@ -89,6 +92,8 @@ class HttpConnection final : public http::ServerObserver,
 
  private:
   void onTimer();
+  void countBytes();
+  void log();
   std::unique_ptr<net::Transport> client_;
   http::ServerConnection* connection_ = nullptr;
   base::IntrusiveList<Exchange, HttpConnection> exchanges_;
@@ -97,6 +102,7 @@ class HttpConnection final : public http::ServerObserver,
   base::MonotonicTime started_{};
   base::MonotonicTime ends_at_ = base::MonotonicTime::max();
   base::MonotonicTime idle_since_{};
+  net::Transport::Moved counted_;  // in the statistics
   std::uint64_t requests_ = 0;
   bool bypasses_overload_ = false;
   bool counted_protocol_ = false;

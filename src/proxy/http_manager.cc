@@ -1,5 +1,6 @@
 #include "proxy/http_manager.h"
 
+#include "proxy/connection_log.h"
 #include "proxy/exchange.h"
 #include "proxy/http_connection.h"
 
@@ -104,8 +105,31 @@ void HttpConnection::onEvent(http::ServerConnection&, Event event) {
   (event == Event::kIdleTimeout ? stats.cx_idle_timeout : stats.cx_delayed_close_timeout).add();
 }
 
+void HttpConnection::countBytes() {
+  const net::Transport::Moved& moved = connection_->transport().moved();
+  stats.cx_rx_bytes.add(moved.read - counted_.read);
+  stats.cx_tx_bytes.add(moved.written - counted_.written);
+  counted_ = moved;
+}
+
+/// The line of the listener. The protocol is known once bytes came that were not malformed.
+void HttpConnection::log() {
+  if (facts.listener == nullptr || facts.listener->logs.empty()) return;
+  AccessRecord record = connectionRecord(worker, facts, started_);
+  describeEnd(connection_->transport(), record);
+  record.bytes_received = counted_.read;
+  record.bytes_sent = counted_.written;
+  record.connection_id = id;
+  if (protocol_error_) record.flags.set(Flag::kDownstreamProtocolError);
+  const bool understood = record.bytes_received > 0 && !(protocol_error_ && requests_ <= 1);
+  if (understood) record.protocol = http2_ ? "HTTP/2" : "HTTP/1.1";
+  worker.log(facts.listener->logs, record);
+}
+
 void HttpConnection::onClosed(http::ServerConnection&) {
   timer_.cancel();
+  countBytes();
+  log();
   worker.forget(*this);
   worker.pool().downstreamGone(facts);
   stats.cx_active.sub();

@@ -9,6 +9,8 @@ HttpStats::HttpStats(StatsScope& scope)
       cx_http1_total(scope.counter("downstream_cx_http1_total")),
       cx_http2_total(scope.counter("downstream_cx_http2_total")),
       cx_length_ms(scope.histogram("downstream_cx_length_ms")),
+      cx_rx_bytes(scope.counter("downstream_cx_rx_bytes_total")),
+      cx_tx_bytes(scope.counter("downstream_cx_tx_bytes_total")),
       cx_protocol_error(scope.counter("downstream_cx_protocol_error")),
       cx_drain_close(scope.counter("downstream_cx_drain_close")),
       cx_overload_disable_keepalive(scope.counter("downstream_cx_overload_disable_keepalive")),

@@ -16,6 +16,8 @@ struct HttpStats {
   Counter& cx_http1_total;
   Counter& cx_http2_total;
   Histogram& cx_length_ms;
+  Counter& cx_rx_bytes;  // with the end of an exchange or of the connection
+  Counter& cx_tx_bytes;
   Counter& cx_protocol_error;
   Counter& cx_drain_close;
   Counter& cx_overload_disable_keepalive;

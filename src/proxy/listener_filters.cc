@@ -1,6 +1,7 @@
 #include "proxy/listener_filters.h"
 
 #include "codec/proxy_protocol.h"
+#include "proxy/connection_log.h"
 #include "proxy/worker.h"
 
 #include <algorithm>
@@ -40,6 +41,7 @@ PendingConnection::PendingConnection(Worker& worker, ListenerState& owner, base:
       owner_(owner),
       fd_(std::move(fd)),
       facts_(std::move(facts)),
+      started_(worker.loop().now()),
       handed_(handed),
       limit_(owner.entry().limit),
       timer_(worker.loop(), [this] { timedOut(); }) {
@@ -62,6 +64,7 @@ void PendingConnection::start() {
 
 void PendingConnection::drop() {
   fd_.reset();
+  logUntaken(worker_, facts_, started_);
   finish();
 }
 

@@ -44,6 +44,7 @@ class PendingConnection final : public event::Deferred {
   ListenerState& owner_;
   base::Fd fd_;
   ConnectionFacts facts_;
+  const base::MonotonicTime started_;
   const Handed handed_;
   std::shared_ptr<ConnectionLimit> limit_;  // of the listener; null: none
   std::size_t next_ = 0;

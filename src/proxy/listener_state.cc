@@ -1,5 +1,6 @@
 #include "proxy/listener_state.h"
 
+#include "proxy/connection_log.h"
 #include "proxy/filter_chain_match.h"
 #include "proxy/http_manager.h"
 #include "proxy/listener_filters.h"
@@ -144,14 +145,18 @@ bool ListenerState::admit(const ConnectionLimitFilter& limit, ConnectionFacts& f
 
 /// Closes a connection, after a delay where one is set, so that a client that comes back at once
 /// does not do so as often as it can.
-void ListenerState::refuse(const ConnectionLimitFilter& limit, base::Fd fd) {
+void ListenerState::refuse(const ConnectionLimitFilter& limit, base::Fd fd, ConnectionFacts facts) {
   constexpr std::size_t kDelayedMax = 1024;
-  if (limit.delay.count() == 0 || delayed_.size() >= kDelayedMax) return;
+  const base::MonotonicTime now = worker_.loop().now();
+  if (limit.delay.count() == 0 || delayed_.size() >= kDelayedMax)
+    return logUntaken(worker_, facts, now);
   auto held = std::make_unique<Delayed>();
   held->fd = std::move(fd);
   held->timer = std::make_unique<event::Timer>(worker_.loop(), [this] { closeDelayed(); });
   held->timer->arm(limit.delay);
-  held->until = worker_.loop().now() + limit.delay;
+  held->facts = std::move(facts);
+  held->since = now;
+  held->until = now + limit.delay;
   delayed_.push_back(std::move(held));
 }
 
@@ -159,6 +164,7 @@ void ListenerState::closeDelayed() {
   for (auto& held : delayed_) {
     if (held->until > worker_.loop().now()) continue;
     held->fd.reset();
+    logUntaken(worker_, held->facts, held->since);
     worker_.loop().destroyLater(std::move(held));
   }
   std::erase(delayed_, nullptr);
@@ -191,18 +197,13 @@ void ListenerState::proceed(base::Fd fd, ConnectionFacts facts, Handed handed) {
   facts.chain = findChain(*facts.listener, facts);
   if (facts.chain == nullptr) {
     stats_.no_filter_chain_match.add();
-    AccessRecord record;
-    record.start = worker_.loop().clock().wall();
+    AccessRecord record = connectionRecord(worker_, facts, worker_.loop().now());
     record.flags.set(Flag::kNoRouteFound);
     record.details = "filter_chain_not_found";
-    record.downstream_local = facts.destination.toString();
-    record.downstream_remote = facts.source.toString();
-    record.downstream_direct_remote = facts.direct_source.toString();
-    record.server_name = facts.server_name;
     return worker_.log(facts.listener->logs, record);
   }
   for (const ConnectionLimitFilter& limit : facts.chain->limits) {
-    if (!admit(limit, facts)) return refuse(limit, std::move(fd));
+    if (!admit(limit, facts)) return refuse(limit, std::move(fd), std::move(facts));
   }
   auto local = facts.restored ? net::localAddress(fd.get()) : facts.destination;
   auto transport = net::makeAcceptedTransport(worker_.loop(), std::move(fd), std::move(local),
@@ -210,7 +211,7 @@ void ListenerState::proceed(base::Fd fd, ConnectionFacts facts, Handed handed) {
   const auto chain = facts.chain;  // the facts move into the connection
   if (chain->tls != nullptr) {
     transport = secure(std::move(transport), *chain);
-    if (transport == nullptr) return;
+    if (transport == nullptr) return logUntaken(worker_, facts, worker_.loop().now());
   }
   if (const auto* tcp = std::get_if<TcpProxy>(&chain->filter)) {
     return startTcpProxy(worker_, *tcp, std::move(transport), std::move(facts));

@@ -81,6 +81,8 @@ class ListenerState {
   struct Delayed : event::Deferred {
     base::Fd fd;
     std::unique_ptr<event::Timer> timer;
+    ConnectionFacts facts;
+    base::MonotonicTime since{};
     base::MonotonicTime until{};
   };
   void open();
@@ -89,7 +91,7 @@ class ListenerState {
                                          const FilterChain& chain);
   void showStats();
   bool admit(const ConnectionLimitFilter& limit, ConnectionFacts& facts);
-  void refuse(const ConnectionLimitFilter& limit, base::Fd fd);
+  void refuse(const ConnectionLimitFilter& limit, base::Fd fd, ConnectionFacts facts);
   void closeDelayed();
 
   Worker& worker_;

@@ -73,6 +73,13 @@ void StatsStore::resetCounters() {
   }
 }
 
+void StatsStore::forget(std::string_view prefix) {
+  const auto it = scopes_.find(prefix);
+  if (it == scopes_.end()) return;
+  const std::lock_guard lock(mutex_);
+  scopes_.erase(it);
+}
+
 void StatsStore::hide(std::string_view prefix) {
   const auto it = scopes_.find(prefix);
   if (it != scopes_.end()) it->second->hidden_.store(true, std::memory_order_relaxed);

@@ -1,7 +1,7 @@
 // Statistics with Envoy's names. Each thread owns a store and alone writes its counters, gauges and
 // histograms; values are added up over the stores when somebody reads them. Resolve a name once
 // (per cluster, listener, connection manager) and keep the reference: a scope lives as long as its
-// store.
+// store, or until who made it forgets it.
 #pragma once
 
 #include <array>
@@ -101,8 +101,12 @@ class StatsStore {
   StatsStore& operator=(const StatsStore&) = delete;
   /// Finds or makes; shows it again if it was hidden.
   StatsScope& scope(std::string_view prefix);
+  /// Ends the scope: nobody has a reference to it or to what is in it. On the owning thread.
+  void forget(std::string_view prefix);
   /// What it counts is not told any more (its cluster or listener is gone). References stay valid.
   void hide(std::string_view prefix);
+  /// How many there are, hidden ones too. On the owning thread.
+  std::size_t scopes() const { return scopes_.size(); }
   /// Sets the counters to 0. On the owning thread.
   void resetCounters();
 

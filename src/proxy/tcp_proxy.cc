@@ -1,6 +1,7 @@
 #include "proxy/tcp_proxy.h"
 
 #include "net/splice_way.h"
+#include "proxy/connection_log.h"
 
 #include <algorithm>
 #include <cstring>
@@ -121,29 +122,31 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     const std::string& name = config_.cluster_from_sni && !facts_.server_name.empty()
                                   ? facts_.server_name
                                   : worker_.clusters().choose(config_.clusters);
-    ClusterState* cluster = worker_.clusters().find(name);
-    if (cluster == nullptr) {
+    cluster_ = worker_.clusters().find(name);
+    if (cluster_ == nullptr) {
+      record_.upstream_observed = {};
       stats_.cx_no_route.add();
       return finish({Flag::kNoClusterFound});
     }
     record_.upstream_cluster = name;
-    if (!cluster->available(Resource::kConnections)) {
-      cluster->stats().upstream_cx_overflow.add();
+    record_.upstream_observed = cluster_->observedName();
+    if (!cluster_->available(Resource::kConnections)) {
+      cluster_->stats().upstream_cx_overflow.add();
       return finish({Flag::kUpstreamOverflow});
     }
     PickRequest request;
     // Only a destination that was restored is somewhere else than here.
     if (facts_.restored) request.original = &facts_.destination;
-    HostPtr host = cluster->pick(request);
+    HostPtr host = cluster_->pick(request);
     if (host == nullptr) return finish({Flag::kNoHealthyUpstream});
     ++attempts_;
     record_.upstream_host = host->address.toString();
     ++host->rq_total;
     ++host->rq_active;
-    ticket_.emplace(*cluster, host);
-    server_.transport = cluster->connect(*host, cluster->greeting(facts_));
+    ticket_.emplace(cluster_, host);
+    server_.transport = cluster_->connect(*host, cluster_->greeting(facts_));
     server_.transport->setObserver(&server_);
-    connect_.arm(cluster->config().connect_timeout);
+    connect_.arm(cluster_->config().connect_timeout);
   }
 
   void connected(Side& side) {
@@ -173,6 +176,8 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
       const char* text = error.sys != 0 ? std::strerror(error.sys) : error.text;
       return connectFailed(std::string("delayed connect error: ") + text);
     }
+    // A handshake that failed reset nothing.
+    if (side.name == Name::kClient && error.sys == 0) return finish({});
     abort(side);
   }
 
@@ -363,6 +368,10 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     record_.at.request_begin = started_;
     record_.at.response_end = loop().now();
     worker_.log(config_.logs, record_);
+    if (!facts_.listener->logs.empty()) {
+      describeEnd(*client_.transport, record_);
+      worker_.log(facts_.listener->logs, record_);
+    }
     loop().destroyLater(std::unique_ptr<event::Deferred>(this));
   }
 
@@ -374,6 +383,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
   const std::size_t piped_bytes_;  // spliced at once
   Side client_;
   Side server_;
+  ClusterPtr cluster_;  // of the last attempt
   std::optional<UpstreamTicket> ticket_;
   std::vector<std::unique_ptr<net::Transport>> failed_;
   event::Timer connect_;

@@ -297,11 +297,13 @@ base::ConfigResult<void> Socket::build(const SecretSource& source) {
   Material material;
   gather(source, place.field("common_tls_context"), material);
   if (!errors.failed() && !material.missing) {
+    TlsCertificates listed{material.identities, material.trust};
     if (is_downstream) {
       buildServer(std::move(material), source, place);
     } else {
       buildClient(std::move(material), place);
     }
+    if (!errors.failed()) certificates_ = std::move(listed);
   }
   if (errors.failed()) return std::unexpected(errors.error());
   return {};

@@ -54,6 +54,12 @@ class SecretSource {
   virtual std::shared_ptr<tls::TicketKeys> tickets() const = 0;
 };
 
+/// What a context was made of, for those who list certificates.
+struct TlsCertificates {
+  std::vector<std::shared_ptr<const tls::Identity>> chains;
+  std::shared_ptr<const tls::Trust> trust;  // null: none
+};
+
 class TlsSocket {
  public:
   virtual ~TlsSocket() = default;
@@ -74,6 +80,8 @@ class TlsSocket {
   /// Makes the context anew. Without effect while a discovered secret is missing; after an error
   /// the one before stays.
   virtual base::ConfigResult<void> build(const SecretSource& source) = 0;
+  /// None while there is no context.
+  const std::optional<TlsCertificates>& certificates() const { return certificates_; }
 
  protected:
   base::Published<tls::ServerContext> server_;
@@ -83,6 +91,7 @@ class TlsSocket {
   bool san_of_sni_ = false;
   std::vector<SecretUse> secrets_;
   std::set<std::string> directories_;
+  std::optional<TlsCertificates> certificates_;
 };
 
 /// Null for a raw buffer. `server_names` are those the filter chain matches: sessions of other

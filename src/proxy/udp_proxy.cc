@@ -48,19 +48,19 @@ UdpStats::UdpStats(StatsScope& scope)
 class UdpListener::Session final : public event::Deferred {
  public:
   Session(UdpListener& owner, std::string key, const net::Address& peer, const net::Address& local,
-          ClusterState& cluster, HostPtr host, base::Fd socket)
+          ClusterPtr cluster, HostPtr host, base::Fd socket)
       : owner_(&owner),
         key_(std::move(key)),
         peer_(peer),
         local_(local),
-        cluster_(cluster),
-        udp_(owner.worker_.stats().scope(cluster.stats().scope.prefix() + "udp.")),
+        cluster_(std::move(cluster)),
+        udp_(owner.worker_.stats().scope(cluster_->stats().scope.prefix() + "udp.")),
         host_(std::move(host)),
         socket_(std::move(socket)),
         idle_(owner.worker_.loop(), [this] { checkIdle(); }),
         again_(owner.worker_.loop(), [this] { receive(); }),
         watch_(owner.worker_.loop(), socket_.get(), [this](std::uint32_t) { receive(); }) {
-    cluster_.take(Resource::kConnections);
+    cluster_->take(Resource::kConnections);
     owner.stats_.active.add();
     record_.start = owner.worker_.loop().clock().wall();
     touch();
@@ -78,7 +78,7 @@ class UdpListener::Session final : public event::Deferred {
       return;
     }
     udp_.counter("sess_tx_datagrams").add();
-    cluster_.stats().upstream_cx_tx_bytes_total.add(datagram.size());
+    cluster_->stats().upstream_cx_tx_bytes_total.add(datagram.size());
   }
 
   /// What it held is given back; it is destroyed later.
@@ -86,13 +86,14 @@ class UdpListener::Session final : public event::Deferred {
     watch_.reset();
     idle_.cancel();
     again_.cancel();
-    cluster_.give(Resource::kConnections);
+    cluster_->give(Resource::kConnections);
     owner_->stats_.active.sub();
     record_.at.request_begin = started_;
     record_.at.response_end = owner_->worker_.loop().now();
     record_.bytes_received = received_;
     record_.bytes_sent = sent_;
-    record_.upstream_cluster = cluster_.config().name;
+    record_.upstream_cluster = cluster_->name();
+    record_.upstream_observed = cluster_->observedName();
     record_.upstream_host = host_->address.toString();
     record_.upstream_local = net::localAddress(socket_.get()).toString();
     record_.downstream_local = local_.toString();
@@ -134,7 +135,7 @@ class UdpListener::Session final : public event::Deferred {
         continue;
       }
       udp_.counter("sess_rx_datagrams").add();
-      cluster_.stats().upstream_cx_rx_bytes_total.add(size);
+      cluster_->stats().upstream_cx_rx_bytes_total.add(size);
       answer({bytes.data(), size});
     }
     again_.arm({});
@@ -155,7 +156,7 @@ class UdpListener::Session final : public event::Deferred {
   const std::string key_;
   const net::Address peer_;
   const net::Address local_;
-  ClusterState& cluster_;
+  const ClusterPtr cluster_;
   StatsScope& udp_;
   const HostPtr host_;
   base::Fd socket_;
@@ -229,7 +230,7 @@ UdpListener::Session* UdpListener::sessionFor(const net::Address& peer, const ne
   if (!per_datagram) {
     if (Session* session = find(keyOf(peer, local, nullptr))) return session;
   }
-  ClusterState* cluster = worker_.clusters().find(config_->udp->cluster);
+  const ClusterPtr cluster = worker_.clusters().find(config_->udp->cluster);
   if (cluster == nullptr) {
     stats_.no_route.add();
     return nullptr;
@@ -251,7 +252,7 @@ UdpListener::Session* UdpListener::sessionFor(const net::Address& peer, const ne
     return nullptr;
   }
   auto session =
-      std::make_unique<Session>(*this, key, peer, local, *cluster, host, std::move(*socket));
+      std::make_unique<Session>(*this, key, peer, local, cluster, host, std::move(*socket));
   return (sessions_[std::move(key)] = std::move(session)).get();
 }
 

@@ -32,10 +32,10 @@ std::vector<std::string> alpnOf(http::Protocol protocol) {
 /// One host, protocol and priority.
 class UpstreamPool::HostPool {
  public:
-  HostPool(UpstreamPool& owner, ClusterState& cluster, HostPtr host, http::Protocol protocol,
+  HostPool(UpstreamPool& owner, ClusterPtr cluster, HostPtr host, http::Protocol protocol,
            RoutingPriority priority, std::string greeting, const ConnectionFacts* downstream)
       : owner_(owner),
-        cluster_(cluster),
+        cluster_(std::move(cluster)),
         host_(std::move(host)),
         protocol_(protocol),
         priority_(priority),
@@ -47,7 +47,8 @@ class UpstreamPool::HostPool {
   void acquire(Waiter& waiter, Idle idle);
   void waiterGone();
   void drain();
-  bool empty() const { return all_.empty() && waiting_.empty(); }
+  /// Nothing is left and nothing will come.
+  bool over() const { return (host_->removed || retired_) && all_.empty() && waiting_.empty(); }
   const HostPtr& host() const { return host_; }
   /// Whom it serves alone; null: anybody.
   const ConnectionFacts* downstream() const { return downstream_; }
@@ -74,7 +75,7 @@ class UpstreamPool::HostPool {
   Waiter* nextWaiter();
 
   UpstreamPool& owner_;
-  ClusterState& cluster_;
+  const ClusterPtr cluster_;
   const HostPtr host_;
   const http::Protocol protocol_;
   const RoutingPriority priority_;
@@ -96,9 +97,9 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
       : pool_(&pool),
         timer_(pool.owner_.loop_, [this] { onTimer(); }),
         id_(++pool.owner_.last_id_) {
-    ClusterState& cluster = pool.cluster_;
+    ClusterState& cluster = *pool.cluster_;
     const Cluster& config = cluster.config();
-    ticket_.emplace(cluster, pool.host_, pool.priority_);
+    ticket_.emplace(pool.cluster_, pool.host_, pool.priority_);
     timer_.arm(config.connect_timeout);
     http::ClientLimits limits;
     limits.header_bytes_max = config.response_header_bytes_max;
@@ -128,7 +129,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     const net::PeerInfo& peer = connection.transport().peer();
     if (peer.tls) tls_ = std::make_shared<const UpstreamTls>(peer);
     if (pool_ == nullptr) return client_->drain();
-    const auto duration = pool_->cluster_.config().connection_duration_max;
+    const auto duration = pool_->cluster_->config().connection_duration_max;
     if (duration.count() > 0) {
       end_ = std::make_unique<event::Timer>(loop_, [this] { tooOld(); });
       end_->arm(duration);
@@ -172,9 +173,9 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
   bool used() {
     ++requests_;
     if (pool_ == nullptr) return false;
-    const std::uint32_t most = pool_->cluster_.config().requests_per_connection_max;
+    const std::uint32_t most = pool_->cluster_->config().requests_per_connection_max;
     if (most == 0 || requests_ < most) return true;
-    pool_->cluster_.stats().scope.counter("upstream_cx_max_requests").add();
+    pool_->cluster_->stats().scope.counter("upstream_cx_max_requests").add();
     spent_ = true;
     return false;
   }
@@ -193,7 +194,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
   /// none.
   void parked() {
     idle_since_ = loop_.now();
-    const auto idle = pool_->cluster_.config().idle_timeout;
+    const auto idle = pool_->cluster_->config().idle_timeout;
     if (idle.count() > 0 && !timer_.armed()) timer_.arm(idle);
   }
   void forgetPool() { pool_ = nullptr; }
@@ -206,7 +207,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
   event::Loop& loop() { return loop_; }
   void tooOld() {
     if (pool_ == nullptr) return;
-    pool_->cluster_.stats().scope.counter("upstream_cx_max_duration_reached").add();
+    pool_->cluster_->stats().scope.counter("upstream_cx_max_duration_reached").add();
     spent_ = true;
     pool_->unready(*this);
     client_->drain();
@@ -217,14 +218,15 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
       return client_->close();
     }
     if (pool_ == nullptr || client_->activeStreams() > 0) return;
-    const auto idle = pool_->cluster_.config().idle_timeout;
+    const auto idle = pool_->cluster_->config().idle_timeout;
     const base::Duration left = idle_since_ + idle - loop_.now();
     if (left > base::Duration::zero()) return timer_.arm(left);
-    pool_->cluster_.stats().scope.counter("upstream_cx_idle_timeout").add();
+    pool_->cluster_->stats().scope.counter("upstream_cx_idle_timeout").add();
     client_->close();
   }
 
-  HostPool* pool_;  // null: the pool is gone
+  HostPool* pool_;                              // null: the pool is gone
+  const ClusterPtr cluster_ = pool_->cluster_;  // whose statistics a handshake is counted in
   event::Loop& loop_ = pool_->owner_.loop_;
   event::Timer timer_;                 // connect timeout, then idle timeout
   std::unique_ptr<event::Timer> end_;  // of max_connection_duration
@@ -256,8 +258,8 @@ UpstreamPool::Waiter* UpstreamPool::HostPool::nextWaiter() {
 
 void UpstreamPool::HostPool::waiterGone() {
   --waiting_count_;
-  cluster_.give(Resource::kPending, priority_);
-  cluster_.stats().upstream_rq_pending_active.sub();
+  cluster_->give(Resource::kPending, priority_);
+  cluster_->stats().upstream_rq_pending_active.sub();
 }
 
 void UpstreamPool::HostPool::acquire(Waiter& waiter, Idle idle) {
@@ -271,12 +273,12 @@ void UpstreamPool::HostPool::acquire(Waiter& waiter, Idle idle) {
     unready(connection);
     connection.client().close();
   }
-  if (!cluster_.tryTake(Resource::kPending, priority_)) {
-    cluster_.stats().upstream_rq_pending_overflow.add();
+  if (!cluster_->tryTake(Resource::kPending, priority_)) {
+    cluster_->stats().upstream_rq_pending_overflow.add();
     return waiter.onFailed(PoolFailure::kPendingOverflow, kOverflow);
   }
-  cluster_.stats().upstream_rq_pending_total.add();
-  cluster_.stats().upstream_rq_pending_active.add();
+  cluster_->stats().upstream_rq_pending_total.add();
+  cluster_->stats().upstream_rq_pending_active.add();
   ++waiting_count_;
   waiter.pool_ = this;
   waiting_.pushBack(waiter);
@@ -288,8 +290,8 @@ void UpstreamPool::HostPool::connectIfNeeded() {
       multiplexes_ ? std::min<std::size_t>(1, waiting_count_) : waiting_count_;
   if (connecting_ >= wanted) return;
   // A pool without any connection may always open one: else its requests would wait for ever.
-  if (!all_.empty() && !cluster_.available(Resource::kConnections, priority_)) {
-    cluster_.stats().upstream_cx_overflow.add();
+  if (!all_.empty() && !cluster_->available(Resource::kConnections, priority_)) {
+    cluster_->stats().upstream_cx_overflow.add();
     return;
   }
   ++connecting_;
@@ -298,8 +300,8 @@ void UpstreamPool::HostPool::connectIfNeeded() {
 }
 
 void UpstreamPool::HostPool::give(Connection& connection, Waiter& waiter) {
-  if (!cluster_.available(Resource::kRequests, priority_)) {
-    cluster_.stats().scope.counter("upstream_rq_active_overflow").add();
+  if (!cluster_->available(Resource::kRequests, priority_)) {
+    cluster_->stats().scope.counter("upstream_rq_active_overflow").add();
     return waiter.onFailed(PoolFailure::kRequestOverflow, kOverflow);
   }
   const bool more = connection.used();
@@ -360,12 +362,13 @@ void UpstreamPool::HostPool::closed(Connection& connection, bool was_connecting,
     for (std::size_t left = waiting_count_; left > 0; --left) {
       Waiter* waiter = nextWaiter();
       if (waiter == nullptr) break;
-      cluster_.stats().upstream_rq_pending_failure_eject.add();
+      cluster_->stats().upstream_rq_pending_failure_eject.add();
       waiter->onFailed(failure, error);
     }
   }
   // While others still connect, a failure is not answered by one more attempt: they decide.
   if (waiting_count_ > 0 && !(was_connecting && connecting_ > 0)) connectIfNeeded();
+  if (over()) owner_.forget_.schedule();
 }
 
 void UpstreamPool::HostPool::drain() {
@@ -379,20 +382,21 @@ void UpstreamPool::HostPool::drain() {
 
 // ---- UpstreamPool ----
 
-UpstreamPool::UpstreamPool(event::Loop& loop) : loop_(loop) {}
+UpstreamPool::UpstreamPool(event::Loop& loop)
+    : loop_(loop), forget_(loop, [this] { forgetEmpty(); }) {}
 
 UpstreamPool::~UpstreamPool() {
   pools_.clear();
   retired_.clear();
 }
 
-void UpstreamPool::acquire(ClusterState& cluster, const HostPtr& host, http::Protocol protocol,
+void UpstreamPool::acquire(const ClusterPtr& cluster, const HostPtr& host, http::Protocol protocol,
                            RoutingPriority priority, Idle idle, const ConnectionFacts& downstream,
                            Waiter& waiter) {
   Key key{host.get(),
           static_cast<unsigned char>(static_cast<unsigned>(protocol) * 2 +
                                      static_cast<unsigned>(priority)),
-          cluster.greeting(downstream)};
+          cluster->greeting(downstream)};
   std::unique_ptr<HostPool>& pool = pools_[key];
   if (pool == nullptr || pool->retired()) {
     const bool is_private = !key.greeting.empty();
@@ -409,9 +413,7 @@ void UpstreamPool::downstreamGone(const ConnectionFacts& downstream) {
   for (auto& [key, pool] : pools_) {
     if (pool->downstream() == &downstream) pool->retire();
   }
-  std::erase_if(pools_,
-                [](const auto& each) { return each.second->retired() && each.second->empty(); });
-  std::erase_if(retired_, [](const auto& each) { return each->empty(); });
+  forgetEmpty();
 }
 
 void UpstreamPool::cancel(Waiter& waiter) {
@@ -424,9 +426,12 @@ void UpstreamPool::hostRemoved(const HostPtr& host) {
   for (auto& [key, pool] : pools_) {
     if (pool->host() == host) pool->drain();
   }
-  std::erase_if(pools_, [](const auto& each) {
-    return each.second->host()->removed && each.second->empty();
-  });
+  forgetEmpty();
+}
+
+void UpstreamPool::forgetEmpty() {
+  std::erase_if(pools_, [](const auto& each) { return each.second->over(); });
+  std::erase_if(retired_, [](const auto& each) { return each->over(); });
 }
 
 }  // namespace postern::proxy

@@ -64,7 +64,7 @@ class UpstreamPool {
   /// has not seen it yet: kProbed looks (one system call), for requests that cannot be sent again.
   enum class Idle : bool { kTrusted, kProbed };
   /// kAuto: by ALPN.
-  void acquire(ClusterState& cluster, const HostPtr& host, http::Protocol protocol,
+  void acquire(const ClusterPtr& cluster, const HostPtr& host, http::Protocol protocol,
                RoutingPriority priority, Idle idle, const ConnectionFacts& downstream,
                Waiter& waiter);
   /// Connections that only served this downstream connection end.
@@ -87,7 +87,10 @@ class UpstreamPool {
              key.variant + std::hash<std::string>()(key.greeting);
     }
   };
+  void forgetEmpty();
+
   event::Loop& loop_;
+  event::Soon forget_;
   std::unordered_map<Key, std::unique_ptr<HostPool>, KeyHash> pools_;
   std::vector<std::unique_ptr<HostPool>> retired_;  // until their last connection ends
   std::uint64_t last_id_ = 0;

@@ -213,6 +213,7 @@ inline void H2Duel::theirReset(Exchange& exchange, std::size_t kind) {
 
 inline void H2Duel::turn() {
   loop_.runOnce();
+  wire_.answerEnd();
   collect();
 }
 

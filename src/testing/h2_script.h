@@ -29,7 +29,14 @@ struct Wire {
   std::string written;
   std::size_t room = SIZE_MAX;
   bool eof = false;
+  bool ended = false;     // our direction
+  bool peer_ends = true;  // then the peer ends its own, too
   net::TransportObserver* observer = nullptr;
+
+  void answerEnd() {
+    if (!ended || !peer_ends || std::exchange(eof, true)) return;
+    if (observer != nullptr) observer->onReadable();
+  }
 };
 
 class MemoryTransport final : public net::Transport {
@@ -52,7 +59,7 @@ class MemoryTransport final : public net::Transport {
     return {from.empty() ? net::IoStatus::kOk : net::IoStatus::kAgain, count};
   }
   void resumeRead() override {}
-  void shutdownWrite() override {}
+  void shutdownWrite() override { wire_.ended = true; }
   void resetOnClose() override {}
   base::Error error() const override { return {}; }
   const net::Address& local() const override { return address_; }
@@ -99,7 +106,10 @@ struct Script {
     turn();
   }
   void turn() {
-    for (int i = 0; i < 3; ++i) loop.runOnce();
+    for (int i = 0; i < 3; ++i) {
+      loop.runOnce();
+      wire.answerEnd();
+    }
     parse();
   }
   void headers(std::uint32_t id, const HeaderMap& fields, End end) {

@@ -14,6 +14,7 @@ struct ServerSide : Script, http::ServerObserver {
   std::vector<std::unique_ptr<Seen>> seen;
   http::ServerConnection* connection = nullptr;
   bool closed = false;
+  bool timed_out = false;  // waiting for the client's end
 
   explicit ServerSide(http::ServerLimits limits = {}, bool begin = true) {
     connection =
@@ -31,6 +32,9 @@ struct ServerSide : Script, http::ServerObserver {
     seen.push_back(std::make_unique<Seen>());
     seen.back()->stream = &stream;
     return seen.back().get();
+  }
+  void onEvent(http::ServerConnection&, Event event) override {
+    timed_out = timed_out || event == Event::kDelayedCloseTimeout;
   }
   void onClosed(http::ServerConnection&) override { closed = true; }
   bool onHeldHeaders(std::ptrdiff_t change) override {

@@ -36,11 +36,6 @@ std::string serialHex(X509* certificate) {
   return out;
 }
 
-std::int64_t seconds(const ASN1_TIME* time) {
-  std::tm parts{};
-  return ASN1_TIME_to_tm(time, &parts) == 1 ? ::timegm(&parts) : 0;
-}
-
 std::string pemOf(X509* certificate) {
   BioPtr pem(BIO_new(BIO_s_mem()));
   PEM_write_bio_X509(pem.get(), certificate);
@@ -165,6 +160,11 @@ std::string spkiSha256(X509* certificate) {
   return size > 0 ? out : "";
 }
 
+std::int64_t secondsOf(const ASN1_TIME* time) {
+  std::tm parts{};
+  return time != nullptr && ASN1_TIME_to_tm(time, &parts) == 1 ? ::timegm(&parts) : 0;
+}
+
 net::CertificateInfo describe(X509* certificate) {
   net::CertificateInfo out;
   out.subject = nameText(X509_get_subject_name(certificate));
@@ -172,8 +172,8 @@ net::CertificateInfo describe(X509* certificate) {
   out.serial = serialHex(certificate);
   out.sha256_fingerprint = digestHex(certificate, EVP_sha256());
   out.sha1_fingerprint = digestHex(certificate, EVP_sha1());
-  out.valid_from = seconds(X509_get0_notBefore(certificate));
-  out.valid_to = seconds(X509_get0_notAfter(certificate));
+  out.valid_from = secondsOf(X509_get0_notBefore(certificate));
+  out.valid_to = secondsOf(X509_get0_notAfter(certificate));
   out.uri_sans = sanNames(certificate, SanType::kUri);
   out.dns_sans = sanNames(certificate, SanType::kDns);
   out.ip_sans = sanNames(certificate, SanType::kIp);

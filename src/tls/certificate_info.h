@@ -5,12 +5,15 @@
 #include "tls/openssl_handles.h"
 #include "tls/settings.h"
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace postern::tls {
 
+/// Since 1970; 0: none.
+std::int64_t secondsOf(const ASN1_TIME* time);
 net::CertificateInfo describe(X509* certificate);
 /// The peer's certificate, its chain and its subject's parts.
 void describePeer(SSL* ssl, net::PeerInfo& out);

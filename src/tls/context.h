@@ -79,6 +79,6 @@ std::string_view peerSignatureName(SSL* ssl);
 /// Envoy's text for what is in OpenSSL's error queue, which it empties: "TLS_error:|268435581:SSL
 /// routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:…:TLS_error_end". Of a bounded set, kept for
 /// ever. `handled` is set when a reason has a failure of its own.
-const char* failureText(HandshakeState& state);
+const char* failureText(HandshakeState* state);
 
 }  // namespace postern::tls

@@ -18,7 +18,7 @@ constexpr Reason kReasons[] = {
     {SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, 192},
     {SSL_R_UNSUPPORTED_PROTOCOL, 240},
     {SSL_R_WRONG_VERSION_NUMBER, 247},
-    {SSL_R_HTTP_REQUEST, 155},
+    {SSL_R_HTTP_REQUEST, 156},
 };
 constexpr unsigned long kSslLibrary = 16;
 /// Texts there can be of one thread; more would be a sign that something not finite got into them.
@@ -39,20 +39,21 @@ std::string reasonName(unsigned long code) {
 
 }  // namespace
 
-const char* failureText(HandshakeState& state) {
+const char* failureText(HandshakeState* state) {
   std::string out;
   while (const unsigned long code = ERR_get_error()) {
     if (ERR_GET_LIB(code) != ERR_LIB_SSL) continue;
     const int reason = ERR_GET_REASON(code);
-    if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) state.failure = Failure::kNoCertificate;
+    if (state != nullptr && reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
+      state->failure = Failure::kNoCertificate;
     unsigned long number = static_cast<unsigned long>(reason);
     for (const Reason& each : kReasons) {
       if (each.openssl == reason) number = static_cast<unsigned long>(each.boringssl);
     }
     out += "|" + std::to_string((kSslLibrary << 24) | number) +
            ":SSL routines:OPENSSL_internal:" + reasonName(code);
-    if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && !state.detail.empty())
-      out += ":" + state.detail;
+    if (state != nullptr && reason == SSL_R_CERTIFICATE_VERIFY_FAILED && !state->detail.empty())
+      out += ":" + state->detail;
   }
   return intern("TLS_error:" + out + ":TLS_error_end");
 }

@@ -138,10 +138,10 @@ base::ConfigResult<void> readStaple(const std::string& der, LoadedIdentity& out)
   if (serial == nullptr || ASN1_INTEGER_cmp(serial, X509_get0_serialNumber(out.leaf.get())) != 0) {
     return bad("OCSP response does not match its TLS certificate");
   }
+  ASN1_GENERALIZEDTIME* from = nullptr;
   ASN1_GENERALIZEDTIME* until = nullptr;
-  OCSP_single_get0_status(single, nullptr, nullptr, nullptr, &until);
-  std::tm parts{};
-  if (until != nullptr && ASN1_TIME_to_tm(until, &parts) == 1) out.ocsp_until = ::timegm(&parts);
+  OCSP_single_get0_status(single, nullptr, nullptr, &from, &until);
+  out.ocsp_validity = {secondsOf(from), secondsOf(until)};
   out.ocsp = der;
   return {};
 }
@@ -160,7 +160,7 @@ void collectNames(LoadedIdentity& out) {
 }  // namespace
 
 bool LoadedIdentity::stapleValid() const {
-  return !ocsp.empty() && (ocsp_until == 0 || ocsp_until > std::time(nullptr));
+  return !ocsp.empty() && (ocsp_validity.until == 0 || ocsp_validity.until > std::time(nullptr));
 }
 
 base::ConfigResult<std::shared_ptr<const Identity>> Identity::load(const IdentitySource& source) {
@@ -175,6 +175,7 @@ base::ConfigResult<std::shared_ptr<const Identity>> Identity::load(const Identit
   }
   POSTERN_TRY_VOID(classifyKey(field, *out));
   out->described = describe(out->leaf.get());
+  out->read_from = source.origin;
   collectNames(*out);
   out->must_staple = mustStaple(out->leaf.get());
   if (!source.ocsp_staple.empty()) POSTERN_TRY_VOID(readStaple(source.ocsp_staple, *out));

@@ -19,11 +19,16 @@ class LoadedIdentity final : public Identity {
   int curve = 0;                   // NID, of kEc
   std::vector<std::string> names;  // lower case: DNS names, or else the common name
   std::string ocsp;                // DER; empty: none
-  std::int64_t ocsp_until = 0;     // seconds since 1970; 0: no end
+  Validity ocsp_validity;
   bool must_staple = false;
   net::CertificateInfo described;
+  std::string read_from;
 
   const net::CertificateInfo& info() const override { return described; }
+  const std::string& origin() const override { return read_from; }
+  std::optional<Validity> staple() const override {
+    return ocsp.empty() ? std::nullopt : std::optional(ocsp_validity);
+  }
   bool stapleValid() const;
 };
 

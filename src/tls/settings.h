@@ -36,6 +36,13 @@ struct IdentitySource {
   std::string password;     // of the key or the store
   std::string pkcs12;       // DER
   std::string ocsp_staple;  // DER; empty: none
+  std::string origin;       // where the chain was read, for those who list certificates
+};
+
+/// From when until when something holds, in seconds since 1970; 0: not said.
+struct Validity {
+  std::int64_t from = 0;
+  std::int64_t until = 0;
 };
 
 /// A certificate and its key, loaded and checked. Opaque.
@@ -46,6 +53,10 @@ class Identity {
   static base::ConfigResult<std::shared_ptr<const Identity>> load(const IdentitySource& source);
   /// As the proxy shows it in logs: the certificate of our own side.
   virtual const net::CertificateInfo& info() const = 0;
+  /// IdentitySource::origin.
+  virtual const std::string& origin() const = 0;
+  /// Of its OCSP staple; none: there is no staple.
+  virtual std::optional<Validity> staple() const = 0;
 };
 
 enum class SanType : unsigned char { kEmail, kDns, kUri, kIp, kOther };
@@ -60,6 +71,7 @@ struct SanMatcher {
 
 struct TrustSource {
   std::string trusted_ca_pem;
+  std::string origin;  // where that was read
   bool system_roots = false;
   std::string crl_pem;
   std::vector<std::string> certificate_hashes;  // SHA-256 in hex, colons allowed
@@ -76,6 +88,10 @@ struct TrustSource {
 class Trust {
  public:
   virtual ~Trust() = default;
+  /// The first certificate of trusted_ca; null: there is none.
+  virtual const net::CertificateInfo* authority() const = 0;
+  /// TrustSource::origin.
+  virtual const std::string& origin() const = 0;
   static base::ConfigResult<std::shared_ptr<const Trust>> load(const TrustSource& source);
 };
 

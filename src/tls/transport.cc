@@ -187,6 +187,7 @@ net::IoResult TlsTransport::read(base::Buffer& into, std::size_t max) {
     into.commit(result == 1 ? got : 0);
     if (result == 1) {
       total += got;
+      countRead(got);
       continue;
     }
     const int error = SSL_get_error(ssl_.get(), result);
@@ -195,7 +196,7 @@ net::IoResult TlsTransport::read(base::Buffer& into, std::size_t max) {
     } else if (error == SSL_ERROR_ZERO_RETURN) {
       end = net::IoStatus::kEof;
     } else {
-      end = setError(base::Errc::kProtocol, "TLS read failed");
+      end = setError(base::Errc::kProtocol, failureText(nullptr));
     }
   }
   // Reading may have made an answer: an alert, a key update.
@@ -223,6 +224,7 @@ net::IoResult TlsTransport::write(base::Buffer& from) {
       return {setError(base::Errc::kProtocol, "TLS write failed"), total};
     from.drain(taken);
     total += taken;
+    countWritten(taken);
   }
   if (flush() == net::IoStatus::kError) return {net::IoStatus::kError, total};
   write_blocked_ = !from.empty();
@@ -236,7 +238,7 @@ void TlsTransport::handshake() {
     const int result = SSL_do_handshake(ssl_.get());
     const int error = result == 1 ? SSL_ERROR_NONE : SSL_get_error(ssl_.get(), result);
     if (error != SSL_ERROR_NONE && error != SSL_ERROR_WANT_READ) {
-      const char* text = failureText(*state_);
+      const char* text = failureText(state_.get());
       (void)flush();  // the alert
       return failHandshake({base::Errc::kProtocol, text}, state_->failure);
     }
@@ -254,6 +256,9 @@ void TlsTransport::failHandshake(base::Error error, Failure failure) {
   if (std::exchange(failed_, true)) return;
   error_ = error;
   if (deadline_) deadline_->cancel();
+  // What Envoy's library calls a connection whose version is not agreed upon.
+  peer_.tls_version =
+      SSL_get_pending_cipher(ssl_.get()) == nullptr ? "TLSv1.2" : SSL_get_version(ssl_.get());
   if (state_ != nullptr && state_->observer != nullptr) state_->observer->onFailure(failure);
   report(error);
 }

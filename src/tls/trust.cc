@@ -107,8 +107,12 @@ base::ConfigResult<void> makeStore(const TrustSource& source, LoadedTrust& out) 
   X509_STORE* store = out.store.get();
   if (source.system_roots && X509_STORE_set_default_paths(store) != 1)
     return base::failConfig("system_root_certs", "Failed to load system root certificates");
-  if (!source.trusted_ca_pem.empty())
+  if (!source.trusted_ca_pem.empty()) {
     POSTERN_TRY_VOID(addPem(store, source.trusted_ca_pem, "trusted_ca", true));
+    const CertPtr first = readCertificate(source.trusted_ca_pem);
+    if (first != nullptr) out.first_authority = describe(first.get());
+    ERR_clear_error();
+  }
   if (!source.crl_pem.empty()) {
     POSTERN_TRY_VOID(addPem(store, source.crl_pem, "crl", false));
     X509_STORE_set_flags(

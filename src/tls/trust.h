@@ -4,6 +4,7 @@
 #include "tls/openssl_handles.h"
 #include "tls/settings.h"
 
+#include <optional>
 #include <set>
 #include <string>
 
@@ -34,7 +35,12 @@ class LoadedTrust final : public Trust {
   std::set<std::string> certificate_hashes;  // raw
   std::set<std::string> spki_hashes;
   std::string fingerprint;  // equal for equal sources
+  std::optional<net::CertificateInfo> first_authority;
 
+  const net::CertificateInfo* authority() const override {
+    return first_authority ? &*first_authority : nullptr;
+  }
+  const std::string& origin() const override { return source.origin; }
   /// True when a certificate of the peer is asked for at all.
   bool asks() const {
     return store != nullptr || !certificate_hashes.empty() || !spki_hashes.empty() ||

@@ -138,15 +138,19 @@ for label, run, common in [
 # ---- towards origins
 
 
-def twice_resumed(sock, record):
-    made = serving()(sock, record)
-    record.append({"resumed": made.session_reused})
-    return made
+def twice_resumed():
+    serve = serving(resumes=True)
+
+    def prepare(sock, record):
+        made = serve(sock, record)
+        record.append({"resumed": made.session_reused})
+        return made
+    return prepare
 
 
-case("secure_up_session_kept", exchange(get("/1"), get("/2")), prepare=twice_resumed, cluster=merged(
+case("secure_up_session_kept", exchange(get("/1"), get("/2")), prepare=twice_resumed(), cluster=merged(
     up({"tls_params": {"tls_maximum_protocol_version": "TLSv1_2"}}, sni="example.com", max_session_keys=2), {"max_requests_per_connection": 1}))
-case("secure_up_session_not_kept", exchange(get("/1"), get("/2")), prepare=twice_resumed, cluster=merged(
+case("secure_up_session_not_kept", exchange(get("/1"), get("/2")), prepare=twice_resumed(), cluster=merged(
     up({"tls_params": {"tls_maximum_protocol_version": "TLSv1_2"}}, sni="example.com", max_session_keys=0), {"max_requests_per_connection": 1}))
 OLD = {**trusting(), "tls_params": {"tls_maximum_protocol_version": "TLSv1_2"}}
 origin("key_usage_ignored", up(OLD, sni="example.com", enforce_rsa_key_usage=False), prepare=serving("rsa-encipher"))
@@ -164,5 +168,14 @@ case("secure_up_alpn_chooses_http2", exchange(get("/a"), get("/b")), prepare=ser
      cluster=by_alpn(**BOTH), ignore=TWICE)
 case("secure_up_alpn_of_an_http2_client", h2_exchange({"path": "/a"}), prepare=serving(alpn=["http/1.1"]), cluster=by_alpn(**BOTH),
      ignore=TWICE)
+
+
+def notes_window(server, stream, message):
+    server.wire.record.append({"window": server.settings.get(4)})
+    h2_ok(server, stream, message)
+
+
+case("secure_up_alpn_http2_options", exchange(get("/a")), prepare=serving(alpn=["h2"]), origin=h2_origin(notes_window),
+     cluster=by_alpn(http2_protocol_options={"initial_stream_window_size": 70000}), ignore=TWICE)
 origin("alpn_chooses_http1", by_alpn(**BOTH), prepare=serving(alpn=["http/1.1"]), ignore=TWICE)
 origin("alpn_not_negotiated", by_alpn(**BOTH), prepare=serving(), ignore=TWICE)

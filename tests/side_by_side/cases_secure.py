@@ -228,9 +228,11 @@ case("secure_forwarded_certificate", talk(certificate="client"), chain=down(comm
 # ---- towards origins
 
 
-def serving(name="server", alpn=(), ask=False):
-    """For `prepare=`: the origin speaks TLS and records what it saw."""
-    def prepare(sock, record):
+def serving(name="server", alpn=(), ask=False, resumes=False):
+    """For `prepare=`: the origin speaks TLS and records what it saw. Unless it `resumes`, it knows no session again."""
+    kept = []
+
+    def context_of_origin():
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(name + ".crt", name + ".key")
         if alpn:
@@ -238,6 +240,12 @@ def serving(name="server", alpn=(), ask=False):
         if ask:
             tls.verify_mode = ssl.CERT_REQUIRED
             tls.load_verify_locations("ca.crt")
+        return tls
+
+    def prepare(sock, record):
+        tls = kept[0] if kept else context_of_origin()
+        if resumes and not kept:
+            kept.append(tls)
         seen = {}
         tls.sni_callback = lambda _, server_name, __: seen.update(sni=server_name)
         try:
