@@ -12,6 +12,7 @@ import argparse
 import os
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -46,7 +47,7 @@ def run_figure(figure, names, folder, origin, options):
         for peer in peers:
             try:
                 values, problem = one_round(figure, peer, origin, options)
-            except (OSError, RuntimeError, AttributeError, ValueError) as error:
+            except (OSError, RuntimeError, AttributeError, ValueError, subprocess.SubprocessError) as error:
                 problem = repr(error)
             if problem:
                 print(f"{figure.name} {peer.name}: a round does not count: {problem}", file=sys.stderr)
