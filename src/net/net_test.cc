@@ -122,7 +122,9 @@ TEST(Listener, KnowsTheAddressOfItsConnectionsUnlessTheyMayDiffer) {
   const base::Fd any = std::move(*listenSocket(*Address::parse("0.0.0.0:0")));
   EXPECT_FALSE(onlyAddress(any.get()));
   const base::Fd any_six(::socket(AF_INET6, SOCK_STREAM, 0));  // an unbound one is "::"
-  if (any_six) EXPECT_FALSE(onlyAddress(any_six.get()));
+  if (any_six) {
+    EXPECT_FALSE(onlyAddress(any_six.get()));
+  }
   // Only who may redirect connections can make such a socket.
   if (const auto transparent = listenSocket(Address::loopback(0), {.transparent = true})) {
     int on = 0;
