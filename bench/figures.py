@@ -81,6 +81,8 @@ class Round:
         # What was in flight at the end reached the origin but not the load's count.
         if failed or abs(served - requests) > slack:
             self.problem = f"load {requests}, failed {failed}, origin {served}"
+        elif cpu <= 0 or served <= 0:
+            self.problem = "nothing was served"
         self.expected_lines = served + 1 if logged else None
         self.slack = slack
         return cpu / max(served, 1) * 1e6

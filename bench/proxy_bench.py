@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The cost of postern-proxy beside nginx, HAProxy, Envoy and a relay that parses nothing: the figures of bench/figures.py.
 
-The proxy runs alone on core 0 (two workers against one: on both), origin and load share core 1. CPU is that of all processes of the proxy, user and system, per
-request that reached the origin. The peers take turns; the least of the rounds counts (latencies: the median of ten rounds). A round
-counts only if the load's requests, the origin's and the access-log lines agree and all answers were 2xx. Core 1 limits the
-throughput: compare CPU.
+The proxy runs alone on core 0 (two workers against one: on both), origin and load share core 1. CPU is that of all processes of the
+proxy, user and system, per request that reached the origin. The peers take turns; the least of the rounds counts (latencies: the
+median of ten rounds). A round counts only if the load's requests, the origin's and the access-log lines agree and all answers were
+2xx. Core 1 limits the throughput: compare CPU.
 
 usage: proxy_bench.py [--only F1a,F2b] [--peers postern,nginx] [--rounds N] [--seconds N]
 """
@@ -12,12 +12,15 @@ import argparse
 import os
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 
 import load
 from figures import LAST, PROXIES, Round, figures
 from peers import Peer
+
+ROUNDS = {"F5": 10, "F5m": 10, "F7": 7}  # others: 3
 
 
 def one_round(figure, peer, origin, options):
@@ -40,11 +43,11 @@ def run_figure(figure, names, folder, origin, options):
     peers = [Peer(name, figure.work, folder, load.free_port(), origin.ports[figure.kind], origin.ports["kb100"], load.free_port())
              for name in names]
     results = {name: [] for name in names}
-    for _ in range(options.rounds or (10 if figure.name.startswith("F5") else 3)):
+    for _ in range(options.rounds or ROUNDS.get(figure.name, 3)):
         for peer in peers:
             try:
                 values, problem = one_round(figure, peer, origin, options)
-            except (OSError, RuntimeError, AttributeError, ValueError) as error:
+            except (OSError, RuntimeError, AttributeError, ValueError, subprocess.SubprocessError) as error:
                 problem = repr(error)
             if problem:
                 print(f"{figure.name} {peer.name}: a round does not count: {problem}", file=sys.stderr)

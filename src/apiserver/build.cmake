@@ -1,1 +1,1 @@
-target_link_libraries(${target} PUBLIC nlohmann_json::nlohmann_json fmt::fmt)
+target_link_libraries(${target} PUBLIC nlohmann_json::nlohmann_json ${POSTERN_FMT})

@@ -1,4 +1,4 @@
-target_link_libraries(${target} PRIVATE nlohmann_json::nlohmann_json fmt::fmt)
+target_link_libraries(${target} PRIVATE nlohmann_json::nlohmann_json ${POSTERN_FMT})
 target_compile_definitions(${target} PRIVATE POSTERN_VERSION="${PROJECT_VERSION}")
 # deploy/ travels inside the program, so that `postern install` needs no files.
 file(GLOB POSTERN_MANIFESTS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/deploy/*.yaml ${CMAKE_SOURCE_DIR}/deploy/*/*.yaml)

@@ -71,6 +71,8 @@ class H1HeadParser {
   /// Ready for the next message. `response_to` is the request's method (answers to HEAD and CONNECT
   /// have no body).
   void reset(std::string_view response_to = {});
+  /// For the messages to come, which may be another connection's.
+  void setLimits(const H1Limits& limits) { limits_ = limits; }
 
   const H1Head& head() const { return head_; }
   /// After kError: why.

@@ -3,6 +3,7 @@
 #include "api/message.h"
 #include "envoy/config/cluster/v3/cluster.pb.h"
 
+#include <google/protobuf/unknown_field_set.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -91,6 +92,18 @@ TEST(SupportedFields, CountsFieldsOfUnknownNumbers) {
   auto& inner = *message.mutable_load_assignment();
   inner.GetReflection()->MutableUnknownFields(&inner)->AddVarint(5000, 1);
   EXPECT_EQ(countUnknownFields(message), 2U);
+}
+
+TEST(SupportedFields, LooksAtFieldsOfItsTypeOnly) {
+  auto message = cluster(R"({"name":"a"})");
+  auto& unknown = *message.GetReflection()->MutableUnknownFields(&message);
+  unknown.AddVarint(5000, 1);
+  // Numbers of fields that are texts and messages here, in another encoding.
+  unknown.AddVarint(envoy::config::cluster::v3::Cluster::kAltStatNameFieldNumber, 1);
+  unknown.AddVarint(envoy::config::cluster::v3::Cluster::kLoadAssignmentFieldNumber, 300);
+  EXPECT_TRUE(fields().check(message, "c"));
+  message.set_alt_stat_name("b");
+  EXPECT_EQ(fields().check(message, "c").error().message(), "c.alt_stat_name: is not supported");
 }
 
 TEST(SupportedFields, NotesInsteadOfRefusingWhileTolerant) {

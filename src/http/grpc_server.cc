@@ -103,7 +103,8 @@ void ServerCall::onHeaders(HeaderMap headers, End end) {
 
 class GrpcServerImpl final : public GrpcServer, public ServerObserver {
  public:
-  GrpcServerImpl(event::Loop& loop, Options options) : loop_(loop), options_(std::move(options)) {}
+  GrpcServerImpl(event::Loop& loop, Options options)
+      : loop_(loop), options_(std::move(options)), limits_(options_.limits) {}
   ~GrpcServerImpl() override {
     acceptors_.clear();
     while (!open_.empty()) open_.back()->close();
@@ -122,8 +123,8 @@ class GrpcServerImpl final : public GrpcServer, public ServerObserver {
     std::unique_ptr<net::Transport> transport =
         net::makeSocketTransport(loop_, std::move(connection));
     if (options_.tls) transport = tls::acceptTls(loop_, std::move(transport), options_.tls);
-    open_.push_back(ServerConnection::start(loop_, std::move(transport), Protocol::kHttp2,
-                                            options_.limits, *this));
+    open_.push_back(
+        ServerConnection::start(loop_, std::move(transport), Protocol::kHttp2, limits_, *this));
   }
   void setTls(std::shared_ptr<const tls::ServerContext> tls) override {
     options_.tls = std::move(tls);
@@ -145,6 +146,7 @@ class GrpcServerImpl final : public GrpcServer, public ServerObserver {
  private:
   event::Loop& loop_;
   Options options_;
+  const SharedLimits limits_;
   Methods methods_;
   std::vector<std::unique_ptr<net::Acceptor>> acceptors_;
   std::vector<ServerConnection*> open_;

@@ -11,7 +11,18 @@ void H1BodyReader::start(codec::H1Body framing, std::uint64_t length) {
   framing_ = framing;
   left_ = length;
   done_ = framing == codec::H1Body::kNone;
-  chunks_.reset();
+  if (framing != codec::H1Body::kChunked) {
+    chunks_ = nullptr;
+  } else if (chunks_ != nullptr) {
+    chunks_->reset();
+  } else {
+    chunks_ = std::make_unique<codec::H1ChunkDecoder>(limits_);
+  }
+}
+
+const std::vector<std::pair<std::string, std::string>>& H1BodyReader::trailers() const {
+  static const std::vector<std::pair<std::string, std::string>> kNone;
+  return chunks_ == nullptr ? kNone : chunks_->trailers();
 }
 
 H1BodyReader::Status H1BodyReader::read(base::Buffer& in, base::Buffer& out) {
@@ -32,7 +43,7 @@ H1BodyReader::Status H1BodyReader::readChunks(base::Buffer& in, base::Buffer& ou
   while (!in.empty() && out.size() < kReadBytes) {
     std::size_t consumed = 0;
     std::string_view data;
-    codec::H1ChunkDecoder::Event event = chunks_.next(in.front(), consumed, data);
+    codec::H1ChunkDecoder::Event event = chunks_->next(in.front(), consumed, data);
     if (event == codec::H1ChunkDecoder::Event::kError) return Status::kError;
     if (event == codec::H1ChunkDecoder::Event::kData) out.append(data);
     in.drain(consumed);
@@ -52,7 +63,7 @@ std::uint64_t H1BodyReader::straight() const {
     case codec::H1Body::kLength:
       return left_;
     case codec::H1Body::kChunked:
-      return chunks_.dataLeft();
+      return chunks_->dataLeft();
     case codec::H1Body::kUntilClose:
       break;
   }
@@ -60,7 +71,7 @@ std::uint64_t H1BodyReader::straight() const {
 }
 
 H1BodyReader::Status H1BodyReader::skip(std::uint64_t bytes) {
-  if (framing_ == codec::H1Body::kChunked) chunks_.skip(bytes);
+  if (framing_ == codec::H1Body::kChunked) chunks_->skip(bytes);
   if (framing_ != codec::H1Body::kLength) return Status::kPiece;
   left_ -= bytes;
   done_ = left_ == 0;

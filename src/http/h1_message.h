@@ -7,7 +7,11 @@
 #include "http/headers.h"
 #include "http/stream.h"
 
+#include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace postern::http {
 
@@ -15,7 +19,7 @@ namespace postern::http {
 class H1BodyReader {
  public:
   enum class Status : unsigned char { kNeedMore, kPiece, kEnd, kError };
-  explicit H1BodyReader(const codec::H1Limits& limits) : chunks_(limits) {}
+  explicit H1BodyReader(const codec::H1Limits& limits) : limits_(limits) {}
 
   void start(codec::H1Body framing, std::uint64_t length);
   bool done() const { return done_; }
@@ -29,17 +33,16 @@ class H1BodyReader {
   /// The peer ended its direction: the end of a body that runs until close, an error for any other.
   Status end();
   /// After kError in a chunked body: why. Static text.
-  const char* error() const { return chunks_.error(); }
-  const std::vector<std::pair<std::string, std::string>>& trailers() const {
-    return chunks_.trailers();
-  }
+  const char* error() const { return chunks_ == nullptr ? "" : chunks_->error(); }
+  const std::vector<std::pair<std::string, std::string>>& trailers() const;
 
  private:
   Status readChunks(base::Buffer& in, base::Buffer& out);
-  codec::H1Body framing_ = codec::H1Body::kNone;
+  codec::H1Limits limits_;
+  std::unique_ptr<codec::H1ChunkDecoder> chunks_;  // of a chunked body
   std::uint64_t left_ = 0;
+  codec::H1Body framing_ = codec::H1Body::kNone;
   bool done_ = true;
-  codec::H1ChunkDecoder chunks_;
 };
 
 /// How an outgoing body is framed.

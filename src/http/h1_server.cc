@@ -10,7 +10,25 @@ namespace {
 
 constexpr std::chrono::seconds kDrainSilence{1};  // at most, of a connection that is to end
 
+/// A parser that no connection of this thread uses: heads nearly always come in one piece, so that
+/// all share it, and an idle connection has none.
+thread_local std::unique_ptr<codec::H1HeadParser> spare_parser;
+
 }  // namespace
+
+void H1Server::takeParser() {
+  if (parser_ != nullptr) return;
+  parser_ = std::move(spare_parser);
+  if (parser_ == nullptr)
+    parser_ = std::make_unique<codec::H1HeadParser>(codec::H1HeadParser::Role::kRequest,
+                                                    codec::H1Limits{});
+  parser_->setLimits(codecLimits(*limits_));
+}
+
+void H1Server::giveParser() {
+  parser_->reset();
+  spare_parser = std::move(parser_);
+}
 
 void H1Server::setDeadline(base::Duration after) {
   if (after <= base::Duration::zero()) {
@@ -27,8 +45,8 @@ void H1Server::setDeadline(base::Duration after) {
 /// to it will. Only after a while of silence the connection is closed without one.
 void H1Server::awaitLastRequest() {
   base::Duration silence = kDrainSilence;
-  if (limits_.drain_timeout.count() > 0)
-    silence = std::min<base::Duration>(silence, limits_.drain_timeout);
+  if (limits_->drain_timeout.count() > 0)
+    silence = std::min<base::Duration>(silence, limits_->drain_timeout);
   deadline_ = loop_.now() + std::chrono::duration_cast<base::MonotonicTime::duration>(silence);
   timer_at_ = deadline_;
   timer_.arm(silence);
@@ -42,13 +60,13 @@ void H1Server::onTimer() {
     owner_.onEvent(*this, ServerObserver::Event::kDelayedCloseTimeout);
     return shut(ResetReason::kLocal);
   }
-  if (state_ == State::kHead && parser_.started())
+  if (state_ == State::kHead && inHead())
     return refuse({"request header timeout", "request_header_timeout", 408});
   if (state_ == State::kHead && !draining_ && out_.empty()) {
     owner_.onEvent(*this, ServerObserver::Event::kIdleTimeout);
-    if (limits_.drain_timeout.count() > 0) {
+    if (limits_->drain_timeout.count() > 0) {
       draining_ = true;  // a request that comes now is still answered
-      return setDeadline(limits_.drain_timeout);
+      return setDeadline(limits_->drain_timeout);
     }
   }
   shut(ResetReason::kTimeout);
@@ -57,7 +75,7 @@ void H1Server::onTimer() {
 /// An idle connection is not closed under a request that is on its way, when there is time.
 void H1Server::drain() {
   if (std::exchange(draining_, true)) return;
-  if (state_ != State::kHead || parser_.started() || !in_.empty()) return;
+  if (state_ != State::kHead || inHead() || !in_.empty()) return;
   awaitLastRequest();
 }
 
@@ -109,35 +127,38 @@ void H1Server::advance() {
   // The client has gone: nobody will read an answer, so the exchange ends (as Envoy does on a
   // half-close).
   if (state_ == State::kHead && in_.empty()) return shut(ResetReason::kConnectionLost);
-  if (state_ == State::kHead && parser_.started()) return shut(ResetReason::kConnectionLost);
+  if (state_ == State::kHead && inHead()) return shut(ResetReason::kConnectionLost);
   if (state_ == State::kExchange && in_.empty()) shut(ResetReason::kConnectionLost);
 }
 
 bool H1Server::readHead() {
   while (!in_.empty()) {
     std::size_t consumed = 0;
-    const bool first = !parser_.started();
-    codec::H1HeadParser::Status status = parser_.feed(in_.front(), consumed);
+    const bool first = !inHead();
+    takeParser();
+    codec::H1HeadParser::Status status = parser_->feed(in_.front(), consumed);
     if (status == codec::H1HeadParser::Status::kError) {
-      refuse(parser_.refusal());
+      const codec::H1Refusal why = parser_->refusal();
+      refuse(why);
       return false;
     }
     if (status == codec::H1HeadParser::Status::kDone) {
       HeaderMap headers = requestHeaders();
       in_.drain(consumed);
       beginExchange();
+      giveParser();
       if (state_ == State::kExchange)
         stream_->onHeaders(std::move(headers), body_.done() ? End::kYes : End::kNo);
       return true;
     }
     in_.drain(consumed);
-    if (first) setDeadline(limits_.headers_timeout);
+    if (first) setDeadline(limits_->headers_timeout);
   }
   return false;
 }
 
 HeaderMap H1Server::requestHeaders() const {
-  const codec::H1Head& head = parser_.head();
+  const codec::H1Head& head = parser_->head();
   HeaderMap headers;
   headers.add(":method", head.method);
   headers.add(":scheme", transport_->peer().tls ? "https" : "http");
@@ -159,12 +180,12 @@ HeaderMap H1Server::requestHeaders() const {
     headers.add(field.name, field.value);
   }
   if (!host && !head.authority.empty()) headers.add(":authority", head.authority);
-  headers.setSpelling(spellingOf(head, limits_.header_case));
+  headers.setSpelling(spellingOf(head, limits_->header_case));
   return headers;
 }
 
 void H1Server::beginExchange() {
-  const codec::H1Head& head = parser_.head();
+  const codec::H1Head& head = parser_->head();
   minor_version_ = head.minor_version;
   keep_alive_ = head.keep_alive;
   head_request_ = head.method == "HEAD";
@@ -211,7 +232,7 @@ void H1Server::deliverBody() {
   }
   wants_body_ = false;
   request_delivered_ = true;
-  if (body_.trailers().empty() || !limits_.trailers) return stream_->onData(piece, End::kYes);
+  if (body_.trailers().empty() || !limits_->trailers) return stream_->onData(piece, End::kYes);
   if (!piece.empty()) stream_->onData(piece, End::kNo);
   HeaderMap trailers;
   for (const auto& [name, value] : body_.trailers()) trailers.add(name, value);
@@ -275,16 +296,15 @@ void H1Server::discardBody() {
     if (status == H1BodyReader::Status::kNeedMore) break;
   }
   if (!body_.done()) return;
-  parser_.reset();
   state_ = State::kHead;
   stream_ = nullptr;
   flushing_ = !out_.empty();
-  setDeadline(flushing_ ? limits_.flush_timeout : limits_.idle_timeout);
+  setDeadline(flushing_ ? limits_->flush_timeout : limits_->idle_timeout);
   if (draining_ && in_.empty()) awaitLastRequest();
 }
 
 ServerConnection* startH1Server(event::Loop& loop, std::unique_ptr<net::Transport> transport,
-                                base::Buffer initial, const ServerLimits& limits,
+                                base::Buffer initial, const SharedLimits& limits,
                                 ServerObserver& observer, bool more) {
   return new H1Server(loop, std::move(transport), std::move(initial), limits, observer, more);
 }

@@ -11,7 +11,7 @@ namespace postern::http {
 
 /// `initial`: bytes already read from the transport; `more`: it may have more now.
 ServerConnection* startH1Server(event::Loop& loop, std::unique_ptr<net::Transport> transport,
-                                base::Buffer initial, const ServerLimits& limits,
+                                base::Buffer initial, const SharedLimits& limits,
                                 ServerObserver& observer, bool more = false);
 
 }  // namespace postern::http

@@ -30,20 +30,19 @@ class H1Server final : public ServerConnection,
                        public event::Deferred {
  public:
   H1Server(event::Loop& loop, std::unique_ptr<net::Transport> transport, base::Buffer initial,
-           const ServerLimits& limits, ServerObserver& observer, bool more)
+           const SharedLimits& limits, ServerObserver& observer, bool more)
       : loop_(loop),
         transport_(std::move(transport)),
         in_(std::move(initial)),
         limits_(limits),
         owner_(observer),
-        parser_(codec::H1HeadParser::Role::kRequest, codecLimits(limits)),
-        body_(codecLimits(limits)),
+        body_(codecLimits(*limits)),
         flush_(
             loop, [this] { flush(); }, event::TurnEnd::When::kEvent),
         timer_(loop, [this] { onTimer(); }),
         resume_(loop, [this] { advance(); }) {
     transport_->setObserver(this);
-    setDeadline(limits_.idle_timeout);
+    setDeadline(limits_->idle_timeout);
     readable_ = more;
     if (!in_.empty()) resume_.schedule();
   }
@@ -93,6 +92,9 @@ class H1Server final : public ServerConnection,
   bool deliverPiped();
   void deliverRaw();
   void discardBody();
+  bool inHead() const { return parser_ != nullptr && parser_->started(); }
+  void takeParser();
+  void giveParser();
   void beginExchange();
   void beginRefused();
   void refuse(const codec::H1Refusal& why);
@@ -116,10 +118,10 @@ class H1Server final : public ServerConnection,
   std::unique_ptr<net::Transport> transport_;
   base::Buffer in_;
   H1Output out_;
-  const ServerLimits limits_;
+  const SharedLimits limits_;
   ServerObserver& owner_;
   StreamObserver* stream_ = nullptr;
-  codec::H1HeadParser parser_;
+  std::unique_ptr<codec::H1HeadParser> parser_;  // while a head is read
   H1BodyReader body_;
   H1PipedInput piped_;
   event::TurnEnd flush_;

@@ -89,6 +89,72 @@ TEST(H1Server, GivesAnAbsoluteFormWithoutPathTheRoot) {
   loop.runOnce();
 }
 
+TEST(H1Server, ConnectionsWithDifferentLimitsReadTheirHeadsInTurns) {
+  event::Loop loop;
+  Answerer narrow;
+  Answerer wide;
+  std::string narrow_out;
+  std::string wide_out;
+  auto first = std::make_unique<ScriptedTransport>(narrow_out);
+  auto second = std::make_unique<ScriptedTransport>(wide_out);
+  ScriptedTransport& to_narrow = *first;
+  ScriptedTransport& to_wide = *second;
+  startH1Server(loop, std::move(first), {}, ServerLimits{.header_count_max = 2}, narrow);
+  ServerConnection* lasting = startH1Server(loop, std::move(second), {}, {}, wide);
+  const auto send = [&](ScriptedTransport& to, const char* bytes) {
+    to.reads = {bytes};
+    to.observer->onReadable();
+    loop.runOnce();
+  };
+  send(to_narrow, "GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n");
+  send(to_wide, "GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\ny: 2\r\n\r\n");
+  send(to_wide, "GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n");
+  EXPECT_EQ(wide.requests, 1);
+  send(to_narrow, "\r\n");
+  EXPECT_EQ(narrow.requests, 1);
+  send(to_wide, "y: 2\r\n\r\n");
+  EXPECT_EQ(wide.requests, 2);
+  send(to_narrow, "GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\ny: 2\r\n\r\n");
+  EXPECT_EQ(narrow.requests, 1);
+  EXPECT_NE(narrow_out.find(" 431 "), std::string::npos) << narrow_out;
+  lasting->close();
+  loop.runOnce();
+}
+
+TEST(ServerConnection, HandsOverWhenItsProtocolIsKnown) {
+  struct Keeper final : Answerer {
+    ServerConnection* kept = nullptr;
+    int replaced = 0;
+    int closed = 0;
+    void onProtocol(ServerConnection& before, ServerConnection& now) override {
+      EXPECT_EQ(kept, &before);
+      kept = &now;
+      ++replaced;
+    }
+    StreamObserver* onStream(ServerConnection& connection, Stream& s) override {
+      EXPECT_EQ(kept, &connection);
+      return Answerer::onStream(connection, s);
+    }
+    void onClosed(ServerConnection& connection) override {
+      EXPECT_EQ(kept, &connection);
+      ++closed;
+    }
+  } keeper;
+  event::Loop loop;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  keeper.kept = ServerConnection::start(loop, std::move(owned), Protocol::kAuto, {}, keeper);
+  keeper.kept->drain();  // reaches the connection that is not there yet
+  transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
+  transport.observer->onReadable();
+  for (int i = 0; i < 3; ++i) loop.runOnce();
+  EXPECT_EQ(keeper.replaced, 1);
+  EXPECT_EQ(keeper.requests, 1);
+  EXPECT_NE(written.find("connection: close"), std::string::npos) << written;
+  EXPECT_EQ(keeper.closed, 1);
+}
+
 TEST(H1Server, ReadsOncePerReportAndAnswersWhatALaterReportBrings) {
   event::Loop loop;
   Answerer answerer;
@@ -145,7 +211,7 @@ TEST(H1Server, AnObserverAnswersWhatIsRefused) {
   auto owned = std::make_unique<ScriptedTransport>(written);
   ScriptedTransport& transport = *owned;
   startH1Server(loop, std::move(owned), {},
-                {.delayed_close_timeout = std::chrono::milliseconds(20)}, refuser);
+                ServerLimits{.delayed_close_timeout = std::chrono::milliseconds(20)}, refuser);
   transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\nrest", "more"};
   transport.observer->onReadable();
   loop.runOnce();
@@ -164,8 +230,8 @@ TEST(H1Server, AHeadThatIsSlowIsRefusedAlsoOnAConnectionThatWasIdle) {
   auto owned = std::make_unique<ScriptedTransport>(written);
   ScriptedTransport& transport = *owned;
   startH1Server(loop, std::move(owned), {},
-                {.headers_timeout = std::chrono::milliseconds(30),
-                 .delayed_close_timeout = std::chrono::milliseconds(0)},
+                ServerLimits{.headers_timeout = std::chrono::milliseconds(30),
+                             .delayed_close_timeout = std::chrono::milliseconds(0)},
                 refuser);
   transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
   transport.observer->onReadable();
@@ -186,7 +252,7 @@ TEST(H1Server, AnIdleConnectionThatDrainsTakesARequestThatIsOnItsWay) {
   auto owned = std::make_unique<ScriptedTransport>(written);
   ScriptedTransport& transport = *owned;
   ServerConnection* connection = startH1Server(
-      loop, std::move(owned), {}, {.drain_timeout = std::chrono::seconds(60)}, refuser);
+      loop, std::move(owned), {}, ServerLimits{.drain_timeout = std::chrono::seconds(60)}, refuser);
   connection->drain();
   EXPECT_FALSE(refuser.closed);
   transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
@@ -201,7 +267,7 @@ TEST(H1Server, IdleConnectionsEnd) {
   Refuser refuser;
   std::string written;
   startH1Server(loop, std::make_unique<ScriptedTransport>(written), {},
-                {.idle_timeout = std::chrono::milliseconds(20)}, refuser);
+                ServerLimits{.idle_timeout = std::chrono::milliseconds(20)}, refuser);
   EXPECT_TRUE(turnUntil(loop, refuser.closed));
   EXPECT_TRUE(refuser.idle);
   loop.runOnce();
@@ -214,8 +280,8 @@ TEST(H1Server, AClientThatDoesNotTakeItsAnswerIsGivenUp) {
   auto owned = std::make_unique<ScriptedTransport>(written);
   ScriptedTransport& transport = *owned;
   transport.stuck = true;
-  startH1Server(loop, std::move(owned), {}, {.flush_timeout = std::chrono::milliseconds(20)},
-                refuser);
+  startH1Server(loop, std::move(owned), {},
+                ServerLimits{.flush_timeout = std::chrono::milliseconds(20)}, refuser);
   transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
   transport.observer->onReadable();
   EXPECT_TRUE(turnUntil(loop, refuser.closed));

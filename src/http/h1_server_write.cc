@@ -9,7 +9,7 @@ Flow H1Server::sendHeaders(const HeaderMap& headers, End end) {
   if (state_ != State::kExchange || head_sent_) return Flow::kOpen;
   const int status = headers.status();
   writeStatusLine(out_.bytes(), status, minor_version_);
-  writeFields(out_.bytes(), headers, limits_.header_case);
+  writeFields(out_.bytes(), headers, limits_->header_case);
   if (status >= 100 && status < 200 && status != 101) {
     out_.bytes().append("\r\n");
     return flow();
@@ -21,7 +21,7 @@ Flow H1Server::sendHeaders(const HeaderMap& headers, End end) {
     request_delivered_ = false;
     framing_ = H1Framing::kUntilClose;
     if (status == 101 && !(headers.has("connection") && headers.has("upgrade")))
-      writeField(out_.bytes(), "connection", "upgrade", headers, limits_.header_case);
+      writeField(out_.bytes(), "connection", "upgrade", headers, limits_->header_case);
   } else {
     writeFraming(headers, end);
   }
@@ -33,7 +33,7 @@ Flow H1Server::sendHeaders(const HeaderMap& headers, End end) {
 /// The fields that say where the answer ends and whether another may follow it.
 void H1Server::writeFraming(const HeaderMap& headers, End end) {
   const int status = headers.status();
-  const HeaderCase style = limits_.header_case;
+  const HeaderCase style = limits_->header_case;
   const bool bodiless = head_request_ || status == 204 || status == 304;
   const bool sized = headers.has("content-length");
   if (!sized && end == End::kNo && minor_version_ == 0) keep_alive_ = false;
@@ -70,7 +70,8 @@ Flow H1Server::sendData(base::Buffer& data, End end) {
       break;
   }
   if (end == End::kYes) {
-    if (framing_ == H1Framing::kChunked) writeLastChunk(out_.bytes(), nullptr, limits_.header_case);
+    if (framing_ == H1Framing::kChunked)
+      writeLastChunk(out_.bytes(), nullptr, limits_->header_case);
     endResponse();
   }
   return flow();
@@ -93,7 +94,7 @@ Flow H1Server::sendPiped(net::PipedBytes& piece, End end) {
 Flow H1Server::sendTrailers(const HeaderMap& trailers) {
   if (state_ != State::kExchange || response_done_) return Flow::kOpen;
   if (framing_ == H1Framing::kChunked)
-    writeLastChunk(out_.bytes(), limits_.trailers ? &trailers : nullptr, limits_.header_case);
+    writeLastChunk(out_.bytes(), limits_->trailers ? &trailers : nullptr, limits_->header_case);
   endResponse();
   return flow();
 }
@@ -106,7 +107,7 @@ void H1Server::endResponse() {
   stream_ = nullptr;
   if (!keep_alive_) {
     close_after_flush_ = true;
-    setDeadline(limits_.flush_timeout);
+    setDeadline(limits_->flush_timeout);
   } else {
     resume_.schedule();
   }
@@ -132,7 +133,7 @@ void H1Server::refuse(const codec::H1Refusal& why) {
   }
   response_done_ = true;
   close_after_flush_ = true;
-  setDeadline(limits_.flush_timeout);
+  setDeadline(limits_->flush_timeout);
   flush_.schedule();
 }
 
@@ -143,7 +144,7 @@ void H1Server::flush() {
   if (out_.empty() && close_after_flush_) return closeGently();
   if (flushing_ && out_.empty()) {
     flushing_ = false;
-    if (state_ == State::kHead && !parser_.started()) setDeadline(limits_.idle_timeout);
+    if (state_ == State::kHead && !inHead()) setDeadline(limits_->idle_timeout);
   }
   if (full_ && !out_.holdsPipe() && out_.size() < kH1OutLowBytes) {
     full_ = false;
@@ -156,14 +157,14 @@ void H1Server::flush() {
 void H1Server::closeGently() {
   if (state_ == State::kLinger) return;
   const bool all_read = body_.done() && in_.empty() && !readable_ && !refused_;
-  const bool at_once = all_read || eof_ || limits_.delayed_close_timeout.count() == 0;
+  const bool at_once = all_read || eof_ || limits_->delayed_close_timeout.count() == 0;
   // Closing a plain socket ends our direction as well.
   if (!at_once || !isPlainSocket(*transport_)) transport_->shutdownWrite();
   if (at_once) return shut(ResetReason::kLocal);
   state_ = State::kLinger;
   resume_.cancel();
   discarded_ = 0;
-  setDeadline(limits_.delayed_close_timeout);
+  setDeadline(limits_->delayed_close_timeout);
   linger();
 }
 

@@ -19,43 +19,27 @@ constexpr std::chrono::seconds kFirstBytesDrainSilence{1};  // of a connection t
 constexpr std::string_view kPrefaceStart = codec::kH2Preface.substr(0, 12);
 
 class NegotiatedServer final : public ServerConnection,
-                               public ServerObserver,
                                public net::TransportObserver,
                                public event::Deferred {
  public:
   NegotiatedServer(event::Loop& loop, std::unique_ptr<net::Transport> transport,
-                   const ServerLimits& limits, ServerObserver& observer)
+                   const SharedLimits& limits, ServerObserver& observer)
       : loop_(loop),
         transport_(std::move(transport)),
         limits_(limits),
         owner_(observer),
         timer_(loop, [this] { onTimer(); }) {
     transport_->setObserver(this);
-    if (limits_.idle_timeout.count() > 0) timer_.arm(limits_.idle_timeout);
+    if (limits_->idle_timeout.count() > 0) timer_.arm(limits_->idle_timeout);
   }
 
   // ---- ServerConnection ----
-  net::Transport& transport() override {
-    return inner_ != nullptr ? inner_->transport() : *transport_;
-  }
+  net::Transport& transport() override { return *transport_; }
   void drain() override {
-    if (inner_ != nullptr) return inner_->drain();
     // A first request may be on its way: its answer will say that the connection ends.
     if (!std::exchange(draining_, true)) timer_.arm(kFirstBytesDrainSilence);
   }
-  void close() override { inner_ != nullptr ? inner_->close() : shut(); }
-
-  // ---- ServerObserver ----
-  StreamObserver* onStream(ServerConnection&, Stream& stream) override {
-    return owner_.onStream(*this, stream);
-  }
-  StreamObserver* onInvalidRequest(ServerConnection&, Stream& stream) override {
-    return owner_.onInvalidRequest(*this, stream);
-  }
-  void onEvent(ServerConnection&, Event event) override { owner_.onEvent(*this, event); }
-  void onClosed(ServerConnection&) override { gone(); }
-  bool onHeldHeaders(std::ptrdiff_t change) override { return owner_.onHeldHeaders(change); }
-  void onH2Event(H2Event event) override { owner_.onH2Event(event); }
+  void close() override { shut(); }
 
   // ---- net::TransportObserver ----
   void onConnected() override {
@@ -79,42 +63,43 @@ class NegotiatedServer final : public ServerConnection,
  private:
   /// `more`: the transport may have more now, which has used up its edge of the poller.
   void begin(Protocol protocol, bool more) {
-    timer_.cancel();
     net::Transport& transport = *transport_;
-    inner_ = protocol == Protocol::kHttp2
-                 ? startH2Server(loop_, std::move(transport_), std::move(in_), limits_, *this)
-                 : startH1Server(loop_, std::move(transport_), std::move(in_), limits_, *this);
-    if (draining_) inner_->drain();
+    ServerConnection* found =
+        protocol == Protocol::kHttp2
+            ? startH2Server(loop_, std::move(transport_), std::move(in_), *limits_, owner_)
+            : startH1Server(loop_, std::move(transport_), std::move(in_), limits_, owner_);
+    owner_.onProtocol(*this, *found);
+    if (draining_) found->drain();
     if (more) transport.resumeRead();
+    closed_ = true;
+    end();
   }
   /// What has begun must not take its time: a first line of which only a part is there.
   void awaitRest() {
     if (in_.empty() || draining_ || std::exchange(begun_, true)) return;
-    if (limits_.headers_timeout.count() > 0) timer_.arm(limits_.headers_timeout);
+    if (limits_->headers_timeout.count() > 0) timer_.arm(limits_->headers_timeout);
   }
   void onTimer() {
-    if (!begun_) owner_.onEvent(*this, Event::kIdleTimeout);
+    if (!begun_) owner_.onEvent(*this, ServerObserver::Event::kIdleTimeout);
     shut();
   }
   void shut() {
-    if (closed_) return;
-    transport_->setObserver(nullptr);
-    gone();
-  }
-  void gone() {
     if (std::exchange(closed_, true)) return;
-    timer_.cancel();
+    transport_->setObserver(nullptr);
     owner_.onClosed(*this);
+    end();
+  }
+  void end() {
+    timer_.cancel();
     loop_.destroyLater(std::unique_ptr<event::Deferred>(this));
   }
 
   event::Loop& loop_;
   std::unique_ptr<net::Transport> transport_;  // until the protocol is known
   base::Buffer in_;
-  const ServerLimits limits_;
+  const SharedLimits limits_;
   ServerObserver& owner_;
   event::Timer timer_;
-  ServerConnection* inner_ = nullptr;
   bool draining_ = false;
   bool begun_ = false;  // some of the first line is there
   bool closed_ = false;
@@ -196,7 +181,7 @@ class NegotiatedClient final : public ClientConnection,
 
 ServerConnection* startNegotiatedServer(event::Loop& loop,
                                         std::unique_ptr<net::Transport> transport,
-                                        const ServerLimits& limits, ServerObserver& observer) {
+                                        const SharedLimits& limits, ServerObserver& observer) {
   return new NegotiatedServer(loop, std::move(transport), limits, observer);
 }
 

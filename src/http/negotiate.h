@@ -1,6 +1,6 @@
 // Connections whose protocol is found out first: by ALPN, on a cleartext server by the client's
-// first bytes. They wrap the connection that is then started and stay its public face. Internal to
-// http/.
+// first bytes. A server hands over to the connection that is then started
+// (ServerObserver::onProtocol), a client wraps it and stays its public face. Internal to http/.
 #pragma once
 
 #include "http/client.h"
@@ -12,7 +12,7 @@ namespace postern::http {
 
 ServerConnection* startNegotiatedServer(event::Loop& loop,
                                         std::unique_ptr<net::Transport> transport,
-                                        const ServerLimits& limits, ServerObserver& observer);
+                                        const SharedLimits& limits, ServerObserver& observer);
 ClientConnection* startNegotiatedClient(event::Loop& loop,
                                         std::unique_ptr<net::Transport> transport,
                                         const ClientLimits& limits, ClientObserver& observer);

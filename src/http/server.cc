@@ -7,6 +7,7 @@
 #include "http/h2_server.h"
 #include "http/negotiate.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -14,13 +15,13 @@ namespace postern::http {
 
 ServerConnection* ServerConnection::start(event::Loop& loop,
                                           std::unique_ptr<net::Transport> transport,
-                                          Protocol protocol, const ServerLimits& limits,
+                                          Protocol protocol, const SharedLimits& limits,
                                           ServerObserver& observer) {
   switch (protocol) {
     case Protocol::kHttp1:
       return startH1Server(loop, std::move(transport), {}, limits, observer);
     case Protocol::kHttp2:
-      return startH2Server(loop, std::move(transport), {}, limits, observer);
+      return startH2Server(loop, std::move(transport), {}, *limits, observer);
     case Protocol::kTunnel:  // clients only
     case Protocol::kAuto:
       break;
@@ -213,7 +214,10 @@ void ServerExchange::dispatch() {
 class ServerImpl final : public Server, public ServerObserver {
  public:
   ServerImpl(event::Loop& loop, Options options, Handler handler)
-      : loop_(loop), options_(std::move(options)), handler_(std::move(handler)) {}
+      : loop_(loop),
+        options_(std::move(options)),
+        limits_(options_.limits),
+        handler_(std::move(handler)) {}
   ~ServerImpl() override {
     acceptors_.clear();
     while (!open_.empty()) open_.back()->close();
@@ -229,8 +233,8 @@ class ServerImpl final : public Server, public ServerObserver {
     std::unique_ptr<net::Transport> transport =
         net::makeSocketTransport(loop_, std::move(connection));
     if (options_.tls) transport = tls::acceptTls(loop_, std::move(transport), options_.tls);
-    open_.push_back(ServerConnection::start(loop_, std::move(transport), options_.protocol,
-                                            options_.limits, *this));
+    open_.push_back(
+        ServerConnection::start(loop_, std::move(transport), options_.protocol, limits_, *this));
   }
   void setTls(std::shared_ptr<const tls::ServerContext> tls) override {
     options_.tls = std::move(tls);
@@ -248,11 +252,15 @@ class ServerImpl final : public Server, public ServerObserver {
     exchange->own(exchange);
     return exchange.get();
   }
+  void onProtocol(ServerConnection& before, ServerConnection& now) override {
+    std::replace(open_.begin(), open_.end(), &before, &now);
+  }
   void onClosed(ServerConnection& connection) override { std::erase(open_, &connection); }
 
  private:
   event::Loop& loop_;
   Options options_;
+  const SharedLimits limits_;
   Handler handler_;
   std::vector<std::unique_ptr<net::Acceptor>> acceptors_;
   std::vector<ServerConnection*> open_;

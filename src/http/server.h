@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace postern::http {
@@ -45,6 +46,20 @@ struct ServerLimits {
   HeaderCase header_case = HeaderCase::kLower;
 };
 
+/// The limits of a connection: one copy for all that have the same.
+class SharedLimits {
+ public:
+  SharedLimits() : SharedLimits(ServerLimits{}) {}
+  SharedLimits(const ServerLimits& limits)  // NOLINT(google-explicit-constructor): a copy
+      : limits_(std::make_shared<const ServerLimits>(limits)) {}
+  explicit SharedLimits(std::shared_ptr<const ServerLimits> limits) : limits_(std::move(limits)) {}
+  const ServerLimits& operator*() const { return *limits_; }
+  const ServerLimits* operator->() const { return limits_.get(); }
+
+ private:
+  std::shared_ptr<const ServerLimits> limits_;
+};
+
 /// kTunnel: no HTTP at all, the one stream of a client connection is its bytes.
 enum class Protocol : unsigned char { kAuto, kHttp1, kHttp2, kTunnel };
 
@@ -62,6 +77,11 @@ class ServerObserver {
   virtual StreamObserver* onInvalidRequest(ServerConnection& connection, Stream& stream) {
     (void)connection, (void)stream;
     return nullptr;
+  }
+  /// Protocol::kAuto, the protocol is known: `now` takes the place of `before`, which is gone
+  /// without onClosed. For whoever keeps the connection to use it.
+  virtual void onProtocol(ServerConnection& before, ServerConnection& now) {
+    (void)before, (void)now;
   }
   /// Something to count.
   enum class Event : unsigned char { kIdleTimeout, kDelayedCloseTimeout };
@@ -82,7 +102,7 @@ class ServerConnection {
  public:
   virtual ~ServerConnection() = default;
   static ServerConnection* start(event::Loop& loop, std::unique_ptr<net::Transport> transport,
-                                 Protocol protocol, const ServerLimits& limits,
+                                 Protocol protocol, const SharedLimits& limits,
                                  ServerObserver& observer);
   virtual net::Transport& transport() = 0;
   /// No new requests: `connection: close` (HTTP/1) or GOAWAY (HTTP/2), closes when the last

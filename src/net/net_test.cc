@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -112,6 +113,25 @@ TEST(SocketTransport, ReportsTheEndThatCameBeforeTheConnectionWasReported) {
   for (int i = 0; i < 200 && !client.eof; ++i) loop.runOnce(milliseconds(5));
   EXPECT_TRUE(client.eof);
   EXPECT_EQ(client.in.toString(), "bye");
+}
+
+TEST(Listener, KnowsTheAddressOfItsConnectionsUnlessTheyMayDiffer) {
+  const base::Fd one = std::move(*listenSocket(Address::loopback(0)));
+  ASSERT_TRUE(onlyAddress(one.get()));
+  EXPECT_EQ(*onlyAddress(one.get()), localAddress(one.get()));
+  const base::Fd any = std::move(*listenSocket(*Address::parse("0.0.0.0:0")));
+  EXPECT_FALSE(onlyAddress(any.get()));
+  const base::Fd any_six(::socket(AF_INET6, SOCK_STREAM, 0));  // an unbound one is "::"
+  if (any_six) {
+    EXPECT_FALSE(onlyAddress(any_six.get()));
+  }
+  // Only who may redirect connections can make such a socket.
+  if (const auto transparent = listenSocket(Address::loopback(0), {.transparent = true})) {
+    int on = 0;
+    socklen_t length = sizeof on;
+    ASSERT_EQ(::getsockopt(transparent->get(), SOL_IP, IP_TRANSPARENT, &on, &length), 0);
+    EXPECT_EQ(onlyAddress(transparent->get()).has_value(), on == 0);
+  }
 }
 
 TEST(SocketTransport, RefusedConnectIsToldInALaterTurn) {

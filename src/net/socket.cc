@@ -100,6 +100,18 @@ Address peerAddress(int fd) {
   return Address::fromSockaddr(reinterpret_cast<sockaddr*>(&storage), length);
 }
 
+std::optional<Address> onlyAddress(int listener) {
+  const Address address = localAddress(listener);
+  const bool v4 = address.family() == AF_INET;
+  if (!address.isIp() || address.ip() == (v4 ? "0.0.0.0" : "::")) return std::nullopt;
+  // TPROXY leaves a connection the address that it was made to.
+  int transparent = 1;
+  socklen_t length = sizeof transparent;
+  ::getsockopt(listener, v4 ? SOL_IP : SOL_IPV6, v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT,
+               &transparent, &length);
+  return transparent != 0 ? std::nullopt : std::optional(address);
+}
+
 std::optional<Address> originalDestination(int fd) {
   sockaddr_storage storage{};
   socklen_t length = sizeof storage;

@@ -49,6 +49,9 @@ base::Result<base::Fd> udpSocket(const Address& address);
 
 Address localAddress(int fd);
 Address peerAddress(int fd);
+/// The local address of every connection that a listening socket accepts; nothing when they may
+/// differ.
+std::optional<Address> onlyAddress(int listener);
 /// The destination before an nftables or iptables redirect (SO_ORIGINAL_DST); nothing when there
 /// was none.
 std::optional<Address> originalDestination(int fd);

@@ -44,6 +44,7 @@ class TransportObserver {
 
 /// A certificate, as logs and headers show it.
 struct CertificateInfo {
+  bool operator==(const CertificateInfo&) const = default;
   std::string subject;  // RFC 2253
   std::string issuer;
   std::string serial;              // hex
@@ -61,6 +62,7 @@ struct CertificateInfo {
 /// What TLS knows of the peer; empty on a plain connection. The fields of CertificateInfo are those
 /// of the peer's certificate, empty without one.
 struct PeerInfo : CertificateInfo {
+  bool operator==(const PeerInfo&) const = default;
   bool tls = false;
   bool validated = false;        // the certificate's chain was verified
   std::string_view tls_version;  // "TLSv1.3"; static text

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace postern::proxy {
@@ -37,6 +38,9 @@ class HttpConnection final : public http::ServerObserver,
   http::StreamObserver* onInvalidRequest(http::ServerConnection& connection,
                                          http::Stream& stream) override {
     return onStream(connection, stream);  // counted and logged as a request without headers
+  }
+  void onProtocol(http::ServerConnection&, http::ServerConnection& now) override {
+    connection_ = &now;
   }
   void onEvent(http::ServerConnection& connection, Event event) override;
   void onClosed(http::ServerConnection& connection) override;
@@ -84,9 +88,9 @@ class HttpConnection final : public http::ServerObserver,
   std::string local_text;
   std::string peer_text;
   std::string direct_text;  // of the socket: differs after a PROXY header
-  net::Address peer;
-  std::string peer_ip;
-  std::string local_ip;
+  const net::Address& peer;
+  std::string_view peer_ip;  // of peer_text
+  std::string_view local_ip;
   std::string_view chain_name;
   std::uint64_t id = 0;
 

@@ -9,6 +9,17 @@
 
 namespace postern::proxy {
 
+namespace {
+
+/// Address::ip() as a part of its Address::toString().
+std::string_view ipOf(const net::Address& address, std::string_view text) {
+  if (!address.isIp()) return text;
+  if (address.family() == AF_INET6) return text.substr(1, text.rfind(']') - 1);
+  return text.substr(0, text.rfind(':'));
+}
+
+}  // namespace
+
 HttpConnection::HttpConnection(Worker& owner, const HttpManager& manager, HttpStats& statistics,
                                ConnectionFacts given, std::unique_ptr<net::Transport> client)
     : worker(owner),
@@ -22,8 +33,8 @@ HttpConnection::HttpConnection(Worker& owner, const HttpManager& manager, HttpSt
   local_text = facts.destination.toString();
   peer_text = peer.toString();
   direct_text = facts.direct_source.toString();
-  peer_ip = peer.ip();
-  local_ip = facts.destination.ip();
+  peer_ip = ipOf(peer, peer_text);
+  local_ip = ipOf(facts.destination, local_text);
   bypasses_overload_ = facts.listener != nullptr && facts.listener->bypass_overload;
   idle_since_ = started_;
   if (facts.chain != nullptr) chain_name = facts.chain->name;
@@ -39,8 +50,10 @@ void HttpConnection::start() {
     ends_at_ = worker.loop().now() + config.connection_duration_max;
     wantDeadline(ends_at_);
   }
-  connection_ = http::ServerConnection::start(worker.loop(), std::move(client_), config.codec,
-                                              config.limits, *this);
+  const http::SharedLimits limits(
+      std::shared_ptr<const http::ServerLimits>(facts.chain, &config.limits));
+  connection_ =
+      http::ServerConnection::start(worker.loop(), std::move(client_), config.codec, limits, *this);
 }
 
 void HttpConnection::close() { connection_->close(); }

@@ -70,11 +70,11 @@ void ListenerState::open() {
     }
     acceptors_.push_back(std::make_unique<net::Acceptor>(
         worker_.loop(), std::move(socket),
-        [this](base::Fd fd, const net::Address& peer) {
+        [this, only = net::onlyAddress(socket.get())](base::Fd fd, const net::Address& peer) {
           ConnectionFacts facts;
           facts.source = peer;
           facts.direct_source = peer;
-          facts.destination = net::localAddress(fd.get());
+          facts.destination = only ? *only : net::localAddress(fd.get());
           // A Unix client has no name of its own.
           if (peer.isUnix() && peer.ip().empty()) facts.source = facts.destination;
           accept(std::move(fd), std::move(facts), Handed::kNo);

@@ -17,6 +17,15 @@ constexpr std::size_t kInnerReadBytes = 65536;
 // either: what a peer sends may ask for an answer (KeyUpdate), and it must not fill our memory.
 constexpr std::size_t kUnsentBytesMax = 256 * 1024;
 
+/// One copy for the connections that follow each other and are told nothing different: nearly all
+/// of those whose peers show no certificate.
+std::shared_ptr<const net::PeerInfo> shared(net::PeerInfo info) {
+  thread_local std::shared_ptr<const net::PeerInfo> last;
+  if (last == nullptr || *last != info)
+    last = std::make_shared<const net::PeerInfo>(std::move(info));
+  return last;
+}
+
 class TlsTransport final : public net::Transport, public net::TransportObserver {
  public:
   TlsTransport(event::Loop& loop, std::unique_ptr<net::Transport> inner, SslPtr ssl, Side side,
@@ -37,7 +46,6 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
       SSL_set_connect_state(ssl_.get());
     }
     inner_->setObserver(this);
-    peer_.tls = true;
     if (side_ == Side::kServer) resumeRead();
   }
   ~TlsTransport() override {
@@ -75,7 +83,14 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
   base::Error error() const override { return error_; }
   const net::Address& local() const override { return inner_->local(); }
   const net::Address& remote() const override { return inner_->remote(); }
-  const net::PeerInfo& peer() const override { return peer_; }
+  const net::PeerInfo& peer() const override {
+    static const net::PeerInfo kUnknown = [] {
+      net::PeerInfo info;
+      info.tls = true;
+      return info;
+    }();
+    return peer_ == nullptr ? kUnknown : *peer_;
+  }
   int fd() const override { return inner_->fd(); }
 
  private:
@@ -123,7 +138,7 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
   void handshake();
   void failHandshake(base::Error error, Failure failure);
   void finishHandshake();
-  void describe();
+  net::PeerInfo describe() const;
 
   /// Moves bytes from the socket into OpenSSL's input.
   net::IoStatus fill() {
@@ -161,8 +176,8 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
   SslPtr ssl_;
   Side side_;
   event::Soon again_;
-  std::optional<event::Timer> deadline_;  // of the handshake
-  net::PeerInfo peer_;
+  std::optional<event::Timer> deadline_;       // of the handshake
+  std::shared_ptr<const net::PeerInfo> peer_;  // null before the handshake
   net::TransportObserver* observer_ = nullptr;
   base::Error error_;
   bool established_ = false;
@@ -266,11 +281,11 @@ void TlsTransport::failHandshake(base::Error error, Failure failure) {
 void TlsTransport::finishHandshake() {
   established_ = true;
   if (deadline_) deadline_->cancel();
-  describe();
+  peer_ = shared(describe());
   if (HandshakeObserver* told = state_ != nullptr ? state_->observer : nullptr) {
     HandshakeReport report;
-    report.version = peer_.tls_version;
-    report.cipher = peer_.cipher;
+    report.version = peer_->tls_version;
+    report.cipher = peer_->cipher;
     report.group = groupName(ssl_.get());
     report.resumed = SSL_session_reused(ssl_.get()) == 1;
     report.peer_certificate = SSL_get0_peer_certificate(ssl_.get()) != nullptr;
@@ -289,37 +304,40 @@ void TlsTransport::finishHandshake() {
   if (observer_ != nullptr) observer_->onConnected();
 }
 
-void TlsTransport::describe() {
+net::PeerInfo TlsTransport::describe() const {
+  net::PeerInfo peer;
+  peer.tls = true;
   SSL* ssl = ssl_.get();
   const unsigned char* alpn = nullptr;
   unsigned size = 0;
   SSL_get0_alpn_selected(ssl, &alpn, &size);
-  peer_.alpn.assign(reinterpret_cast<const char*>(alpn), size);
-  peer_.tls_version = SSL_get_version(ssl);
-  peer_.cipher = SSL_get_cipher_name(ssl);
-  if (const char* sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)) peer_.sni = sni;
+  peer.alpn.assign(reinterpret_cast<const char*>(alpn), size);
+  peer.tls_version = SSL_get_version(ssl);
+  peer.cipher = SSL_get_cipher_name(ssl);
+  if (const char* sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)) peer.sni = sni;
   unsigned id_size = 0;
   const unsigned char* id = SSL_SESSION_get_id(SSL_get_session(ssl), &id_size);
   if (side_ == Side::kServer && SSL_version(ssl) < TLS1_3_VERSION && id_size > 0)
-    peer_.session_id = base::toHex(std::string_view(reinterpret_cast<const char*>(id), id_size));
-  describePeer(ssl, peer_);
+    peer.session_id = base::toHex(std::string_view(reinterpret_cast<const char*>(id), id_size));
+  describePeer(ssl, peer);
   if (side_ == Side::kServer) {
     const auto* context =
         static_cast<const OpensslServerContext*>(static_cast<const ServerContext*>(context_.get()));
     const LoadedIdentity* identity = context->identityOf(ssl);
-    if (identity != nullptr) peer_.local = &identity->described;
+    if (identity != nullptr) peer.local = &identity->described;
     const bool asks = context->trust != nullptr && context->trust->asks();
     // A resumed session was verified when it began, under the same trust.
-    peer_.validated = SSL_session_reused(ssl) == 1
-                          ? asks && SSL_get0_peer_certificate(ssl) != nullptr &&
-                                !context->trust->source.accept_untrusted
-                          : state_->validated;
+    peer.validated = SSL_session_reused(ssl) == 1
+                         ? asks && SSL_get0_peer_certificate(ssl) != nullptr &&
+                               !context->trust->source.accept_untrusted
+                         : state_->validated;
   } else {
     const auto* context =
         static_cast<const OpensslClientContext*>(static_cast<const ClientContext*>(context_.get()));
-    if (context->identity != nullptr) peer_.local = &context->identity->described;
-    peer_.validated = state_->validated || (SSL_session_reused(ssl) == 1 && context->verifies());
+    if (context->identity != nullptr) peer.local = &context->identity->described;
+    peer.validated = state_->validated || (SSL_session_reused(ssl) == 1 && context->verifies());
   }
+  return peer;
 }
 
 /// Fails as soon as somebody listens.
