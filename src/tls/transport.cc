@@ -272,8 +272,11 @@ void TlsTransport::failHandshake(base::Error error, Failure failure) {
   error_ = error;
   if (deadline_) deadline_->cancel();
   // What Envoy's library calls a connection whose version is not agreed upon.
-  peer_.tls_version =
+  net::PeerInfo peer;
+  peer.tls = true;
+  peer.tls_version =
       SSL_get_pending_cipher(ssl_.get()) == nullptr ? "TLSv1.2" : SSL_get_version(ssl_.get());
+  peer_ = shared(std::move(peer));
   if (state_ != nullptr && state_->observer != nullptr) state_->observer->onFailure(failure);
   report(error);
 }
