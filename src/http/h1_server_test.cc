@@ -99,7 +99,8 @@ TEST(H1Server, ConnectionsWithDifferentLimitsReadTheirHeadsInTurns) {
   auto second = std::make_unique<ScriptedTransport>(wide_out);
   ScriptedTransport& to_narrow = *first;
   ScriptedTransport& to_wide = *second;
-  startH1Server(loop, std::move(first), {}, ServerLimits{.header_count_max = 2}, narrow);
+  ServerConnection* refusing =
+      startH1Server(loop, std::move(first), {}, ServerLimits{.header_count_max = 2}, narrow);
   ServerConnection* lasting = startH1Server(loop, std::move(second), {}, {}, wide);
   const auto send = [&](ScriptedTransport& to, const char* bytes) {
     to.reads = {bytes};
@@ -117,6 +118,7 @@ TEST(H1Server, ConnectionsWithDifferentLimitsReadTheirHeadsInTurns) {
   send(to_narrow, "GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\ny: 2\r\n\r\n");
   EXPECT_EQ(narrow.requests, 1);
   EXPECT_NE(narrow_out.find(" 431 "), std::string::npos) << narrow_out;
+  refusing->close();  // it waits for what its client still sends
   lasting->close();
   loop.runOnce();
 }
