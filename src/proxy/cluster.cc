@@ -4,6 +4,7 @@
 #include "proxy/upstream_proxy_protocol.h"
 
 #include <algorithm>
+#include <iterator>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -285,6 +286,7 @@ ClusterManager::ClusterManager(event::Loop& loop, StatsStore& stats, bool counts
       forget_(loop, [this] { forgetUnused(); }) {}
 
 void ClusterManager::update(const Snapshot& snapshot) {
+  std::vector<ClusterPtr> removed;
   for (auto it = active_.begin(); it != active_.end();) {
     const auto wanted = snapshot.clusters.find(it->first);
     // Statistics keep their name: under another one it is another cluster.
@@ -293,9 +295,12 @@ void ClusterManager::update(const Snapshot& snapshot) {
       ++it;
       continue;
     }
-    retire(std::move(it->second));
+    it->second->retire();
+    removed.push_back(std::move(it->second));
     it = active_.erase(it);
   }
+  hideStats(removed);
+  std::move(removed.begin(), removed.end(), std::back_inserter(retired_));
   for (const auto& [name, entry] : snapshot.clusters) {
     ClusterPtr& state = active_[name];
     if (state == nullptr) {
@@ -312,14 +317,15 @@ void ClusterManager::update(const Snapshot& snapshot) {
   forgetUnused();
 }
 
-void ClusterManager::retire(ClusterPtr state) {
-  state->retire();
-  const std::string& prefix = state->stats().scope.prefix();
-  const bool shared = std::any_of(active_.begin(), active_.end(), [&](const auto& each) {
-    return each.second != nullptr && each.second->stats().scope.prefix() == prefix;
-  });
-  if (!shared) stats_.hide(prefix);
-  retired_.push_back(std::move(state));
+/// Of clusters that are gone, unless another one counts under the same name.
+void ClusterManager::hideStats(const std::vector<ClusterPtr>& removed) {
+  if (removed.empty()) return;
+  std::unordered_set<std::string_view> shown;
+  for (const auto& [name, state] : active_) shown.insert(state->stats().scope.prefix());
+  for (const ClusterPtr& state : removed) {
+    const std::string& prefix = state->stats().scope.prefix();
+    if (!shown.contains(prefix)) stats_.hide(prefix);
+  }
 }
 
 /// A cluster that comes back while it is still used goes on counting.

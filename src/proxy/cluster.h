@@ -213,7 +213,7 @@ class ClusterManager {
   std::size_t retired() const { return retired_.size(); }
 
  private:
-  void retire(ClusterPtr state);
+  void hideStats(const std::vector<ClusterPtr>& removed);
   ClusterPtr revive(const std::string& name, const ClusterEntry& entry);
   void forgetUnused();
 
