@@ -5,6 +5,11 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <filesystem>
+#include <fstream>
+
+#include <unistd.h>
+
 namespace postern::streaming {
 namespace {
 
@@ -104,15 +109,20 @@ TEST_F(SpdyExecTest, SlowClientHoldsTheProcess) {
 }
 
 TEST_F(SpdyExecTest, SlowProcessHoldsTheClient) {
-  run("read+x;cat|wc+-c", true);
+  const std::filesystem::path go =
+      std::filesystem::path(::testing::TempDir()) / ("exec_test_go." + std::to_string(::getpid()));
+  std::filesystem::remove(go);
+  run("until+test+-e+" + go.string() + ";do+sleep+0.02;done;cat|wc+-c", true);
   const std::string piece(65536, 'x');
-  for (int i = 0; i < 640; ++i) spdy.write(kStdin, piece);
+  for (int i = 0; i < 160; ++i) spdy.write(kStdin, piece);
   wire.turn(500);
-  // Of 40 MiB about one is here, and in the kernel what both ends of a connection may hold at most.
-  EXPECT_GT(wire.unsent(), 20 * ExecSession::kInputBytesMax);
-  spdy.write(kStdin, "\nend", true);
+  // Of 10 MiB about one is here, and little more in the kernel.
+  EXPECT_GT(wire.unsent(), 8 * ExecSession::kInputBytesMax);
+  std::ofstream(go).put('\n');
+  spdy.write(kStdin, "end", true);
   ASSERT_TRUE(finished());
-  EXPECT_EQ(spdy.data[kStdout], "3\n");
+  std::filesystem::remove(go);
+  EXPECT_EQ(spdy.data[kStdout], std::to_string(160 * 65536 + 3) + "\n");
 }
 
 TEST_F(SpdyExecTest, InputOfAProcessThatReadsNothingIsDropped) {
