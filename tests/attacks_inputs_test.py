@@ -288,10 +288,11 @@ def test_class_28_resources():
                     refused = proxy.stat("cluster_manager.cds.update_rejected")
                     notes.append(f"{refused} responses refused")
                     assert statuses(port, b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n") == [200]
-                # The admin port needs memory, too, to tell of so many: what counts is that it does not grow from round to round.
+                # The admin port needs memory, too, to tell of so many, and what is free again is kept now here, now there: what counts
+                # is that it does not grow from round to round (by 120 MB each, were they kept).
                 begin, most = memory(proxy), []
                 many = [cluster("c%d" % i, 1) for i in range(10_000)]
-                for _ in range(4):
+                for _ in range(6):
                     with watched(proxy, "10,000 clusters come and go", 400 * MB) as notes:
                         control.put(**dict(good, clusters=many))
                         until(lambda: proxy.stat("cluster_manager.active_clusters") >= 10_000, 60, 0.5)
@@ -299,7 +300,7 @@ def test_class_28_resources():
                         until(lambda: proxy.stat("cluster_manager.active_clusters") < 10, 60, 0.5)
                         most.append(memory(proxy) - begin)
                         notes.append(f"{most[-1] // 10_000} bytes each kept")
-                assert most[3] < 1.5 * most[1], most
+                assert most[-1] < 3 * most[0], most
                 assert statuses(port, b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n") == [200]
         finally:
             control.stop()

@@ -315,24 +315,36 @@ bool sameHead(const Message& ours, const Message& theirs) {
          ours.fields == theirs.fields && (theirs.keep_alive || !ours.keep_alive);
 }
 
+/// A line with two semicolons, as the length of a chunk with several extensions is.
+bool hasListOfTwo(std::string_view bytes) {
+  int semicolons = 0;
+  for (const char c : bytes) {
+    if (c == ';' && ++semicolons == 2) return true;
+    if (c == '\n') semicolons = 0;
+  }
+  return false;
+}
+
 /// What llhttp cannot take although it is right: of a chunk's extensions the white space, quoted
 /// pairs, and some lists; a tab after a length.
-bool beyondLlhttp(const Theirs& theirs) {
+bool beyondLlhttp(const Theirs& theirs, std::string_view bytes) {
+  // Of a list it takes what follows the second semicolon for a length.
+  if (theirs.refused.starts_with("Invalid character in chunk size")) return hasListOfTwo(bytes);
   return theirs.refused.starts_with("Invalid character in chunk extensions") ||
          theirs.refused.starts_with("Invalid character in Content-Length");
 }
 
 /// Ours took it: so must they have. False: it cannot be compared.
 bool compareTaken(const Message& ours, const Theirs& theirs, std::size_t index,
-                  H1HeadParser::Role role) {
+                  H1HeadParser::Role role, std::string_view bytes) {
   if (role == H1HeadParser::Role::kRequest && !kMethods.contains(ours.method)) return false;
   POSTERN_CHECK(index < theirs.messages.size());
   const Message& message = theirs.messages[index];
-  if (!message.head && beyondLlhttp(theirs)) return false;
+  if (!message.head && beyondLlhttp(theirs, bytes)) return false;
   if (!message.head) std::fprintf(stderr, "llhttp: %s\n", theirs.refused.data());
   POSTERN_CHECK(sameHead(ours, message));
   if (ours.method == "CONNECT") return false;
-  if (!message.done && beyondLlhttp(theirs)) return false;
+  if (!message.done && beyondLlhttp(theirs, bytes)) return false;
   if (!ours.done) {
     POSTERN_CHECK(message.body.starts_with(ours.body) || ours.body.starts_with(message.body));
     return true;
@@ -343,8 +355,19 @@ bool compareTaken(const Message& ours, const Theirs& theirs, std::size_t index,
   return true;
 }
 
+/// A CR without LF where a line begins: llhttp passes over it ahead of a request, although an empty
+/// line is CRLF (RFC 9112 2.2).
+bool hasLineOfCr(std::string_view bytes) {
+  for (std::size_t i = 0; i + 1 < bytes.size(); ++i) {
+    const bool begins = i == 0 || bytes[i - 1] == '\n' || bytes[i - 1] == '\r';
+    if (begins && bytes[i] == '\r' && bytes[i + 1] != '\n') return true;
+  }
+  return false;
+}
+
 bool isStricter(std::string_view refused, std::string_view bytes) {
   if (kStricter.contains(refused)) return true;
+  if (refused == "invalid method" && hasLineOfCr(bytes)) return true;
   const auto [first, last] = kStricterAbout.equal_range(refused);
   return std::any_of(first, last, [&](const auto& each) { return bytes.contains(each.second); });
 }
@@ -374,7 +397,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Theirs theirs = parseTheirs(bytes, role, asked);
   const Ours ours = parseOurs(bytes, cut == 0 ? size : cut, role, asked);
   for (std::size_t i = 0; i < ours.messages.size(); ++i) {
-    if (!compareTaken(ours.messages[i], theirs, i, role)) return 0;
+    if (!compareTaken(ours.messages[i], theirs, i, role, bytes)) return 0;
   }
   if (ours.refused != nullptr) compareRefused(ours, theirs, bytes);
   return 0;
