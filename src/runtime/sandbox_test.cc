@@ -195,7 +195,13 @@ TEST_F(SandboxTest, MountsVolumesWhereTheNodeHasNoFolder) {
 
 TEST_F(SandboxTest, EndsWhatAContainerLeftBehind) {
   EXPECT_EQ(run(shell("a", "sleep 1000 & echo started")), 0);
-  EXPECT_EQ(run(shell("b", "ps ax -o args | grep -c '^sleep 1000' || true")), 0);
+  // What was killed may take a moment to be gone.
+  EXPECT_EQ(
+      run(shell(
+          "b",
+          "left() { ps ax -o args | grep -c '^sleep 1000' || true; }; for i in $(seq 100); do "
+          "[ $(left) = 0 ] && break; sleep 0.02; done; left")),
+      0);
   EXPECT_EQ(log("b"), "0\n");
 }
 
