@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 namespace postern::apiserver {
 namespace {
 
@@ -90,6 +93,23 @@ TEST_F(RestTest, AWriteThatChangesNothingKeepsTheRevision) {
   EXPECT_EQ(stale->status, 409);
   EXPECT_EQ(stale->json()["reason"], "Conflict");
   EXPECT_EQ(call("POST", maps_, R"({"metadata":{"name":"a"}})")->json()["reason"], "AlreadyExists");
+}
+
+TEST_F(RestTest, AnApplyThatChangesNothingKeepsTheRevision) {
+  const std::string type = "application/apply-patch+yaml";
+  const auto apply = [&](const std::string& manager, const std::string& data) {
+    const std::string body =
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: " + data + "}";
+    return call("PATCH", maps_ + "/a?fieldManager=" + manager, body, type)
+        ->json()["metadata"]["resourceVersion"];
+  };
+  apply("one", "{k: v}");
+  const json::Json version = apply("two", "{l: w}");
+  // Later, when the time is another one.
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  EXPECT_EQ(apply("one", "{k: v}"), version);
+  EXPECT_EQ(apply("two", "{l: w}"), version);
+  EXPECT_NE(apply("two", "{l: x}"), version);
 }
 
 TEST_F(RestTest, FinalizersHoldADeletedObject) {

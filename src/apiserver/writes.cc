@@ -6,6 +6,7 @@
 #include "schema/types.h"
 
 #include <algorithm>
+#include <set>
 
 namespace postern::apiserver {
 namespace {
@@ -113,6 +114,20 @@ ApiResult<bool> checkBuiltinType(Write& w) {
                              "\" cannot be handled as a " + w.kind().kind + ": " + *check.wrong));
   }
   return reportUnknown(w, check.unknown);
+}
+
+/// The same fields by the same managers, whenever they were written: an apply that changes nothing
+/// writes nothing.
+bool sameManagers(const Json& a, const Json& b) {
+  const auto entries = [](const Json& managed) {
+    std::multiset<std::string> out;
+    for (Json each : managed) {
+      each.erase("time");
+      out.insert(json::dump(each));
+    }
+    return out;
+  };
+  return entries(a) == entries(b);
 }
 
 Json withoutBookkeeping(Json object) {
@@ -410,8 +425,8 @@ void Rest::commit(WritePtr write) {
       }
     }
     if (withoutBookkeeping(w.object) == withoutBookkeeping(*w.old) &&
-        meta.value("managedFields", Json()) ==
-            (*w.old)["metadata"].value("managedFields", Json())) {
+        sameManagers(meta.value("managedFields", Json()),
+                     (*w.old)["metadata"].value("managedFields", Json()))) {
       return finish(write, *w.old);
     }
     Json a = w.object;
