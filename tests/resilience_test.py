@@ -240,23 +240,28 @@ def test_08_supervisor(a):
     assert not load.failures, load.failures[:3]
 
 
+def fill_disk(path):
+    with open(path, "wb", buffering=0) as file:  # a buffer that cannot be written would be tried again by close()
+        try:
+            while True:
+                file.write(b"x" * 65536)
+        except OSError:
+            pass
+
+
 def test_09_full_disk(a):
     """No room for a write: it is refused and nothing else happens; with room again it goes on."""
     api = Api(a)
     assert api.create("before-full")
     filler = os.path.join(a.home, "filler")
     with Load(a.ingress[0], a.host) as load:
-        with open(filler, "wb") as file:
-            try:
-                while True:
-                    file.write(b"x" * 65536)
-                    file.flush()
-            except OSError:
-                pass
-        refused = eventually(lambda: next((name for name in (f"full-{time.monotonic()}",) if not api.create(name)), None),
-                             20, "a refused write")
-        text = a.run(article_test.KUBECTL, "create", "configmap", "full", "--from-literal=a=" + "x" * 20000).stderr
-        os.unlink(filler)
+        try:
+            fill_disk(filler)
+            refused = eventually(lambda: next((name for name in (f"full-{time.monotonic()}",) if not api.create(name)), None),
+                                 20, "a refused write")
+            text = a.run(article_test.KUBECTL, "create", "configmap", "full", "--from-literal=a=" + "x" * 20000).stderr
+        finally:
+            os.unlink(filler)
         eventually(lambda: api.create(f"after-{time.monotonic()}"), 20, "writes again")
     assert re.search("disk|full|space", text), text
     present = a.kubectl("get", "configmaps", "-o", "name")
