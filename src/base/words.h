@@ -33,22 +33,29 @@ constexpr std::uint64_t lowerWord(std::uint64_t word) {
   return word | capital >> 2;
 }
 
-/// Applies `visit(word)` to all of the text and stops when it is false; the last word overlaps the
-/// one before, and a text below eight bytes comes filled up with `filler`.
+/// Applies `visit(word)` to words that hold all bytes of the text, in any order and some of them
+/// twice, and stops when it is false. A text below four bytes comes filled up with `filler`.
 template <class Visit>
 bool eachWord(std::string_view text, char filler, Visit&& visit) {
+  const char* from = text.data();
   const std::size_t size = text.size();
-  if (size < 8) {
-    if (size == 0) return true;
-    std::uint64_t word = static_cast<unsigned char>(filler) * kEachByte;
-    std::memcpy(&word, text.data(), size);
-    return visit(word);
+  if (size >= 8) {
+    std::size_t at = 0;
+    for (; at + 8 < size; at += 8) {
+      if (!visit(loadWord<std::uint64_t>(from + at))) return false;
+    }
+    return visit(loadWord<std::uint64_t>(from + size - 8));
   }
-  std::size_t at = 0;
-  for (; at + 8 < size; at += 8) {
-    if (!visit(loadWord<std::uint64_t>(text.data() + at))) return false;
+  if (size >= 4) {
+    return visit(std::uint64_t{loadWord<std::uint32_t>(from)} << 32 |
+                 std::uint64_t{loadWord<std::uint32_t>(from + size - 4)});
   }
-  return visit(loadWord<std::uint64_t>(text.data() + size - 8));
+  if (size == 0) return true;
+  const auto byte = [&](std::size_t at) {
+    return std::uint64_t{static_cast<unsigned char>(from[at])};
+  };
+  const std::uint64_t rest = static_cast<unsigned char>(filler) * (kEachByte & ~0xffffffULL);
+  return visit(rest | byte(0) << 16 | byte(size / 2) << 8 | byte(size - 1));
 }
 
 /// Copies `text` with 'A' to 'Z' in lower case; the places do not overlap.

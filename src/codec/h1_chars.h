@@ -1,4 +1,4 @@
-// Which bytes HTTP/1 allows where. Internal to codec/.
+// Which bytes HTTP allows where (RFC 9110 5).
 #pragma once
 
 #include "base/words.h"
@@ -31,12 +31,52 @@ inline bool isToken(std::string_view text) {
   return !text.empty() && tokenSize(text) == text.size();
 }
 
+/// Whether a token is `lower`, which holds letters and '-' only, in any case: the bit that makes
+/// capitals small makes no other byte of a token one of these.
+template <std::size_t N>
+bool isName(std::string_view token, const char (&lower)[N]) {
+  constexpr std::size_t kSize = N - 1;
+  constexpr std::uint64_t kSmall = 0x20 * base::kEachByte;
+  static_assert(kSize >= 4);
+  if (token.size() != kSize) return false;
+  if constexpr (kSize >= 8) {
+    const auto differs = [&](std::size_t at) {
+      return (base::loadWord<std::uint64_t>(token.data() + at) | kSmall) ^
+             base::loadWord<std::uint64_t>(lower + at);
+    };
+    std::uint64_t all = differs(kSize - 8);
+    for (std::size_t at = 0; at + 8 < kSize; at += 8) all |= differs(at);
+    return all == 0;
+  } else {
+    const auto differs = [&](std::size_t at) {
+      return (base::loadWord<std::uint32_t>(token.data() + at) |
+              static_cast<std::uint32_t>(kSmall)) ^
+             base::loadWord<std::uint32_t>(lower + at);
+    };
+    return (differs(0) | differs(kSize - 4)) == 0;
+  }
+}
+
 /// field-value: HTAB, SP, VCHAR, obs-text.
 inline bool isValue(std::string_view text) {
   return base::eachWord(text, ' ', [](std::uint64_t word) {
     const std::uint64_t control = base::belowBytes(word, 0x20) & ~base::equalBytes(word, '\t');
     return (control | base::equalBytes(word, 0x7f)) == 0;
   });
+}
+
+/// A token without upper case, as names are in HTTP/2 (RFC 9113 8.2.1).
+inline bool isLowerToken(std::string_view text) {
+  const bool plain = base::eachWord(text, 'a', [](std::uint64_t word) {
+    const std::uint64_t letters = base::belowBytes(word, 'z' + 1) & ~base::belowBytes(word, 'a');
+    const std::uint64_t digits = base::belowBytes(word, '9' + 1) & ~base::belowBytes(word, '0');
+    return (letters | digits | base::equalBytes(word, '-')) == base::kTopBits;
+  });
+  if (plain) return !text.empty();
+  for (const char c : text) {
+    if (!kToken[static_cast<unsigned char>(c)] || (c >= 'A' && c <= 'Z')) return false;
+  }
+  return true;
 }
 
 }  // namespace postern::codec

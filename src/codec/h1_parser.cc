@@ -212,7 +212,9 @@ bool H1HeadParser::parseField(std::string_view line) {
                                                            : "invalid header field name");
   }
   const std::string_view name = line.substr(0, colon);
-  const std::string_view value = base::trim(line.substr(colon + 1));
+  std::string_view value = line.substr(colon + 1);
+  if (value.starts_with(' ')) value.remove_prefix(1);  // as nearly all write it
+  value = base::trim(value);
   if (!isValue(value)) return refuse("invalid header field value", "http1.invalid_characters");
   head_.fields.push_back({name, value});
   return true;
@@ -253,19 +255,19 @@ bool H1HeadParser::interpret() {
     // The length tells most fields apart before any comparison.
     switch (field.name.size()) {
       case 4:
-        if (!base::equalsIgnoreCase(field.name, "host") || role_ == Role::kResponse) break;
+        if (!isName(field.name, "host") || role_ == Role::kResponse) break;
         ++hosts;
         if (!isHostAndPort(field.value)) return refuse("invalid host", "http.invalid_authority");
         break;
       case 7:
-        upgrade |= base::equalsIgnoreCase(field.name, "upgrade");
+        upgrade |= isName(field.name, "upgrade");
         break;
       case 10:
-        if (!base::equalsIgnoreCase(field.name, "connection")) break;
+        if (!isName(field.name, "connection")) break;
         if (!interpretConnection(field.value)) return false;
         break;
       case 14: {
-        if (!base::equalsIgnoreCase(field.name, "content-length")) break;
+        if (!isName(field.name, "content-length")) break;
         auto length = base::parseInteger<std::uint64_t>(field.value);
         if (!length) return refuse("malformed content-length");
         if (have_length) return refuse("content-length occurs twice");
@@ -274,7 +276,7 @@ bool H1HeadParser::interpret() {
         break;
       }
       case 17:
-        if (!base::equalsIgnoreCase(field.name, "transfer-encoding")) break;
+        if (!isName(field.name, "transfer-encoding")) break;
         if (chunked || !base::equalsIgnoreCase(field.value, "chunked")) {
           return refuse("transfer-encoding is not supported", "http1.invalid_transfer_encoding",
                         501);

@@ -1,6 +1,7 @@
 #include "codec/hpack.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace postern::codec {
 namespace {
@@ -24,34 +25,35 @@ bool readInteger(std::string_view& in, unsigned prefix_bits, std::uint64_t& out)
   return false;
 }
 
-void writeInteger(std::string& out, unsigned first, unsigned prefix_bits, std::uint64_t value) {
+/// What a field takes at most beside its name and value: its index and two lengths.
+constexpr std::size_t kFieldRoom = 3 * 6;
+
+char* writeInteger(char* to, unsigned first, unsigned prefix_bits, std::uint64_t value) {
   const std::uint64_t mask = (1U << prefix_bits) - 1;
   if (value < mask) {
-    out += static_cast<char>(first | value);
-    return;
+    *to++ = static_cast<char>(first | value);
+    return to;
   }
-  out += static_cast<char>(first | mask);
+  *to++ = static_cast<char>(first | mask);
   value -= mask;
   while (value >= 0x80) {
-    out += static_cast<char>((value & 0x7f) | 0x80);
+    *to++ = static_cast<char>((value & 0x7f) | 0x80);
     value >>= 7;
   }
-  out += static_cast<char>(value);
+  *to++ = static_cast<char>(value);
+  return to;
 }
 
 /// Huffman coding costs more than anything else here and saves a fifth of the bytes: it pays for
 /// what stays in the table, not for what is different in each message.
 enum class Coding : bool { kPlain, kShortest };
 
-void writeString(std::string& out, std::string_view value, Coding coding) {
+char* writeString(char* to, std::string_view value, Coding coding) {
   const std::size_t coded = coding == Coding::kPlain ? value.size() : huffmanSize(value);
-  if (coded < value.size()) {
-    writeInteger(out, 0x80, 7, coded);
-    huffmanEncode(value, out);
-  } else {
-    writeInteger(out, 0, 7, value.size());
-    out += value;
-  }
+  if (coded < value.size()) return huffmanEncode(value, writeInteger(to, 0x80, 7, coded));
+  to = writeInteger(to, 0, 7, value.size());
+  if (!value.empty()) std::memcpy(to, value.data(), value.size());
+  return to + value.size();
 }
 
 enum class Indexing : unsigned char { kYes, kNo, kNever };
@@ -59,14 +61,42 @@ enum class Indexing : unsigned char { kYes, kNo, kNever };
 /// What changes with each request would only push useful entries out of the table; what is secret
 /// stays out of it.
 Indexing indexing(std::string_view name, std::string_view value) {
-  if (name == "authorization" || name == "proxy-authorization" || name == "set-cookie")
-    return Indexing::kNever;
-  if (name == "cookie") return value.size() < 20 ? Indexing::kNever : Indexing::kNo;
-  if (name == ":path" || name == "content-length" || name == "date" || name == "etag" ||
-      name == "x-request-id" || name == "grpc-message" || name == "grpc-timeout" ||
-      name == "x-envoy-upstream-service-time" || name == "traceparent" || value.size() > 512)
-    return Indexing::kNo;
-  return Indexing::kYes;
+  switch (name.size()) {
+    case 4:
+      if (name == "date" || name == "etag") return Indexing::kNo;
+      break;
+    case 5:
+      if (name == ":path") return Indexing::kNo;
+      break;
+    case 6:
+      if (name == "cookie") return value.size() < 20 ? Indexing::kNever : Indexing::kNo;
+      break;
+    case 10:
+      if (name == "set-cookie") return Indexing::kNever;
+      break;
+    case 11:
+      if (name == "traceparent") return Indexing::kNo;
+      break;
+    case 12:
+      if (name == "x-request-id" || name == "grpc-message" || name == "grpc-timeout")
+        return Indexing::kNo;
+      break;
+    case 13:
+      if (name == "authorization") return Indexing::kNever;
+      break;
+    case 14:
+      if (name == "content-length") return Indexing::kNo;
+      break;
+    case 19:
+      if (name == "proxy-authorization") return Indexing::kNever;
+      break;
+    case 29:
+      if (name == "x-envoy-upstream-service-time") return Indexing::kNo;
+      break;
+    default:
+      break;
+  }
+  return value.size() > 512 ? Indexing::kNo : Indexing::kYes;
 }
 
 }  // namespace
@@ -79,9 +109,8 @@ void HpackTable::setCapacity(std::size_t capacity) {
 void HpackTable::evict(std::size_t room) {
   constexpr std::size_t kGoneMin = 16;
   while (count() > 0 && size_ + room > capacity_) {
-    Entry& oldest = entries_[gone_++];
-    size_ -= oldest.bytes.size() + kEntryOverhead;
-    oldest = {};
+    const Entry& oldest = entries_[gone_++];
+    size_ -= oldest.name_size + oldest.value_size + kEntryOverhead;
   }
   if (gone_ == entries_.size()) {
     entries_.clear();
@@ -92,17 +121,41 @@ void HpackTable::evict(std::size_t room) {
   }
 }
 
+/// Room for so many bytes at the end: in twice the memory, or where the evicted ones were if they
+/// are more than half. Twice the capacity always suffices.
+void HpackTable::makeRoom(std::size_t bytes) {
+  constexpr std::size_t kFirstBytes = 128;
+  if (room_ - used_ >= bytes) return;
+  const std::uint32_t begin = count() == 0 ? used_ : entries_[gone_].begin;
+  const std::size_t live = used_ - begin;
+  std::size_t wanted = std::max<std::size_t>(room_, kFirstBytes);
+  while (wanted < 2 * (live + bytes)) wanted *= 2;
+  auto fresh = std::make_unique_for_overwrite<char[]>(wanted);
+  if (live > 0) std::memcpy(fresh.get(), bytes_.get() + begin, live);
+  bytes_ = std::move(fresh);
+  room_ = static_cast<std::uint32_t>(wanted);
+  used_ = static_cast<std::uint32_t>(live);
+  for (std::size_t i = gone_; i < entries_.size(); ++i) entries_[i].begin -= begin;
+}
+
 void HpackTable::add(std::string_view name, std::string_view value) {
-  const std::size_t bytes = name.size() + value.size() + kEntryOverhead;
-  Entry entry{{}, name.size()};  // before the eviction: the name may be a view of an entry
-  if (bytes <= capacity_) {
-    entry.bytes.reserve(name.size() + value.size());
-    entry.bytes.append(name).append(value);
-  }
-  evict(bytes);
-  if (bytes > capacity_) return;
-  size_ += bytes;
-  entries_.push_back(std::move(entry));
+  const std::size_t text = name.size() + value.size();
+  evict(text + kEntryOverhead);
+  if (text + kEntryOverhead > capacity_) return;
+  if (room_ - used_ >= text) return append(name, value);
+  const std::string kept(name);  // it may be that of an entry, whose bytes are about to be moved
+  makeRoom(text);
+  append(kept, value);
+}
+
+void HpackTable::append(std::string_view name, std::string_view value) {
+  char* const to = bytes_.get() + used_;
+  if (!name.empty()) std::memcpy(to, name.data(), name.size());
+  if (!value.empty()) std::memcpy(to + name.size(), value.data(), value.size());
+  entries_.push_back(
+      {used_, static_cast<std::uint32_t>(name.size()), static_cast<std::uint32_t>(value.size())});
+  used_ += static_cast<std::uint32_t>(name.size() + value.size());
+  size_ += name.size() + value.size() + kEntryOverhead;
 }
 
 HpackDecoder::Status HpackDecoder::decode(std::string_view block, HpackSink& sink) {
@@ -156,8 +209,8 @@ bool HpackDecoder::lookUp(std::uint64_t index, std::string_view& name,
   }
   index -= kHpackStaticCount + 1;
   if (index >= table_.count()) return false;
-  name = table_.at(index).name();
-  value = table_.at(index).value();
+  name = table_.name(index);
+  value = table_.value(index);
   return true;
 }
 
@@ -194,44 +247,51 @@ void HpackEncoder::setPeerTableSize(std::uint32_t bytes) {
 void HpackEncoder::begin(std::string& out) {
   if (!size_changed_) return;
   size_changed_ = false;
-  if (smallest_ < table_.capacity()) writeInteger(out, 0x20, 5, smallest_);
-  writeInteger(out, 0x20, 5, table_.capacity());
+  char room[2 * 6];
+  char* to = room;
+  if (smallest_ < table_.capacity()) to = writeInteger(to, 0x20, 5, smallest_);
+  to = writeInteger(to, 0x20, 5, table_.capacity());
+  out.append(room, static_cast<std::size_t>(to - room));
 }
 
 void HpackEncoder::encode(std::string_view name, std::string_view value, std::string& out) {
-  std::size_t name_index = 0;
-  for (std::size_t i = hpackStaticName(name.size(), 0); i != 0;
-       i = hpackStaticName(name.size(), i)) {
-    const HpackStaticField& field = hpackStatic(i);
-    if (field.name != name) continue;
-    if (field.value == value && !value.empty()) return writeInteger(out, 0x80, 7, i);
-    if (name_index == 0) name_index = i;
-  }
+  const std::size_t before = out.size();
+  out.resize_and_overwrite(before + name.size() + value.size() + kFieldRoom,
+                           [&](char* bytes, std::size_t) {
+                             char* const end = encode(name, value, bytes + before);
+                             return static_cast<std::size_t>(end - bytes);
+                           });
+}
+
+char* HpackEncoder::encode(std::string_view name, std::string_view value, char* to) {
+  const HpackStaticMatch known = hpackStaticFind(name, value);
+  if (known.field != 0) return writeInteger(to, 0x80, 7, known.field);
+  std::size_t name_index = known.name;
   const Indexing how = indexing(name, value);
   if (how == Indexing::kYes || name_index == 0) {
     for (std::size_t i = 0; i < table_.count(); ++i) {
-      const HpackTable::Entry& entry = table_.at(i);
-      if (entry.name_size != name.size() || entry.name() != name) continue;
-      if (how == Indexing::kYes && entry.value() == value)
-        return writeInteger(out, 0x80, 7, i + kHpackStaticCount + 1);
+      if (table_.name(i) != name) continue;
+      if (how == Indexing::kYes && table_.value(i) == value)
+        return writeInteger(to, 0x80, 7, i + kHpackStaticCount + 1);
       if (name_index == 0) name_index = i + kHpackStaticCount + 1;
     }
   }
   switch (how) {
     case Indexing::kYes:
-      writeInteger(out, 0x40, 6, name_index);
+      to = writeInteger(to, 0x40, 6, name_index);
       break;
     case Indexing::kNo:
-      writeInteger(out, 0, 4, name_index);
+      to = writeInteger(to, 0, 4, name_index);
       break;
     case Indexing::kNever:
-      writeInteger(out, 0x10, 4, name_index);
+      to = writeInteger(to, 0x10, 4, name_index);
       break;
   }
   const Coding coding = how == Indexing::kYes ? Coding::kShortest : Coding::kPlain;
-  if (name_index == 0) writeString(out, name, coding);
-  writeString(out, value, coding);
+  if (name_index == 0) to = writeString(to, name, coding);
+  to = writeString(to, value, coding);
   if (how == Indexing::kYes) table_.add(name, value);
+  return to;
 }
 
 }  // namespace postern::codec

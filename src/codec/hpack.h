@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,30 +18,45 @@ class HpackSink {
   virtual void onField(std::string_view name, std::string_view value) = 0;
 };
 
-/// Newest entry first; evicts from the end to stay below the capacity (RFC 7541 4).
+/// Newest entry first; evicts from the end to stay below the capacity (RFC 7541 4). Views of
+/// entries are good until the next add() or setCapacity(); add() may be given one.
 class HpackTable {
  public:
-  struct Entry {
-    std::string bytes;  // name, then value
-    std::size_t name_size;
-    std::string_view name() const { return std::string_view(bytes).substr(0, name_size); }
-    std::string_view value() const { return std::string_view(bytes).substr(name_size); }
-  };
   static constexpr std::size_t kEntryOverhead = 32;
 
   void setCapacity(std::size_t capacity);
   std::size_t capacity() const { return capacity_; }
   std::size_t size() const { return size_; }
   std::size_t count() const { return entries_.size() - gone_; }
-  const Entry& at(std::size_t index) const { return entries_[entries_.size() - 1 - index]; }
+  std::string_view name(std::size_t index) const {
+    const Entry& entry = at(index);
+    return {bytes_.get() + entry.begin, entry.name_size};
+  }
+  std::string_view value(std::size_t index) const {
+    const Entry& entry = at(index);
+    return {bytes_.get() + entry.begin + entry.name_size, entry.value_size};
+  }
   void add(std::string_view name, std::string_view value);
 
  private:
+  struct Entry {
+    std::uint32_t begin;  // in bytes_: name, then value
+    std::uint32_t name_size;
+    std::uint32_t value_size;
+  };
+  const Entry& at(std::size_t index) const { return entries_[entries_.size() - 1 - index]; }
   void evict(std::size_t room);
-  // Newest at the back; the first `gone_` are evicted and wait to be dropped together. An empty
-  // table takes no memory: a connection has two.
+  void makeRoom(std::size_t bytes);
+  void append(std::string_view name, std::string_view value);
+
+  // Newest at the back; the first `gone_` are evicted and wait to be dropped together. Their bytes
+  // lie one behind the other in one piece of memory, which is moved up when its end is reached. An
+  // empty table takes none: a connection has two.
   std::vector<Entry> entries_;
   std::size_t gone_ = 0;
+  std::unique_ptr<char[]> bytes_;
+  std::uint32_t used_ = 0;
+  std::uint32_t room_ = 0;
   std::size_t capacity_ = 4096;
   std::size_t size_ = 0;
 };
@@ -93,6 +109,7 @@ class HpackEncoder {
   void encode(std::string_view name, std::string_view value, std::string& out);
 
  private:
+  char* encode(std::string_view name, std::string_view value, char* to);
   HpackTable table_;
   std::size_t table_bytes_max_;
   bool size_changed_ = false;
@@ -101,7 +118,8 @@ class HpackEncoder {
 
 /// Huffman code of RFC 7541 appendix B.
 std::size_t huffmanSize(std::string_view in);
-void huffmanEncode(std::string_view in, std::string& out);
+/// Writes huffmanSize(in) bytes; returns their end.
+char* huffmanEncode(std::string_view in, char* to);
 /// False on a wrong padding, EOS, or more than `max` bytes.
 bool huffmanDecode(std::string_view in, std::string& out, std::size_t max);
 
@@ -112,8 +130,11 @@ struct HpackStaticField {
   std::string_view value;
 };
 const HpackStaticField& hpackStatic(std::size_t index);
-/// Walks the static fields whose names have this length: the first (`after` 0) or the next; 0 at
-/// the end.
-std::size_t hpackStaticName(std::size_t name_size, std::size_t after);
+/// The static field of a name that has this value, too, and the first of this name; 0: none.
+struct HpackStaticMatch {
+  std::size_t field = 0;
+  std::size_t name = 0;
+};
+HpackStaticMatch hpackStaticFind(std::string_view name, std::string_view value);
 
 }  // namespace postern::codec

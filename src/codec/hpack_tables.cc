@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstring>
 
 namespace postern::codec {
 namespace {
@@ -135,19 +137,66 @@ struct ShortCodes {
 };
 constexpr ShortCodes kShortCodes;
 
-/// Static fields by the length of their name, in ascending order.
-struct StaticBySize {
-  std::array<std::uint8_t, 32> first{};  // 0: none
-  std::array<std::uint8_t, kHpackStaticCount + 1> next{};
-  constexpr StaticBySize() {
+/// The first static field of each name, at a place that no two names share.
+struct StaticNames {
+  static constexpr std::size_t kPlaces = 128;
+  std::array<std::uint8_t, kPlaces> first{};  // 0: none
+  bool shared = false;
+
+  static constexpr std::size_t place(std::string_view name) {
+    const auto byte = [name](std::size_t at) {
+      return std::size_t{static_cast<unsigned char>(name[at])};
+    };
+    const std::size_t size = name.size();
+    return ((size * 358 + byte(size - 1) * 104 + byte(size / 2) * 295 + byte(0) * 404) >> 2) %
+           kPlaces;
+  }
+  constexpr StaticNames() {
     for (std::size_t i = kHpackStaticCount; i > 0; --i) {
-      const std::size_t size = kStatic[i - 1].name.size();
-      next[i] = first[size];
-      first[size] = static_cast<std::uint8_t>(i);
+      std::uint8_t& to = first[place(kStatic[i - 1].name)];
+      shared = shared || (to != 0 && kStatic[to - 1].name != kStatic[i - 1].name);
+      to = static_cast<std::uint8_t>(i);
     }
   }
 };
-constexpr StaticBySize kStaticBySize;
+constexpr StaticNames kStaticNames;
+static_assert(!kStaticNames.shared);
+
+std::uint64_t bigEndian(std::uint64_t word) {
+  return std::endian::native == std::endian::little ? __builtin_bswap64(word) : word;
+}
+
+/// The bits of a Huffman code from the top of a word; those behind the end are ones, as padding is.
+/// Kept inverted, so that what is shifted in is right.
+class CodeBits {
+ public:
+  explicit CodeBits(std::string_view in) : in_(in) {}
+  /// Has at least 56 bits afterwards, or all that are left. What is already there may be read
+  /// again.
+  void fill() {
+    std::uint64_t next = 0;
+    const std::size_t size = std::min(in_.size(), sizeof next);
+    std::memcpy(&next, in_.data(), size);
+    next = ~bigEndian(next);
+    if (size < sizeof next) next &= ~(~std::uint64_t{0} >> 8 * size);
+    inverted_ |= next >> count_;
+    const std::size_t bytes = std::min<std::size_t>(size, (63 - count_) / 8);
+    in_.remove_prefix(bytes);
+    count_ += static_cast<unsigned>(8 * bytes);
+  }
+  bool more() const { return !in_.empty(); }
+  std::uint64_t word() const { return ~inverted_; }
+  unsigned count() const { return count_; }
+  void take(unsigned bits) {
+    inverted_ <<= bits;
+    count_ -= bits;
+  }
+
+ private:
+  std::string_view in_;
+  std::uint64_t inverted_ = 0;
+  unsigned count_ = 0;  // at most 63
+};
 
 }  // namespace
 
@@ -159,9 +208,7 @@ std::size_t huffmanSize(std::string_view in) {
   return (bits + 7) / 8;
 }
 
-void huffmanEncode(std::string_view in, std::string& out) {
-  std::size_t at = out.size();
-  out.resize(at + huffmanSize(in));
+char* huffmanEncode(std::string_view in, char* to) {
   std::uint64_t bits = 0;
   unsigned count = 0;
   for (char c : in) {
@@ -170,10 +217,11 @@ void huffmanEncode(std::string_view in, std::string& out) {
     count += kLengths[symbol];
     while (count >= 8) {
       count -= 8;
-      out[at++] = static_cast<char>(bits >> count & 0xff);
+      *to++ = static_cast<char>(bits >> count & 0xff);
     }
   }
-  if (count > 0) out[at] = static_cast<char>((bits << (8 - count) | (0xffU >> count)) & 0xff);
+  if (count > 0) *to++ = static_cast<char>((bits << (8 - count) | (0xffU >> count)) & 0xff);
+  return to;
 }
 
 bool huffmanDecode(std::string_view in, std::string& out, std::size_t max) {
@@ -181,53 +229,60 @@ bool huffmanDecode(std::string_view in, std::string& out, std::size_t max) {
   const std::size_t begin = out.size();
   if (begin > max) return false;
   const std::size_t room = std::min(max - begin, in.size() * 8 / kShortest);
-  out.resize(begin + room);
-  char* to = out.data() + begin;
-  char* const end = to + room;
-  std::uint64_t bits = 0;
-  unsigned count = 0;
-  std::size_t at = 0;
   bool good = true;
-  while (true) {
-    while (count <= 32 && at < in.size()) {
-      bits = bits << 8 | static_cast<unsigned char>(in[at++]);
-      count += 8;
+  out.resize_and_overwrite(begin + room, [&](char* bytes, std::size_t) {
+    char* to = bytes + begin;
+    char* const end = to + room;
+    CodeBits bits(in);
+    for (;;) {
+      if (bits.count() < kLongest) {
+        if (bits.more()) bits.fill();
+        if (bits.count() == 0) break;
+      }
+      const ShortCodes::Entry quick = kShortCodes.entries[bits.word() >> 56];
+      if (quick.length != 0 && quick.length <= bits.count() && to != end) {
+        *to++ = static_cast<char>(quick.symbol);
+        bits.take(quick.length);
+        continue;
+      }
+      const std::uint64_t window = bits.word() >> 32;
+      unsigned length = kShortest;
+      while (length < kLongest && window >= kHuffman.limit[length]) ++length;
+      if (length > bits.count()) {
+        // Not a whole code: must be less than a byte of ones.
+        good = bits.count() < 8 && (~bits.word() >> (64 - bits.count())) == 0;
+        break;
+      }
+      const auto code = static_cast<std::uint32_t>(window >> (32 - length));
+      const std::uint16_t symbol =
+          kHuffman.sorted[kHuffman.first_at[length] + (code - kHuffman.first[length])];
+      if (symbol == 256 || to == end) {
+        good = false;
+        break;
+      }
+      *to++ = static_cast<char>(symbol);
+      bits.take(length);
     }
-    if (count == 0) break;
-    // The next 32 bits, filled with ones behind the end, as the padding is.
-    const std::uint64_t window = count >= 32 ? bits >> (count - 32) & 0xffffffffU
-                                             : (bits << (32 - count) & 0xffffffffU) |
-                                                   ((std::uint64_t{1} << (32 - count)) - 1);
-    const ShortCodes::Entry quick = kShortCodes.entries[window >> 24];
-    if (quick.length != 0 && quick.length <= count && to != end) {
-      *to++ = static_cast<char>(quick.symbol);
-      count -= quick.length;
-      continue;
-    }
-    unsigned length = kShortest;
-    while (length < kLongest && window >= kHuffman.limit[length]) ++length;
-    if (length > count) {
-      // Not a whole code: must be less than a byte of ones.
-      good = count < 8 && (bits & ((1U << count) - 1)) == (1U << count) - 1;
-      break;
-    }
-    const auto code = static_cast<std::uint32_t>(window >> (32 - length));
-    const std::uint16_t symbol =
-        kHuffman.sorted[kHuffman.first_at[length] + (code - kHuffman.first[length])];
-    if (symbol == 256 || to == end) {
-      good = false;
-      break;
-    }
-    *to++ = static_cast<char>(symbol);
-    count -= length;
-  }
-  out.resize(static_cast<std::size_t>(to - out.data()));
+    return static_cast<std::size_t>(to - bytes);
+  });
   return good;
 }
 
-std::size_t hpackStaticName(std::size_t name_size, std::size_t after) {
-  if (name_size >= kStaticBySize.first.size()) return 0;
-  return after == 0 ? kStaticBySize.first[name_size] : kStaticBySize.next[after];
+HpackStaticMatch hpackStaticFind(std::string_view name, std::string_view value) {
+  HpackStaticMatch out;
+  if (name.empty()) return out;
+  const std::size_t first = kStaticNames.first[StaticNames::place(name)];
+  if (first == 0 || kStatic[first - 1].name != name) return out;
+  out.name = first;
+  if (value.empty()) return out;
+  std::size_t i = first;
+  do {
+    if (kStatic[i - 1].value == value) {
+      out.field = i;
+      return out;
+    }
+  } while (++i <= kHpackStaticCount && kStatic[i - 1].name == name);
+  return out;
 }
 
 }  // namespace postern::codec

@@ -102,7 +102,7 @@ TEST(Hpack, BoundsTheListButKeepsTheTable) {
   Collect sink;
   EXPECT_EQ(decoder.decode(block, sink), HpackDecoder::Status::kTooLarge);
   EXPECT_LT(sink.fields.size(), 9u);
-  EXPECT_EQ(decoder.table().at(0).name(), "x-last");
+  EXPECT_EQ(decoder.table().name(0), "x-last");
 }
 
 TEST(Hpack, EncodesWhatItDecodes) {
@@ -130,13 +130,86 @@ TEST(Hpack, HuffmanCodesEveryByte) {
   std::string all;
   for (int i = 0; i < 256; ++i) all += static_cast<char>(i);
   for (std::size_t from = 0; from < 256; ++from) {
-    std::string coded;
-    huffmanEncode(std::string_view(all).substr(from), coded);
-    EXPECT_EQ(coded.size(), huffmanSize(std::string_view(all).substr(from)));
+    const std::string_view text = std::string_view(all).substr(from);
+    std::string coded(huffmanSize(text), '\0');
+    EXPECT_EQ(huffmanEncode(text, coded.data()), coded.data() + coded.size());
     std::string back;
     ASSERT_TRUE(huffmanDecode(coded, back, 1000));
     EXPECT_EQ(back, all.substr(from));
   }
+}
+
+TEST(Hpack, HuffmanEndsInLessThanAByteOfOnes) {
+  const std::string letters = "the quick brown fox, 0123456789; Jumps";
+  for (std::size_t size = 1; size <= letters.size(); ++size) {
+    const std::string_view text = std::string_view(letters).substr(0, size);
+    std::string coded(huffmanSize(text), '\0');
+    huffmanEncode(text, coded.data());
+    std::string back;
+    EXPECT_TRUE(huffmanDecode(coded, back, size));
+    EXPECT_EQ(back, text);
+    std::string shorter;
+    EXPECT_FALSE(huffmanDecode(coded, shorter, size - 1));
+    // A whole byte of padding, and padding with a zero in it.
+    EXPECT_FALSE(huffmanDecode(coded + '\xff', back, 1000));
+    if ((coded.back() & 1) == 0) continue;  // it ends without padding
+    coded.back() = static_cast<char>(coded.back() & 0xfe);
+    std::string other;  // the last bit is padding, or that of another symbol
+    EXPECT_TRUE(!huffmanDecode(coded, other, 1000) || other != text) << text;
+  }
+  std::string out;
+  EXPECT_FALSE(huffmanDecode("\xff\xff\xff\xff", out, 1000));  // EOS
+  EXPECT_TRUE(huffmanDecode("", out, 0));
+}
+
+TEST(Hpack, FindsEachStaticField) {
+  for (std::size_t i = 1; i <= kHpackStaticCount; ++i) {
+    const HpackStaticField& field = hpackStatic(i);
+    const HpackStaticMatch match = hpackStaticFind(field.name, field.value);
+    EXPECT_EQ(match.field, field.value.empty() ? 0 : i) << field.name;
+    EXPECT_EQ(hpackStatic(match.name).name, field.name);
+    EXPECT_TRUE(match.name == 1 || hpackStatic(match.name - 1).name != field.name);
+    const HpackStaticMatch other = hpackStaticFind(field.name, "another value");
+    EXPECT_EQ(other.field, 0u);
+    EXPECT_EQ(other.name, match.name);
+  }
+  for (const char* unknown : {"", "x", "xvia", "accept-chars", "set-cookid", ":statusx"}) {
+    EXPECT_EQ(hpackStaticFind(unknown, "").name, 0u) << unknown;
+  }
+}
+
+TEST(HpackTable, KeepsItsEntriesWhereverTheyAreMoved) {
+  HpackTable table;
+  table.setCapacity(400);
+  std::vector<std::pair<std::string, std::string>> known;  // newest first
+  std::size_t size = 0;
+  for (int i = 0; i < 500; ++i) {
+    std::string name = "name-" + std::to_string(i % 37);
+    const std::string value(static_cast<std::size_t>(i * 7 % 90), static_cast<char>('a' + i % 26));
+    // As with an indexed name: a view of an entry, also of one that must go.
+    const bool own = i % 3 == 0 && table.count() > 0;
+    std::string_view given = name;
+    if (own) {
+      given = table.name(table.count() - 1);
+      name = given;
+    }
+    table.add(given, value);
+    known.insert(known.begin(), {name, value});
+    size += name.size() + value.size() + HpackTable::kEntryOverhead;
+    while (size > table.capacity()) {
+      size -= known.back().first.size() + known.back().second.size() + HpackTable::kEntryOverhead;
+      known.pop_back();
+    }
+    ASSERT_EQ(table.size(), size);
+    ASSERT_EQ(table.count(), known.size());
+    for (std::size_t k = 0; k < known.size(); ++k) {
+      ASSERT_EQ(table.name(k), known[k].first);
+      ASSERT_EQ(table.value(k), known[k].second);
+    }
+  }
+  table.add("too-long", std::string(400, 'x'));
+  EXPECT_EQ(table.count(), 0u);
+  EXPECT_EQ(table.size(), 0u);
 }
 
 }  // namespace

@@ -144,19 +144,12 @@ void H2Client::onResponse(H2Stream& stream, H2HeaderReader& fields) {
 template <class Which>
 void H2Client::resetWhere(Which which, ResetReason reason) {
   // An observer may change the table: begin again after each.
-  for (bool found = true; found && !isClosed();) {
-    found = false;
-    for (auto* table : {&streams_, &unsent_}) {
-      auto it = std::find_if(table->begin(), table->end(),
-                             [&](const auto& each) { return which(*each); });
-      if (it == table->end()) continue;
-      H2Stream& stream = **it;
-      StreamObserver* told = std::exchange(stream.observer, nullptr);
-      closeStream(stream);
-      if (told != nullptr) told->onReset(reason);
-      found = true;
-      break;
-    }
+  while (!isClosed()) {
+    H2Stream* stream = findStream(which);
+    if (stream == nullptr) return;
+    StreamObserver* told = std::exchange(stream->observer, nullptr);
+    closeStream(*stream);
+    if (told != nullptr) told->onReset(reason);
   }
 }
 

@@ -1,9 +1,8 @@
 #include "http/h2_headers.h"
 
 #include "base/strings.h"
+#include "codec/h1_chars.h"
 #include "codec/h1_parser.h"
-
-#include <array>
 
 namespace postern::http {
 namespace {
@@ -17,32 +16,11 @@ enum Pseudo : unsigned {
   kStatus = 32,
 };
 
-/// tchar of RFC 9110 without upper case.
-constexpr std::array<bool, 256> makeNameTable() {
-  std::array<bool, 256> table{};
-  for (unsigned char c = 'a'; c <= 'z'; ++c) table[c] = true;
-  for (unsigned char c = '0'; c <= '9'; ++c) table[c] = true;
-  for (const char c : std::string_view("!#$%&'*+-.^_`|~"))
-    table[static_cast<unsigned char>(c)] = true;
-  return table;
-}
-constexpr std::array<bool, 256> kNameTable = makeNameTable();
-
-bool validName(std::string_view name) {
-  for (const char c : name)
-    if (!kNameTable[static_cast<unsigned char>(c)]) return false;
-  return !name.empty();
-}
-
 /// No control characters but the tab (RFC 9110 5.5): whatever an HTTP/1 peer would make of them.
 bool validValue(std::string_view value) {
-  for (const char c : value) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && byte != '\t') || byte == 0x7f) return false;
-  }
   if (value.empty()) return true;
   const auto blank = [](char c) { return c == ' ' || c == '\t'; };
-  return !blank(value.front()) && !blank(value.back());
+  return codec::isValue(value) && !blank(value.front()) && !blank(value.back());
 }
 
 /// Fields about an HTTP/1 connection (RFC 9113 8.2.2).
@@ -87,7 +65,7 @@ void H2HeaderReader::onField(std::string_view name, std::string_view value) {
   if (!validValue(value)) return wrong("invalid field value");
   if (name.starts_with(':')) return onPseudo(name, value);
   regular_ = true;
-  if (!validName(name)) return wrong("invalid field name");
+  if (!codec::isLowerToken(name)) return wrong("invalid field name");
   if (isConnectionField(name)) return wrong("field of an HTTP/1 connection");
   if (name == "te" && value != "trailers") return wrong("te other than trailers");
   if (name == "cookie" && kind_ == H2Message::kRequest) {
@@ -129,7 +107,7 @@ const char* H2HeaderReader::finish() {
 const char* H2HeaderReader::checkRequest() {
   const std::string_view method = map_.method();
   if ((seen_ & kMethod) == 0) return missing("no method");
-  if (!validName(base::toLower(method))) return "invalid method";
+  if (!codec::isToken(method)) return "invalid method";
   if (method == "CONNECT" && (seen_ & kProtocol) == 0) {
     if ((seen_ & (kScheme | kPath)) != 0) return "CONNECT with scheme or path";
     return codec::isConnectTarget(map_.authority()) ? nullptr : "wrong authority";

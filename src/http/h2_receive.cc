@@ -269,15 +269,14 @@ void H2Session::handleSettings() {
   codec::writeH2SettingsAck(out_);
   unsent_frames_.add(H2UnsentFrames::Kind::kControl);
   schedule();
-  for (auto* table : {&streams_, &unsent_}) {
-    if (change == 0) break;
-    for (auto& stream : *table) {
-      stream->send_window += change;
-      if (stream->send_window > codec::kH2WindowMax)
-        return connectionError(H2Error::kFlowControl, "stream window overflow");
-      if (!stream->out.empty()) offer(*stream);
-    }
-  }
+  const auto overflows = [&](H2Stream& stream) {
+    stream.send_window += change;
+    if (stream.send_window > codec::kH2WindowMax) return true;
+    if (!stream.out.empty()) offer(stream);
+    return false;
+  };
+  if (change != 0 && findStream(overflows) != nullptr)
+    return connectionError(H2Error::kFlowControl, "stream window overflow");
   onSettings();
 }
 

@@ -233,11 +233,12 @@ void H2Server::finishDrain() {
 /// Nobody above waits for them any more: only this timer ends them.
 void H2Server::resetStuckStreams() {
   std::vector<H2Stream*> stuck;
-  for (const auto& stream : streams_) {
-    if (stream->local_ended && !stream->out.empty() &&
-        loop_.now() - stream->sent_at >= limits_.flush_timeout)
-      stuck.push_back(stream.get());
-  }
+  streams_.findIf([&](H2Stream& stream) {
+    if (stream.local_ended && !stream.out.empty() &&
+        loop_.now() - stream.sent_at >= limits_.flush_timeout)
+      stuck.push_back(&stream);
+    return false;
+  });
   for (H2Stream* stream : stuck) {
     tell(H2Event::kTxFlushTimeout);
     resetByUs(*stream, H2Error::kInternal);

@@ -85,18 +85,9 @@ std::unique_ptr<H2Stream> H2Session::makeStream(std::uint32_t id) {
 }
 
 H2Stream& H2Session::addStream(std::unique_ptr<H2Stream> stream) {
-  POSTERN_ASSERT(streams_.empty() || streams_.back()->id < stream->id);
   reader_.streamOpened();
   ++new_streams_;
-  streams_.push_back(std::move(stream));
-  return *streams_.back();
-}
-
-H2Stream* H2Session::find(std::uint32_t id) const {
-  auto it =
-      std::lower_bound(streams_.begin(), streams_.end(), id,
-                       [](const auto& each, std::uint32_t number) { return each->id < number; });
-  return it == streams_.end() || (*it)->id != id ? nullptr : it->get();
+  return streams_.add(std::move(stream));
 }
 
 /// Out of the table; the object stays until the end of the turn.
@@ -112,12 +103,15 @@ void H2Session::closeStream(H2Stream& stream) {
   countUnsent(-static_cast<std::ptrdiff_t>(stream.out.size()));
   stream.out.clear();
   onStreamGone(stream);
-  auto& table = stream.id == 0 ? unsent_ : streams_;
-  auto it = std::find_if(table.begin(), table.end(),
-                         [&](const auto& each) { return each.get() == &stream; });
-  POSTERN_CHECK(it != table.end());
-  graveyard_.push_back(std::move(*it));
-  table.erase(it);
+  if (stream.id != 0) {
+    graveyard_.push_back(streams_.take(stream.id));
+  } else {
+    const auto it = std::find_if(unsent_.begin(), unsent_.end(),
+                                 [&](const auto& each) { return each.get() == &stream; });
+    POSTERN_CHECK(it != unsent_.end());
+    graveyard_.push_back(std::move(*it));
+    unsent_.erase(it);
+  }
   settleLater();
 }
 
@@ -253,14 +247,11 @@ void H2Session::shut(base::Error error, std::optional<ResetReason> reason) {
 }
 
 void H2Session::resetStreams(std::optional<ResetReason> reason) {
-  for (auto* table : {&streams_, &unsent_}) {
-    while (!table->empty()) {
-      H2Stream& stream = *table->back();
-      StreamObserver* told = std::exchange(stream.observer, nullptr);
-      const ResetReason why = reason ? *reason : lostReason(stream);
-      closeStream(stream);
-      if (told != nullptr) told->onReset(why);
-    }
+  while (H2Stream* stream = findStream([](const H2Stream&) { return true; })) {
+    StreamObserver* told = std::exchange(stream->observer, nullptr);
+    const ResetReason why = reason ? *reason : lostReason(*stream);
+    closeStream(*stream);
+    if (told != nullptr) told->onReset(why);
   }
 }
 

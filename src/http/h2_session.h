@@ -13,6 +13,7 @@
 #include "http/h2_headers.h"
 #include "http/h2_limits.h"
 #include "http/h2_stream.h"
+#include "http/h2_stream_table.h"
 #include "net/transport.h"
 
 #include <array>
@@ -124,8 +125,17 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   void begin();
   H2Stream& addStream(std::unique_ptr<H2Stream> stream);
   std::unique_ptr<H2Stream> makeStream(std::uint32_t id);
-  H2Stream* find(std::uint32_t id) const;
+  H2Stream* find(std::uint32_t id) const { return streams_.find(id); }
   void closeStream(H2Stream& stream);
+  /// The first, of those that have a number and then of the others, for which it is true, or null.
+  template <class Which>
+  H2Stream* findStream(Which&& which) const {
+    if (H2Stream* found = streams_.findIf(which); found != nullptr) return found;
+    for (const auto& each : unsent_) {
+      if (which(*each)) return each.get();
+    }
+    return nullptr;
+  }
   void streamError(std::uint32_t id, codec::H2Error code,
                    ResetReason reason = ResetReason::kProtocol);
   /// A message that is wrong as HTTP ends its stream or, unless configured so, the connection.
@@ -174,8 +184,8 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   codec::H2FrameReader reader_;
   codec::HpackDecoder decoder_;
   codec::HpackEncoder encoder_;
-  std::vector<std::unique_ptr<H2Stream>> streams_;  // by ascending number
-  std::vector<std::unique_ptr<H2Stream>> unsent_;   // client: opened, request not yet sent
+  H2StreamTable streams_;
+  std::vector<std::unique_ptr<H2Stream>> unsent_;  // client: opened, request not yet sent
   base::MonotonicTime last_activity_{};
   std::uint32_t last_peer_stream_ = 0;  // server: highest number the client used
   std::uint32_t new_streams_ = 0;       // of this turn

@@ -56,6 +56,21 @@ void appendProperCase(std::string& out, std::string_view name) {
   }
 }
 
+void HeaderMap::Store::clear() {
+  used = bytes = 0;
+  present = 0;
+  entries.clear();
+}
+
+void HeaderMap::Store::grow(std::size_t more) {
+  if (room - used >= more) return;
+  const std::size_t wanted = std::max(2 * room, used + more);
+  auto larger = std::make_unique_for_overwrite<char[]>(wanted);
+  if (used > 0) std::memcpy(larger.get(), arena.get(), used);
+  arena = std::move(larger);
+  room = wanted;
+}
+
 HeaderMap::Store* HeaderMap::borrow() {
   if (!kept_gone) {
     auto& free = kept<Store>();
@@ -66,18 +81,16 @@ HeaderMap::Store* HeaderMap::borrow() {
     }
   }
   auto* store = new Store;
-  store->arena.reserve(kFirstArenaBytes);
+  store->grow(kFirstArenaBytes);
   store->entries.reserve(kFirstFields);
   return store;
 }
 
 void HeaderMap::giveBack(Store* store) {
-  if (!kept_gone && store->arena.capacity() <= kKeptArenaBytes) {
+  if (!kept_gone && store->room <= kKeptArenaBytes) {
     auto& free = kept<Store>();
     if (free.size() < kKeptMaps) {
-      store->arena.clear();
-      store->entries.clear();
-      store->bytes = 0;
+      store->clear();
       store->spelling.reset();
       free.push_back(store);
       return;
@@ -103,17 +116,23 @@ HeaderMap& HeaderMap::operator=(const HeaderMap& other) {
     clear();
   } else {
     Store& mine = store();
-    mine.arena = other.store_->arena;
-    mine.entries = other.store_->entries;
-    mine.bytes = other.store_->bytes;
-    mine.spelling = other.store_->spelling;
+    const Store& from = *other.store_;
+    mine.clear();
+    mine.grow(from.used);
+    std::memcpy(mine.arena.get(), from.arena.get(), from.used);
+    mine.used = from.used;
+    mine.entries = from.entries;
+    mine.bytes = from.bytes;
+    mine.present = from.present;
+    mine.first = from.first;
+    mine.spelling = from.spelling;
   }
   return *this;
 }
 
 void HeaderMap::reserve(std::size_t fields, std::size_t bytes) {
   store().entries.reserve(fields);
-  store().arena.reserve(bytes);
+  if (bytes > store().used) store().grow(bytes - store().used);
 }
 
 std::optional<std::string> HeaderMap::joined(std::string_view name) const {
@@ -131,74 +150,99 @@ std::optional<std::string> HeaderMap::joined(std::string_view name) const {
 }
 
 bool HeaderMap::owns(std::string_view bytes) const {
-  const std::string& arena = store_->arena;
-  return bytes.data() >= arena.data() && bytes.data() < arena.data() + arena.size();
+  const char* arena = store_->arena.get();
+  return bytes.data() >= arena && bytes.data() < arena + store_->used;
+}
+
+const HeaderMap::Entry* HeaderMap::findFrom(const Entry* first, std::uint64_t tag,
+                                            std::string_view name) const {
+  const Entry* const end = store_->entries.data() + store_->entries.size();
+  for (; first != end; ++first) {
+    if (first->tag == tag && same(*first, name)) return first;
+  }
+  return nullptr;
 }
 
 void HeaderMap::add(std::string_view name, std::string_view value) {
   Store& to = store();
-  // Either may point into the arena, which growing can move.
-  if (owns(name)) return add(std::string(name), value);
-  if (owns(value)) return add(name, std::string(value));
-  const std::size_t at = to.arena.size();
+  const std::size_t at = to.used;
   const std::size_t more = name.size() + value.size();
-  if (to.arena.capacity() - at < more) to.arena.reserve(2 * (at + more));
-  to.arena.resize_and_overwrite(at + more, [&](char* arena, std::size_t size) {
-    base::copyLower(arena + at, name);
-    if (!value.empty()) std::memcpy(arena + at + name.size(), value.data(), value.size());
-    return size;
-  });
-  const char* lower = to.arena.data() + at;
+  if (to.room - at < more) return addGrown(name, value);
+  char* const lower = to.arena.get() + at;
+  base::copyLower(lower, name);
+  if (!value.empty()) std::memcpy(lower + name.size(), value.data(), value.size());
+  to.used += more;
+  to.bytes += more;
   const Entry entry{tagOf(lower, name.size()), static_cast<std::uint32_t>(at),
                     static_cast<std::uint32_t>(name.size()),
                     static_cast<std::uint32_t>(at + name.size()),
                     static_cast<std::uint32_t>(value.size())};
-  to.bytes += more;
   const auto pseudo = [&](const Entry& each) {
     return each.name_size > 0 && to.arena[each.name_at] == ':';
   };
   if (!pseudo(entry) || to.entries.empty() || pseudo(to.entries.back())) {
     to.entries.push_back(entry);
-    return;
+    return to.note(to.entries.size() - 1);
   }
   to.entries.insert(std::find_if_not(to.entries.begin(), to.entries.end(), pseudo), entry);
+  to.noteAll();
+}
+
+/// Either view may point into the arena, which moves.
+void HeaderMap::addGrown(std::string_view name, std::string_view value) {
+  if (owns(name) || owns(value)) {
+    const std::string kept_name(name);
+    const std::string kept_value(value);
+    store_->grow(name.size() + value.size());
+    return add(kept_name, kept_value);
+  }
+  store_->grow(name.size() + value.size());
+  add(name, value);
 }
 
 void HeaderMap::set(std::string_view name, std::string_view value) {
   const Entry* found = find(name);
   if (found == nullptr) return add(name, value);
-  if (owns(name)) return set(std::string(name), value);
-  if (owns(value)) return set(name, std::string(value));
   Store& to = *store_;
+  if (to.room - to.used < value.size()) {
+    if (owns(name)) return set(std::string(name), value);
+    if (owns(value)) return set(name, std::string(value));
+    to.grow(value.size());
+  }
   const auto first = static_cast<std::size_t>(found - to.entries.data());
   Entry& entry = to.entries[first];
   to.bytes = to.bytes - entry.value_size + value.size();
-  entry.value_at = static_cast<std::uint32_t>(to.arena.size());
-  to.arena.append(value);
+  entry.value_at = static_cast<std::uint32_t>(to.used);
+  if (!value.empty()) std::memcpy(to.arena.get() + to.used, value.data(), value.size());
+  to.used += value.size();
   entry.value_size = static_cast<std::uint32_t>(value.size());
+  const std::uint64_t tag = entry.tag;
+  bool erased = false;
   for (std::size_t i = to.entries.size() - 1; i > first; --i) {
-    if (to.entries[i].tag != entry.tag || !same(to.entries[i], name)) continue;
+    if (to.entries[i].tag != tag || !same(to.entries[i], name)) continue;
     to.bytes -= to.entries[i].name_size + to.entries[i].value_size;
     to.entries.erase(to.entries.begin() + static_cast<std::ptrdiff_t>(i));
+    erased = true;
   }
+  if (erased) to.noteAll();
 }
 
 std::size_t HeaderMap::remove(std::string_view name) {
   if (find(name) == nullptr) return 0;
   if (owns(name)) return remove(std::string(name));
   Store& from = *store_;
-  return std::erase_if(from.entries, [&](const Entry& entry) {
-    if (!same(entry, name) || entry.tag != tagOf(name.data(), name.size())) return false;
+  const std::uint64_t tag = tagOf(name.data(), name.size());
+  const std::size_t count = std::erase_if(from.entries, [&](const Entry& entry) {
+    if (entry.tag != tag || !same(entry, name)) return false;
     from.bytes -= entry.name_size + entry.value_size;
     return true;
   });
+  from.noteAll();
+  return count;
 }
 
 void HeaderMap::clear() {
-  if (store_ == nullptr) return;
-  store_->arena.clear();
-  store_->entries.clear();
-  store_->bytes = 0;
+  if (store_ != nullptr) store_->clear();
 }
 
 int HeaderMap::status() const {

@@ -5,6 +5,8 @@
 // views stay valid until the map is changed or destroyed.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
@@ -61,25 +63,23 @@ class HeaderMap {
   bool empty() const { return size() == 0; }
   Field at(std::size_t index) const {
     const Entry& entry = store_->entries[index];
-    const char* bytes = store_->arena.data();
-    return {{bytes + entry.name_at, entry.name_size}, {bytes + entry.value_at, entry.value_size}};
+    return {nameOf(entry), valueOf(entry)};
   }
   /// Sum of name and value lengths.
   std::size_t bytes() const { return store_ == nullptr ? 0 : store_->bytes; }
 
   /// First value of a name (lower case), or nothing.
-  std::optional<std::string_view> get(std::string_view name) const {
+  [[gnu::always_inline]] std::optional<std::string_view> get(std::string_view name) const {
     const Entry* found = find(name);
     if (found == nullptr) return std::nullopt;
-    return std::string_view(store_->arena.data() + found->value_at, found->value_size);
+    return valueOf(*found);
   }
   /// First value or "".
-  std::string_view value(std::string_view name) const {
+  [[gnu::always_inline]] std::string_view value(std::string_view name) const {
     const Entry* found = find(name);
-    if (found == nullptr) return {};
-    return {store_->arena.data() + found->value_at, found->value_size};
+    return found == nullptr ? std::string_view() : valueOf(*found);
   }
-  bool has(std::string_view name) const { return find(name) != nullptr; }
+  [[gnu::always_inline]] bool has(std::string_view name) const { return find(name) != nullptr; }
   /// All values of a name joined by ",", as RFC 9110 5.3 allows; nothing if absent.
   std::optional<std::string> joined(std::string_view name) const;
 
@@ -127,15 +127,37 @@ class HeaderMap {
     std::uint32_t value_size;
   };
   struct Store {
-    std::string arena;
+    std::unique_ptr<char[]> arena;
+    std::size_t used = 0;  // of the arena
+    std::size_t room = 0;  // all of the arena
     std::vector<Entry> entries;
     std::size_t bytes = 0;
+    // By bitOf(tag): which bits the names have that were added, and the first place of each.
+    std::uint64_t present = 0;
+    std::array<std::uint8_t, 64> first{};
     std::shared_ptr<const HeaderSpelling> spelling;
+
+    void clear();
+    /// Notes the entry at this place, behind all that are noted.
+    void note(std::size_t place) {
+      constexpr std::size_t kPlaceMax = 255;
+      const unsigned bit = bitOf(entries[place].tag);
+      if ((present >> bit & 1) != 0) return;
+      present |= std::uint64_t{1} << bit;
+      first[bit] = static_cast<std::uint8_t>(std::min(place, kPlaceMax));
+    }
+    /// After entries have moved.
+    void noteAll() {
+      present = 0;
+      for (std::size_t i = 0; i < entries.size(); ++i) note(i);
+    }
+    /// Room for `more` bytes at the end of the arena, which may move.
+    void grow(std::size_t more);
   };
 
   /// The last eight bytes of a name and its length: tells nearly all names apart by one comparison.
   /// For a literal the compiler computes it.
-  static std::uint64_t tagOf(const char* name, std::size_t size) {
+  [[gnu::always_inline]] static std::uint64_t tagOf(const char* name, std::size_t size) {
     std::uint64_t tag = 0;
     if (size >= 8) {
       std::memcpy(&tag, name + size - 8, 8);
@@ -153,24 +175,39 @@ class HeaderMap {
     }
     return tag ^ std::uint64_t{size} * 0x9e3779b97f4a7c15ULL;
   }
+  /// Tells of most names that are not there without a look at those that are.
+  static constexpr unsigned bitOf(std::uint64_t tag) {
+    return static_cast<unsigned>(tag * 0x9e3779b97f4a7c15ULL >> 58);
+  }
+  std::string_view nameOf(const Entry& entry) const {
+    return {store_->arena.get() + entry.name_at, entry.name_size};
+  }
+  std::string_view valueOf(const Entry& entry) const {
+    return {store_->arena.get() + entry.value_at, entry.value_size};
+  }
   bool same(const Entry& entry, std::string_view name) const {
     return entry.name_size == name.size() &&
            (name.size() <= 8 ||
-            std::memcmp(store_->arena.data() + entry.name_at, name.data(), name.size()) == 0);
+            std::memcmp(store_->arena.get() + entry.name_at, name.data(), name.size()) == 0);
   }
-  const Entry* find(std::string_view name) const {
+  /// In place, so that the tag of a literal is a constant.
+  [[gnu::always_inline]] const Entry* find(std::string_view name) const {
     if (store_ == nullptr) return nullptr;
     const std::uint64_t tag = tagOf(name.data(), name.size());
-    for (const Entry& entry : store_->entries) {
-      if (entry.tag == tag && same(entry, name)) return &entry;
-    }
-    return nullptr;
+    const unsigned bit = bitOf(tag);
+    if ((store_->present >> bit & 1) == 0) return nullptr;
+    const Entry* first = store_->entries.data() + store_->first[bit];
+    // A tag of at most eight bytes tells all: which name it is, and how long.
+    if (name.size() <= 8 && first->tag == tag && first->name_size == name.size()) return first;
+    return findFrom(first, tag, name);
   }
+  const Entry* findFrom(const Entry* first, std::uint64_t tag, std::string_view name) const;
   static Store* borrow();
   static void giveBack(Store* store);
   Store& store();
   /// True for a view into the arena, which growing can move.
   bool owns(std::string_view bytes) const;
+  void addGrown(std::string_view name, std::string_view value);
 
   Store* store_ = nullptr;  // owned; null: no field was ever added
 };

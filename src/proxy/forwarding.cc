@@ -34,13 +34,13 @@ constexpr std::string_view kEdgeRemoved[] = {
     "x-envoy-original-host",
 };
 
-/// Which of the fields that matter here a request has: one walk instead of one per question.
+/// Which of the fields that matter here a request has.
 struct Seen {
   bool hop_by_hop = false;
   bool connection = false;
   bool te = false;
   bool upgrade = false;
-  int forwarded_for = 0;  // lines
+  bool forwarded_for = false;
   bool forwarded_proto = false;
   bool certificate = false;
   bool referer = false;
@@ -51,46 +51,29 @@ struct Seen {
 
 Seen look(const http::HeaderMap& headers) {
   Seen out;
-  for (std::size_t i = 0; i < headers.size(); ++i) {
-    const std::string_view name = headers.at(i).name;
-    switch (name.size()) {
-      case 2:
-        out.te |= name == "te";
-        break;
-      case 7:
-        out.upgrade |= name == "upgrade";
-        out.referer |= name == "referer";
-        break;
-      case 10:
-        out.connection |= name == "connection";
-        out.hop_by_hop |= name == "keep-alive";
-        out.user_agent |= name == "user-agent";
-        break;
-      case 12:
-        out.request_id |= name == "x-request-id";
-        break;
-      case 14:
-        out.hop_by_hop |= name == "http2-settings";
-        break;
-      case 15:
-        out.forwarded_for += name == "x-forwarded-for" ? 1 : 0;
-        break;
-      case 16:
-        out.hop_by_hop |= name == "proxy-connection";
-        break;
-      case 17:
-        out.hop_by_hop |= name == "transfer-encoding";
-        out.forwarded_proto |= name == "x-forwarded-proto";
-        break;
-      case 23:
-        out.certificate |= name == "x-forwarded-client-cert";
-        break;
-      default:
-        break;
-    }
-    out.envoy |= name.starts_with("x-envoy-");
-  }
+  out.hop_by_hop = headers.has("keep-alive") || headers.has("http2-settings") ||
+                   headers.has("proxy-connection") || headers.has("transfer-encoding");
+  out.connection = headers.has("connection");
+  out.te = headers.has("te");
+  out.upgrade = headers.has("upgrade");
+  out.forwarded_for = headers.has("x-forwarded-for");
+  out.forwarded_proto = headers.has("x-forwarded-proto");
+  out.certificate = headers.has("x-forwarded-client-cert");
+  out.referer = headers.has("referer");
+  out.user_agent = headers.has("user-agent");
+  out.request_id = headers.has("x-request-id");
+  constexpr std::string_view kEnvoy = "x-envoy-";
+  for (std::size_t i = 0; i < headers.size() && !out.envoy; ++i)
+    out.envoy = headers.at(i).name.starts_with(kEnvoy);
   return out;
+}
+
+/// One line, so that nobody behind us reads only the first or only the last (RFC 9110 5.3).
+void joinForwardedFor(http::HeaderMap& headers) {
+  int lines = 0;
+  headers.each(
+      [&](std::string_view name, std::string_view) { lines += name == "x-forwarded-for" ? 1 : 0; });
+  if (lines > 1) headers.set("x-forwarded-for", *headers.joined("x-forwarded-for"));
 }
 
 /// Headers that `connection` names belong to this hop too.
@@ -251,9 +234,8 @@ ForwardingResult mutateRequest(const HttpManager& config, const RouteTable* rout
   if (seen.connection || seen.te || seen.upgrade || seen.hop_by_hop) removeHopByHop(headers, seen);
   if (seen.envoy) headers.remove("x-envoy-internal");
   if (seen.referer) cleanReferer(headers);
-  // One line, so that nobody behind us reads only the first or only the last (RFC 9110 5.3).
-  if (seen.forwarded_for > 1) headers.set("x-forwarded-for", *headers.joined("x-forwarded-for"));
-  findClientAddress(config, source, seen.forwarded_for > 0, headers, out);
+  if (seen.forwarded_for) joinForwardedFor(headers);
+  findClientAddress(config, source, seen.forwarded_for, headers, out);
   forwardedProto(config, source, seen, headers);
   const bool edge = config.use_remote_address && !out.internal;
   if (out.internal) {
@@ -301,51 +283,31 @@ std::string_view httpDate(base::WallTime now) {
   return {kept, 29};
 }
 
+namespace {
+
+/// Whether `connection` names other fields.
+bool nominates(const http::HeaderMap& headers) {
+  bool out = false;
+  headers.each([&](std::string_view name, std::string_view value) {
+    if (name != "connection") return;
+    out |= !base::equalsIgnoreCase(value, "keep-alive") && !base::equalsIgnoreCase(value, "close");
+  });
+  return out;
+}
+
+}  // namespace
+
 void mutateResponse(const HttpManager& config, const http::HeaderMap& request, base::WallTime now,
                     http::HeaderMap& headers) {
-  bool date = false;
-  bool server = false;
-  bool hop_by_hop = false;
-  bool connection = false;
-  bool nominates = false;
-  bool upgrade = false;
-  for (std::size_t i = 0; i < headers.size(); ++i) {
-    const std::string_view name = headers.at(i).name;
-    switch (name.size()) {
-      case 2:
-        hop_by_hop |= name == "te";
-        break;
-      case 7:
-        upgrade |= name == "upgrade";
-        break;
-      case 4:
-        date |= name == "date";
-        break;
-      case 6:
-        server |= name == "server";
-        break;
-      case 10:
-        if (name == "connection") {
-          const std::string_view value = headers.at(i).value;
-          connection = true;
-          nominates |= !base::equalsIgnoreCase(value, "keep-alive") &&
-                       !base::equalsIgnoreCase(value, "close");
-        }
-        hop_by_hop |= name == "keep-alive";
-        break;
-      case 16:
-        hop_by_hop |= name == "proxy-connection";
-        break;
-      case 17:
-        hop_by_hop |= name == "transfer-encoding";
-        break;
-      default:
-        break;
-    }
-  }
+  const bool date = headers.has("date");
+  const bool server = headers.has("server");
+  const bool upgrade = headers.has("upgrade");
+  const bool connection = headers.has("connection");
+  const bool hop_by_hop = headers.has("te") || headers.has("keep-alive") ||
+                          headers.has("proxy-connection") || headers.has("transfer-encoding");
   const int status = headers.status();
   if (connection && status != 101) {
-    if (nominates) {
+    if (nominates(headers)) {
       removeNominated(headers, false);
     } else {
       headers.remove("connection");
