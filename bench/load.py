@@ -172,6 +172,14 @@ def h2load(url, connections, streams, seconds, extra=()):
     return done, done - min(succeeded, int(statuses.group(1)))
 
 
+def handshakes(port, path, seconds):
+    """Requests, each on a connection of its own whose handshake resumes no session (wrk resumes half of them)."""
+    # The program writes HTTP/1.0; what follows the path makes it HTTP/1.1.
+    request = f"{path} HTTP/1.1\r\nHost: bench.example\r\nConnection: close\r\nX-Rest:"
+    out = run("openssl", "s_time", "-connect", f"127.0.0.1:{port}", "-www", request, "-new", "-time", str(seconds))
+    return int(re.search(r"(\d+) connections in \d+ real seconds", out).group(1))
+
+
 def open_loop(port, path, connections, rate, seconds, close=False):
     """(requests, failed, p50, p99, p99.9 in microseconds)"""
     out = run(os.path.join(TOOLS, "load"), "open", str(port), path, str(connections), str(rate), str(seconds), *(["close"] if close else []))
