@@ -104,6 +104,9 @@ Indexing indexing(std::string_view name, std::string_view value) {
 void HpackTable::setCapacity(std::size_t capacity) {
   capacity_ = capacity;
   evict(0);
+  if (count() > 0) return;
+  bytes_.reset();
+  used_ = room_ = 0;
 }
 
 void HpackTable::evict(std::size_t room) {
@@ -130,6 +133,7 @@ void HpackTable::makeRoom(std::size_t bytes) {
   const std::size_t live = used_ - begin;
   std::size_t wanted = std::max<std::size_t>(room_, kFirstBytes);
   while (wanted < 2 * (live + bytes)) wanted *= 2;
+  wanted = std::min(wanted, 2 * capacity_);
   auto fresh = std::make_unique_for_overwrite<char[]>(wanted);
   if (live > 0) std::memcpy(fresh.get(), bytes_.get() + begin, live);
   bytes_ = std::move(fresh);
@@ -143,9 +147,11 @@ void HpackTable::add(std::string_view name, std::string_view value) {
   evict(text + kEntryOverhead);
   if (text + kEntryOverhead > capacity_) return;
   if (room_ - used_ >= text) return append(name, value);
-  const std::string kept(name);  // it may be that of an entry, whose bytes are about to be moved
+  // Either may be that of an entry, whose bytes are about to be moved.
+  const std::string kept_name(name);
+  const std::string kept_value(value);
   makeRoom(text);
-  append(kept, value);
+  append(kept_name, kept_value);
 }
 
 void HpackTable::append(std::string_view name, std::string_view value) {

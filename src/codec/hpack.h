@@ -19,7 +19,7 @@ class HpackSink {
 };
 
 /// Newest entry first; evicts from the end to stay below the capacity (RFC 7541 4). Views of
-/// entries are good until the next add() or setCapacity(); add() may be given one.
+/// entries are good until the next add() or setCapacity(); add() may be given some.
 class HpackTable {
  public:
   static constexpr std::size_t kEntryOverhead = 32;

@@ -210,6 +210,19 @@ TEST(HpackTable, KeepsItsEntriesWhereverTheyAreMoved) {
   table.add("too-long", std::string(400, 'x'));
   EXPECT_EQ(table.count(), 0u);
   EXPECT_EQ(table.size(), 0u);
+  // Smaller, larger, none, and again.
+  for (const std::size_t capacity : {100U, 0U, 1000U, 40U, 333U}) {
+    table.setCapacity(capacity);
+    EXPECT_LE(table.size(), capacity);
+    table.add("", "");
+    table.add("name", "value");
+    const std::size_t fit = capacity < 32 ? 0 : capacity < 41 ? 0 : capacity < 41 + 32 ? 1 : 2;
+    EXPECT_EQ(table.count(), fit) << capacity;
+    if (fit == 0) continue;
+    EXPECT_EQ(table.name(0), "name");
+    table.add(table.name(0), table.value(0));
+    EXPECT_EQ(table.value(0), "value");
+  }
 }
 
 }  // namespace

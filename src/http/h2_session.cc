@@ -104,7 +104,9 @@ void H2Session::closeStream(H2Stream& stream) {
   stream.out.clear();
   onStreamGone(stream);
   if (stream.id != 0) {
-    graveyard_.push_back(streams_.take(stream.id));
+    std::unique_ptr<H2Stream> taken = streams_.take(stream.id);
+    POSTERN_CHECK(taken.get() == &stream);
+    graveyard_.push_back(std::move(taken));
   } else {
     const auto it = std::find_if(unsent_.begin(), unsent_.end(),
                                  [&](const auto& each) { return each.get() == &stream; });

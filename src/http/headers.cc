@@ -64,7 +64,7 @@ void HeaderMap::Store::clear() {
 
 void HeaderMap::Store::grow(std::size_t more) {
   if (room - used >= more) return;
-  const std::size_t wanted = std::max(2 * room, used + more);
+  const std::size_t wanted = std::max(2 * room, used == 0 ? more : 2 * (used + more));
   auto larger = std::make_unique_for_overwrite<char[]>(wanted);
   if (used > 0) std::memcpy(larger.get(), arena.get(), used);
   arena = std::move(larger);

@@ -103,6 +103,11 @@ TEST(HeaderMap, FindsTheLastOfManyFields) {
   for (int i = 0; i < 1000; ++i) map.add("x-" + std::to_string(i), std::to_string(i));
   for (int i = 0; i < 1000; ++i) EXPECT_EQ(map.value("x-" + std::to_string(i)), std::to_string(i));
   EXPECT_FALSE(map.has("x-1000"));
+  map.add(":path", "/");
+  EXPECT_EQ(map.remove("x-3"), 1u);
+  EXPECT_EQ(map.value("x-999"), "999");
+  EXPECT_EQ(map.at(0).name, ":path");
+  EXPECT_FALSE(map.has("x-3"));
 }
 
 TEST(HeaderMap, TakesViewsOfItselfWhileItGrows) {
