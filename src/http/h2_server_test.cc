@@ -388,7 +388,7 @@ TEST(H2Server, AfterGoAwayItWaitsForTheClientsEnd) {
 
 TEST(H2Server, AClientThatGoesOnAfterGoAwayIsNotReadForEver) {
   constexpr std::size_t kMegabyte = 1024 * 1024;
-  ServerSide s({.delayed_close_timeout = std::chrono::milliseconds(20)});
+  ServerSide s({.delayed_close_timeout = std::chrono::milliseconds(500)});
   s.wire.peer_ends = false;
   codec::writeH2WindowUpdate(s.out, 0, 0);
   s.send();
