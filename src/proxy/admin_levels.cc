@@ -111,7 +111,8 @@ void answerRuntime(Server& server, http::Responder& responder) {
     }
     for (const auto& [key, value] : values) {
       json& entry = entries[key];
-      if (entry.is_null()) entry["layer_values"] = std::vector<std::string>(layers.size());
+      if (entry.is_null())
+        entry["layer_values"] = std::vector<std::string>(static_cast<std::size_t>(layers.size()));
       entry["layer_values"][static_cast<std::size_t>(i)] = value;
       entry["final_value"] = value;
     }
