@@ -278,7 +278,7 @@ TEST_P(PodNetwork, SidecarComesFirst) { test::inNamespaces(GetParam(), sidecarCo
 TEST_P(PodNetwork, LinksAreFoundAgain) { test::inNamespaces(GetParam(), linksAreFoundAgain); }
 TEST_P(PodNetwork, AttachIsQuick) { test::inNamespaces(GetParam(), attachIsQuick); }
 
-INSTANTIATE_TEST_SUITE_P(Both, PodNetwork, ::testing::Values(As::kRoot, As::kUser),
+INSTANTIATE_TEST_SUITE_P(Both, PodNetwork, ::testing::ValuesIn(test::everybody()),
                          [](const auto& param) {
                            return param.param == As::kRoot ? "Root" : "User";
                          });

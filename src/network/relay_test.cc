@@ -388,7 +388,7 @@ TEST_P(Relay, MalformedRequestsAreRefused) {
   test::inNamespaces(GetParam(), malformedRequestsAreRefused);
 }
 
-INSTANTIATE_TEST_SUITE_P(Both, Relay, ::testing::Values(As::kRoot, As::kUser),
+INSTANTIATE_TEST_SUITE_P(Both, Relay, ::testing::ValuesIn(test::everybody()),
                          [](const auto& param) {
                            return param.param == As::kRoot ? "Root" : "User";
                          });

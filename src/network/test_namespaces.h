@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include <fcntl.h>
 #include <grp.h>
@@ -44,6 +45,16 @@ inline bool becomeUserRoot() {
   return ::unshare(CLONE_NEWUSER) == 0 && writeFile("/proc/self/setgroups", "deny") &&
          writeFile("/proc/self/uid_map", "0 " + uid + " 1") &&
          writeFile("/proc/self/gid_map", "0 " + gid + " 1");
+}
+
+/// For whom tests run. Not as a user under ThreadSanitizer: its own thread is in the process, and
+/// only a process of one thread may make a user namespace (unshare(2)).
+inline std::vector<As> everybody() {
+#ifdef __SANITIZE_THREAD__
+  return {As::kRoot};
+#else
+  return {As::kRoot, As::kUser};
+#endif
 }
 
 /// Runs `body` in a child process with a network namespace of its own. The child's failed
