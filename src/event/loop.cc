@@ -17,7 +17,7 @@
 namespace postern::event {
 namespace {
 
-constexpr int kEventsPerTurn = 256;
+constexpr int kEventsPerTurn = 64;
 constexpr int kSoonRounds = 8;
 constexpr base::Duration kForever = std::chrono::hours(24);
 

@@ -38,7 +38,7 @@ class H1Server final : public ServerConnection,
         owner_(observer),
         body_(codecLimits(*limits)),
         flush_(
-            loop, [this] { flush(); }, event::TurnEnd::When::kEvent),
+            loop, [this] { flush(); }, event::TurnEnd::When::kTurn),
         timer_(loop, [this] { onTimer(); }),
         resume_(loop, [this] { advance(); }) {
     transport_->setObserver(this);
