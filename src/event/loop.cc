@@ -18,6 +18,7 @@ namespace postern::event {
 namespace {
 
 constexpr int kEventsPerTurn = 64;
+constexpr int kPromptEvents = 16;  // in a turn of more, what is due promptly waits for its end
 constexpr int kSoonRounds = 8;
 constexpr base::Duration kForever = std::chrono::hours(24);
 
@@ -39,7 +40,8 @@ struct Loop::Impl {
   bool wake_pending = false;                   // guarded by mutex
   std::vector<Timer*> heap;                    // min-heap by deadline; Timer knows its index
   base::IntrusiveList<TurnEnd> turn_end;
-  base::IntrusiveList<TurnEnd> event_end;
+  base::IntrusiveList<TurnEnd> prompt;
+  bool crowded = false;  // this turn has many events
   base::IntrusiveList<Soon> soon;
   std::vector<std::unique_ptr<Deferred>> deferred;
   std::vector<std::unique_ptr<Deferred>> destroying;  // empty but for its memory
@@ -134,7 +136,7 @@ void Timer::cancel() {
 
 void TurnEnd::schedule() {
   if (linked()) return;
-  (when_ == When::kEvent ? loop_.impl_->event_end : loop_.impl_->turn_end).pushBack(*this);
+  (when_ == When::kPrompt ? loop_.impl_->prompt : loop_.impl_->turn_end).pushBack(*this);
 }
 
 void Soon::schedule() {
@@ -200,7 +202,7 @@ void Loop::runOnce(base::Duration wait) {
   now_ = clock_.monotonic();
   if (!impl_->heap.empty())
     wait = std::min<base::Duration>(wait, impl_->heap.front()->deadline_ - now_);
-  if (!impl_->turn_end.empty() || !impl_->event_end.empty() || !impl_->deferred.empty() ||
+  if (!impl_->turn_end.empty() || !impl_->prompt.empty() || !impl_->deferred.empty() ||
       !impl_->soon.empty())
     wait = {};
   auto milliseconds =
@@ -209,6 +211,7 @@ void Loop::runOnce(base::Duration wait) {
   int count = ::epoll_wait(impl_->epoll.get(), events, kEventsPerTurn,
                            static_cast<int>(std::min<long>(milliseconds, 3'600'000)));
   now_ = clock_.monotonic();
+  impl_->crowded = count > kPromptEvents;
   for (int i = 0; i < count; ++i) {
     auto* entry = static_cast<FdWatch::Entry*>(events[i].data.ptr);
     if (entry == nullptr || entry->dead) continue;
@@ -261,7 +264,7 @@ void Loop::runSoon() {
 
 void Loop::endEvent() {
   if (!impl_->soon.empty()) runSoon();
-  while (TurnEnd* hook = impl_->event_end.popFront()) hook->callback_();
+  if (!impl_->crowded) runPrompt();
   if (!impl_->deferred.empty()) destroyDeferred();
 }
 
@@ -272,8 +275,12 @@ void Loop::destroyDeferred() {
   }
 }
 
+void Loop::runPrompt() {
+  while (TurnEnd* hook = impl_->prompt.popFront()) hook->callback_();
+}
+
 void Loop::endTurn() {
-  while (TurnEnd* hook = impl_->event_end.popFront()) hook->callback_();
+  runPrompt();
   // A flush may schedule another one (closing a connection inside it): run what is there now, leave
   // the rest.
   for (int round = 0; round < 16 && !impl_->turn_end.empty(); ++round) {

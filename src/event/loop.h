@@ -73,11 +73,13 @@ class Timer {
 };
 
 /// Runs once at the end of the current turn after schedule(); scheduling twice in one turn runs it
-/// once. Connections flush here, so that what one turn produced leaves in one write. kEvent: at the
-/// end of the current descriptor's event, for connections that only one event of a turn writes to.
+/// once. Connections flush here, so that what one turn produced leaves in one write. kPrompt, for
+/// connections that only one event of a turn writes to: at the end of the current descriptor's
+/// event, so that an answer waits for nothing, but with the others when the turn has many events:
+/// writes one after the other find the peer awake.
 class TurnEnd : public base::ListHook<> {
  public:
-  enum class When : bool { kTurn, kEvent };
+  enum class When : bool { kTurn, kPrompt };
   TurnEnd(Loop& loop, Callback callback, When when = When::kTurn)
       : loop_(loop), callback_(std::move(callback)), when_(when) {}
   void schedule();
@@ -158,6 +160,7 @@ class Loop {
   void runPosted();
   void runSoon();
   void endEvent();
+  void runPrompt();
   void destroyDeferred();
   void endTurn();
 

@@ -32,7 +32,7 @@ class H1Client final : public ClientConnection,
         parser_(codec::H1HeadParser::Role::kResponse, codecLimits(limits)),
         body_(codecLimits(limits)),
         flush_(
-            loop, [this] { flush(); }, event::TurnEnd::When::kTurn),
+            loop, [this] { flush(); }, event::TurnEnd::When::kPrompt),
         resume_(loop, [this] { advance(); }),
         settle_(loop, [this] { settle(); }),
         state_(connected == Connected::kYes ? State::kIdle : State::kConnecting),

@@ -38,7 +38,7 @@ class H1Server final : public ServerConnection,
         owner_(observer),
         body_(codecLimits(*limits)),
         flush_(
-            loop, [this] { flush(); }, event::TurnEnd::When::kTurn),
+            loop, [this] { flush(); }, event::TurnEnd::When::kPrompt),
         timer_(loop, [this] { onTimer(); }),
         resume_(loop, [this] { advance(); }) {
     transport_->setObserver(this);
