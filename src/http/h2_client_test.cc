@@ -66,6 +66,30 @@ TEST(H2Client, TakesAnswersInAnyOrder) {
   EXPECT_EQ(c.connection->activeStreams(), 0u);
 }
 
+/// What a proxy does with an answer for a client of HTTP/1.
+struct Forwarding : Seen {
+  event::TurnEnd flush;
+  std::string body_at_flush = "none";
+  explicit Forwarding(event::Loop& loop)
+      : flush(loop, [this] { body_at_flush = body; }, event::TurnEnd::When::kPrompt) {}
+  void onHeaders(HeaderMap fields, End end) override {
+    Seen::onHeaders(std::move(fields), end);
+    flush.schedule();
+    stream->read();
+  }
+};
+
+TEST(H2Client, GivesABodyThatCameWithItsHeadBeforeAnythingIsFlushed) {
+  ClientSide c;
+  Forwarding seen(c.loop);
+  c.open(seen);
+  c.headers(1, {{":status", "200"}}, End::kNo);
+  c.data(1, "body", End::kYes);
+  c.send();
+  EXPECT_EQ(seen.body_at_flush, "body");
+  EXPECT_TRUE(seen.ended);
+}
+
 TEST(H2Client, AsksASilentPeerBeforeANewStream) {
   ClientLimits limits;
   limits.h2.keepalive = {.timeout = std::chrono::milliseconds(30),

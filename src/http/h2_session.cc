@@ -40,6 +40,7 @@ H2Session::H2Session(event::Loop& loop, std::unique_ptr<net::Transport> transpor
       encoder_(options.h2.header_table_bytes),
       last_activity_(loop.now()),
       role_(role),
+      deliver_(loop, [this] { deliverReady(); }),
       turn_end_(loop, [this] { endOfTurn(); }),
       reset_tokens_(options.h2.resets_burst_max),
       refilled_(loop.now()) {
@@ -347,7 +348,7 @@ void H2Session::wanted(H2Stream& stream) {
   auto& hook = static_cast<base::ListHook<H2ReadyTag>&>(stream);
   if (hook.linked()) return;
   ready_.pushBack(stream);
-  schedule();
+  deliver_.schedule();
 }
 
 /// Frames what the windows allow, one frame per stream and round.
@@ -437,13 +438,18 @@ void H2Session::onWritable() {
   schedule();
 }
 
+/// Before anything is flushed: a head and the body that came with it leave in one write.
+void H2Session::deliverReady() {
+  while (!isClosed()) {
+    H2Stream* const stream = ready_.popFront();
+    if (stream == nullptr) return;
+    deliver(*stream);
+  }
+}
+
 void H2Session::endOfTurn() {
   graveyard_.clear();
   if (isClosed()) return;
-  while (H2Stream* stream = ready_.popFront()) {
-    deliver(*stream);
-    if (isClosed()) return;
-  }
   flush();
   if (paused_ && out_.size() < kOutHighBytes) {
     paused_ = false;

@@ -209,6 +209,7 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   void discard(std::size_t bytes);
   void giveBack(H2Stream& stream, std::size_t bytes);
   void endOfTurn();
+  void deliverReady();
   void deliver(H2Stream& stream);
   void flush();
   void fillOut();
@@ -231,6 +232,7 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   };
 
   const Role role_;
+  event::Soon deliver_;
   event::TurnEnd turn_end_;
   base::IntrusiveList<H2Stream, H2ReadyTag> ready_;
   base::IntrusiveList<H2Stream, H2SendTag> sending_;

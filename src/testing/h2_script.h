@@ -189,7 +189,7 @@ struct Script {
 };
 
 /// One request as the server's observer sees it.
-struct Seen final : http::StreamObserver {
+struct Seen : http::StreamObserver {
   http::Stream* stream = nullptr;
   HeaderMap headers;
   HeaderMap trailers;
