@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -90,6 +91,30 @@ TEST(TurnEnd, RunsOncePerTurn) {
   });
   loop.runOnce();
   EXPECT_EQ(runs, 1);
+}
+
+/// So many descriptors become readable at once, each with its prompt hook: what happened, in order.
+std::string promptly(int descriptors) {
+  Loop loop;
+  std::string order;
+  std::vector<base::Fd> ends;
+  std::vector<std::unique_ptr<TurnEnd>> hooks;
+  std::vector<FdWatch> watches;
+  for (int i = 0; i < descriptors; ++i) {
+    ends.emplace_back(::eventfd(1, EFD_NONBLOCK));
+    hooks.push_back(std::make_unique<TurnEnd>(loop, [&] { order += 'w'; }, TurnEnd::When::kPrompt));
+    watches.emplace_back(loop, ends.back().get(), [&, hook = hooks.back().get()](std::uint32_t) {
+      order += 'r';
+      hook->schedule();
+    });
+  }
+  loop.runOnce();
+  return order;
+}
+
+TEST(TurnEnd, PromptWaitsForTheTurnOnlyWhenTheTurnHasManyEvents) {
+  EXPECT_EQ(promptly(3), "rwrwrw");
+  EXPECT_EQ(promptly(20), std::string(20, 'r') + std::string(20, 'w'));
 }
 
 }  // namespace
