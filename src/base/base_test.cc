@@ -80,7 +80,7 @@ TEST(Strings, PercentDecodeRefusesBrokenEscapes) {
 }
 
 TEST(Words, LowerCaseIsThatOfEachByte) {
-  for (std::size_t size = 0; size <= 24; ++size) {
+  for (std::size_t size = 0; size <= 40; ++size) {
     for (int byte = 0; byte < 256; ++byte) {
       std::string text(size, 'Q');
       for (std::size_t at = 0; at < size; at += 3) text[at] = static_cast<char>(byte);
@@ -96,31 +96,51 @@ TEST(Words, LowerCaseIsThatOfEachByte) {
   }
 }
 
-TEST(Words, TellsBytesOfAWordApart) {
+TEST(Words, TellsBytesOfABlockApart) {
   for (unsigned byte = 0; byte < 256; ++byte) {
-    for (int at = 0; at < 8; ++at) {
-      const int shift = 8 * at;
-      // Neighbours on both sides of every limit must not spill into this byte.
-      for (const std::uint64_t around : {0x00ULL, 0x20ULL, 0x7fULL, 0x80ULL, 0xffULL}) {
-        const std::uint64_t word = (around * kEachByte & ~(0xffULL << shift)) | std::uint64_t{byte}
-                                                                                    << shift;
-        EXPECT_EQ((belowBytes(word, 0x20) >> shift & 0x80) != 0, byte < 0x20) << byte;
-        EXPECT_EQ((equalBytes(word, 0x7f) >> shift & 0x80) != 0, byte == 0x7f) << byte;
+    for (std::size_t at = 0; at < 16; ++at) {
+      for (const int around : {0x00, 0x20, 0x7f, 0x80, 0xff}) {
+        std::string text(16, static_cast<char>(around));
+        text[at] = static_cast<char>(byte);
+        const auto value = static_cast<std::uint8_t>(byte);
+        const Block block = loadWord<Block>(text.data());
+        EXPECT_EQ(betweenBytes(block, 0x10, 0x1f)[at] != 0, byte >= 0x10 && byte < 0x20) << byte;
+        EXPECT_EQ(equalBytes(block, 0x7f)[at] != 0, byte == 0x7f) << byte;
+        if (static_cast<int>(byte) == around) continue;
+        EXPECT_EQ(firstByte(equalBytes(block, value)), at);
       }
+    }
+  }
+  EXPECT_EQ(firstByte(Block{}), 16U);
+}
+
+TEST(Words, AnyOfBlocksSeesEveryByte) {
+  const auto control = [](Block block) { return betweenBytes(block, 0, 0x1f); };
+  for (std::size_t size = 0; size <= 50; ++size) {
+    std::string text(size, 'a');
+    EXPECT_FALSE(anyByte(anyOfBlocks(text, control)));
+    for (std::size_t at = 0; at < size; ++at) {
+      text[at] = 1;
+      EXPECT_TRUE(anyByte(anyOfBlocks(text, control))) << size << " " << at;
+      text[at] = 'a';
     }
   }
 }
 
-TEST(Words, EachWordSeesEveryByte) {
-  for (std::size_t size = 0; size <= 24; ++size) {
+TEST(Words, CopiesAndComparesEveryByte) {
+  for (std::size_t size = 0; size <= 50; ++size) {
+    std::string text;
+    for (std::size_t i = 0; i < size; ++i) text += static_cast<char>('A' + i);
+    std::string copy(size + 2, '#');
+    copyBytes(copy.data() + 1, text.data(), size);
+    EXPECT_EQ(copy, "#" + text + "#");
+    EXPECT_TRUE(sameBytes(text, copy.substr(1, size)));
+    EXPECT_FALSE(sameBytes(text, copy));
     for (std::size_t at = 0; at < size; ++at) {
-      std::string text(size, 'a');
-      text[at] = 1;
-      EXPECT_FALSE(
-          eachWord(text, 'a', [](std::uint64_t word) { return belowBytes(word, 0x20) == 0; }));
+      std::string other = text;
+      other[at] = '!';
+      EXPECT_FALSE(sameBytes(text, other)) << size << " " << at;
     }
-    EXPECT_TRUE(eachWord(std::string(size, 'a'), 'a',
-                         [](std::uint64_t word) { return belowBytes(word, 0x20) == 0; }));
   }
 }
 

@@ -1,6 +1,7 @@
 #include "base/buffer.h"
 
 #include "base/check.h"
+#include "base/words.h"
 
 #include <algorithm>
 #include <cstring>
@@ -116,7 +117,7 @@ void Buffer::commit(std::size_t count) {
 void Buffer::append(std::string_view bytes) {
   if (bytes.empty()) return;
   if (tail_ != nullptr && kBlockBytes - tail_->end >= bytes.size()) {
-    std::memcpy(tail_->bytes + tail_->end, bytes.data(), bytes.size());
+    copyBytes(tail_->bytes + tail_->end, bytes.data(), bytes.size());
     tail_->end += static_cast<std::uint32_t>(bytes.size());
     size_ += bytes.size();
     return;

@@ -52,20 +52,19 @@ int base64Value(char c) {
 bool equalsIgnoreCase(std::string_view a, std::string_view b) {
   const std::size_t size = a.size();
   if (size != b.size()) return false;
-  const auto same = [&](std::size_t at) {
-    return lowerWord(loadWord<std::uint64_t>(a.data() + at)) ==
-           lowerWord(loadWord<std::uint64_t>(b.data() + at));
+  if (size == 0) return true;
+  if (size <= 16) {
+    return !anyByte(lowerBlock(shortBlock(a.data(), size)) ^
+                    lowerBlock(shortBlock(b.data(), size)));
+  }
+  const auto differ = [&](std::size_t at) {
+    return anyByte(lowerBlock(loadWord<Block>(a.data() + at)) ^
+                   lowerBlock(loadWord<Block>(b.data() + at)));
   };
-  if (size >= 8) {
-    for (std::size_t at = 0; at + 8 < size; at += 8) {
-      if (!same(at)) return false;
-    }
-    return same(size - 8);
+  for (std::size_t at = 0; at + 16 < size; at += 16) {
+    if (differ(at)) return false;
   }
-  for (std::size_t i = 0; i < size; ++i) {
-    if (toLowerAscii(a[i]) != toLowerAscii(b[i])) return false;
-  }
-  return true;
+  return !differ(size - 16);
 }
 
 std::string toLower(std::string_view text) {

@@ -23,6 +23,15 @@ inline constexpr auto kToken = makeTokenTable();
 /// How many bytes of a token `text` begins with.
 inline std::size_t tokenSize(std::string_view text) {
   std::size_t size = 0;
+  while (size + sizeof(base::Block) <= text.size()) {
+    const auto block = base::loadWord<base::Block>(text.data() + size);
+    const std::size_t plain = base::firstByte(
+        ~(base::betweenBytes(block | std::uint8_t{0x20}, 'a', 'z') | base::equalBytes(block, '-')));
+    size += plain;
+    if (plain == sizeof(base::Block)) continue;
+    if (!kToken[static_cast<unsigned char>(text[size])]) return size;
+    ++size;
+  }
   while (size < text.size() && kToken[static_cast<unsigned char>(text[size])]) ++size;
   return size;
 }
@@ -59,19 +68,18 @@ bool isName(std::string_view token, const char (&lower)[N]) {
 
 /// field-value: HTAB, SP, VCHAR, obs-text.
 inline bool isValue(std::string_view text) {
-  return base::eachWord(text, ' ', [](std::uint64_t word) {
-    const std::uint64_t control = base::belowBytes(word, 0x20) & ~base::equalBytes(word, '\t');
-    return (control | base::equalBytes(word, 0x7f)) == 0;
-  });
+  return !base::anyByte(base::anyOfBlocks(text, [](base::Block block) {
+    return (base::betweenBytes(block, 0, 0x1f) & ~base::equalBytes(block, '\t')) |
+           base::equalBytes(block, 0x7f);
+  }));
 }
 
 /// A token without upper case, as names are in HTTP/2 (RFC 9113 8.2.1).
 inline bool isLowerToken(std::string_view text) {
-  const bool plain = base::eachWord(text, 'a', [](std::uint64_t word) {
-    const std::uint64_t letters = base::belowBytes(word, 'z' + 1) & ~base::belowBytes(word, 'a');
-    const std::uint64_t digits = base::belowBytes(word, '9' + 1) & ~base::belowBytes(word, '0');
-    return (letters | digits | base::equalBytes(word, '-')) == base::kTopBits;
-  });
+  const bool plain = !base::anyByte(base::anyOfBlocks(text, [](base::Block block) {
+    return ~(base::betweenBytes(block, 'a', 'z') | base::betweenBytes(block, '0', '9') |
+             base::equalBytes(block, '-'));
+  }));
   if (plain) return !text.empty();
   for (const char c : text) {
     if (!kToken[static_cast<unsigned char>(c)] || (c >= 'A' && c <= 'Z')) return false;

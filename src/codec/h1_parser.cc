@@ -18,10 +18,9 @@ bool isControl(char c) {
 
 /// A request target holds no white space, no control bytes and nothing beyond ASCII.
 bool isTarget(std::string_view text) {
-  return !text.empty() && base::eachWord(text, '/', [](std::uint64_t word) {
-    return (base::belowBytes(word, 0x21) | base::equalBytes(word, 0x7f) |
-            (word & base::kTopBits)) == 0;
-  });
+  return !text.empty() && !base::anyByte(base::anyOfBlocks(text, [](base::Block block) {
+    return ~base::betweenBytes(block, 0x21, 0x7e);
+  }));
 }
 
 bool isDigits(std::string_view text) {

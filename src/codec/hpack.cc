@@ -1,5 +1,7 @@
 #include "codec/hpack.h"
 
+#include "base/words.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -52,7 +54,7 @@ char* writeString(char* to, std::string_view value, Coding coding) {
   const std::size_t coded = coding == Coding::kPlain ? value.size() : huffmanSize(value);
   if (coded < value.size()) return huffmanEncode(value, writeInteger(to, 0x80, 7, coded));
   to = writeInteger(to, 0, 7, value.size());
-  if (!value.empty()) std::memcpy(to, value.data(), value.size());
+  base::copyBytes(to, value.data(), value.size());
   return to + value.size();
 }
 
@@ -156,8 +158,8 @@ void HpackTable::add(std::string_view name, std::string_view value) {
 
 void HpackTable::append(std::string_view name, std::string_view value) {
   char* const to = bytes_.get() + used_;
-  if (!name.empty()) std::memcpy(to, name.data(), name.size());
-  if (!value.empty()) std::memcpy(to + name.size(), value.data(), value.size());
+  base::copyBytes(to, name.data(), name.size());
+  base::copyBytes(to + name.size(), value.data(), value.size());
   entries_.push_back(
       {used_, static_cast<std::uint32_t>(name.size()), static_cast<std::uint32_t>(value.size())});
   used_ += static_cast<std::uint32_t>(name.size() + value.size());
@@ -276,8 +278,8 @@ char* HpackEncoder::encode(std::string_view name, std::string_view value, char* 
   const Indexing how = indexing(name, value);
   if (how == Indexing::kYes || name_index == 0) {
     for (std::size_t i = 0; i < table_.count(); ++i) {
-      if (table_.name(i) != name) continue;
-      if (how == Indexing::kYes && table_.value(i) == value)
+      if (!base::sameBytes(table_.name(i), name)) continue;
+      if (how == Indexing::kYes && base::sameBytes(table_.value(i), value))
         return writeInteger(to, 0x80, 7, i + kHpackStaticCount + 1);
       if (name_index == 0) name_index = i + kHpackStaticCount + 1;
     }

@@ -1,5 +1,6 @@
 // The two fixed tables of RFC 7541: static fields (appendix A) and the Huffman code (appendix B).
 // The code is canonical, so the lengths are enough to make it.
+#include "base/words.h"
 #include "codec/hpack.h"
 
 #include <algorithm>
@@ -235,16 +236,16 @@ bool huffmanDecode(std::string_view in, std::string& out, std::size_t max) {
     char* const end = to + room;
     CodeBits bits(in);
     for (;;) {
-      if (bits.count() < kLongest) {
-        if (bits.more()) bits.fill();
-        if (bits.count() == 0) break;
-      }
-      const ShortCodes::Entry quick = kShortCodes.entries[bits.word() >> 56];
-      if (quick.length != 0 && quick.length <= bits.count() && to != end) {
+      if (bits.more()) bits.fill();
+      // Codes of letters and digits have at most eight bits.
+      while (bits.count() >= 8 && to != end) {
+        const ShortCodes::Entry quick = kShortCodes.entries[bits.word() >> 56];
+        if (quick.length == 0) break;
         *to++ = static_cast<char>(quick.symbol);
         bits.take(quick.length);
-        continue;
       }
+      if (bits.count() < kLongest && bits.more()) continue;
+      if (bits.count() == 0) break;
       const std::uint64_t window = bits.word() >> 32;
       unsigned length = kShortest;
       while (length < kLongest && window >= kHuffman.limit[length]) ++length;
@@ -272,16 +273,16 @@ HpackStaticMatch hpackStaticFind(std::string_view name, std::string_view value) 
   HpackStaticMatch out;
   if (name.empty()) return out;
   const std::size_t first = kStaticNames.first[StaticNames::place(name)];
-  if (first == 0 || kStatic[first - 1].name != name) return out;
+  if (first == 0 || !base::sameBytes(kStatic[first - 1].name, name)) return out;
   out.name = first;
   if (value.empty()) return out;
   std::size_t i = first;
   do {
-    if (kStatic[i - 1].value == value) {
+    if (base::sameBytes(kStatic[i - 1].value, value)) {
       out.field = i;
       return out;
     }
-  } while (++i <= kHpackStaticCount && kStatic[i - 1].name == name);
+  } while (++i <= kHpackStaticCount && base::sameBytes(kStatic[i - 1].name, name));
   return out;
 }
 

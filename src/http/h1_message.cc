@@ -1,5 +1,7 @@
 #include "http/h1_message.h"
 
+#include "base/words.h"
+
 #include <algorithm>
 #include <charconv>
 #include <cstring>
@@ -87,7 +89,7 @@ H1BodyReader::Status H1BodyReader::end() {
 namespace {
 
 char* put(char* to, std::string_view bytes) {
-  std::memcpy(to, bytes.data(), bytes.size());
+  base::copyBytes(to, bytes.data(), bytes.size());
   return to + bytes.size();
 }
 

@@ -170,7 +170,7 @@ void HeaderMap::add(std::string_view name, std::string_view value) {
   if (to.room - at < more) return addGrown(name, value);
   char* const lower = to.arena.get() + at;
   base::copyLower(lower, name);
-  if (!value.empty()) std::memcpy(lower + name.size(), value.data(), value.size());
+  base::copyBytes(lower + name.size(), value.data(), value.size());
   to.used += more;
   to.bytes += more;
   const Entry entry{tagOf(lower, name.size()), static_cast<std::uint32_t>(at),
@@ -213,7 +213,7 @@ void HeaderMap::set(std::string_view name, std::string_view value) {
   Entry& entry = to.entries[first];
   to.bytes = to.bytes - entry.value_size + value.size();
   entry.value_at = static_cast<std::uint32_t>(to.used);
-  if (!value.empty()) std::memcpy(to.arena.get() + to.used, value.data(), value.size());
+  base::copyBytes(to.arena.get() + to.used, value.data(), value.size());
   to.used += value.size();
   entry.value_size = static_cast<std::uint32_t>(value.size());
   const std::uint64_t tag = entry.tag;

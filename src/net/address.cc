@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 
+#include <charconv>
 #include <cstddef>
 #include <cstring>
 
@@ -130,9 +131,16 @@ void Address::setPort(std::uint16_t port) {
 std::string Address::ip() const {
   char text[INET6_ADDRSTRLEN] = "";
   switch (family()) {
-    case AF_INET:
-      ::inet_ntop(AF_INET, &v4(*this)->sin_addr, text, sizeof text);
-      return text;
+    case AF_INET: {
+      // For each connection twice; inet_ntop takes fifteen times as long.
+      const std::uint32_t address = ntohl(v4(*this)->sin_addr.s_addr);
+      char* to = text;
+      for (int shift = 24; shift >= 0; shift -= 8) {
+        to = std::to_chars(to, text + sizeof text, address >> shift & 0xff).ptr;
+        *to++ = '.';
+      }
+      return {text, to - 1};
+    }
     case AF_INET6:
       ::inet_ntop(AF_INET6, &v6(*this)->sin6_addr, text, sizeof text);
       return text;
