@@ -16,54 +16,61 @@ struct Buffer::Block {
   Block* next;
   std::uint32_t begin;
   std::uint32_t end;
-  char bytes[kBlockBytes];
+  std::uint32_t capacity;
+  char* bytes() { return reinterpret_cast<char*>(this + 1); }
+  const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
+  std::uint32_t room() const { return capacity - end; }
 };
 
 namespace {
 
-// Free blocks of this thread, most recently used first. Bounded, so that a burst does not stay
-// resident.
-constexpr std::size_t kFreeBlocksMax = 64;
-
+/// Free blocks of this thread and of one size, most recently used first. Bounded, so that a burst
+/// does not stay resident.
 struct FreeList {
   void* head = nullptr;
-  std::size_t count = 0;
+  std::size_t left;  // how many more it takes
+  explicit FreeList(std::size_t most) : left(most) {}
   ~FreeList() {
     while (head != nullptr) {
       void* next = *static_cast<void**>(head);
       ::operator delete(head);
       head = next;
     }
-    count = kFreeBlocksMax;  // later returns of this thread go straight to the heap
+    left = 0;  // later returns of this thread go straight to the heap
   }
 };
 
-thread_local FreeList free_blocks;
+thread_local FreeList full_blocks(64);
+thread_local FreeList small_blocks(256);
 
 }  // namespace
 
-Buffer::Block* Buffer::takeBlock() {
-  void* memory = free_blocks.head;
+Buffer::Block* Buffer::takeBlock(BlockSize size) {
+  const std::size_t capacity = size == BlockSize::kFull ? kBlockBytes : kSmallBlockBytes;
+  FreeList& free = size == BlockSize::kFull ? full_blocks : small_blocks;
+  void* memory = free.head;
   if (memory != nullptr) {
-    free_blocks.head = *static_cast<void**>(memory);
-    --free_blocks.count;
+    free.head = *static_cast<void**>(memory);
+    ++free.left;
   } else {
-    memory = ::operator new(sizeof(Block));
+    memory = ::operator new(sizeof(Block) + capacity);
   }
   auto* block = static_cast<Block*>(memory);
   block->next = nullptr;
   block->begin = block->end = 0;
+  block->capacity = static_cast<std::uint32_t>(capacity);
   return block;
 }
 
 void Buffer::giveBlock(Block* block) {
-  if (free_blocks.count >= kFreeBlocksMax) {
+  FreeList& free = block->capacity == kBlockBytes ? full_blocks : small_blocks;
+  if (free.left == 0) {
     ::operator delete(block);
     return;
   }
-  *reinterpret_cast<void**>(block) = free_blocks.head;
-  free_blocks.head = block;
-  ++free_blocks.count;
+  *reinterpret_cast<void**>(block) = free.head;
+  free.head = block;
+  --free.left;
 }
 
 Buffer::Buffer(Buffer&& other) noexcept
@@ -93,22 +100,25 @@ void Buffer::popFront() {
   if (head_ == nullptr) tail_ = nullptr;
 }
 
-std::size_t Buffer::reserve(char*& out) {
-  if (tail_ == nullptr || tail_->end == kBlockBytes) {
-    Block* block = takeBlock();
-    if (tail_ != nullptr) {
-      tail_->next = block;
-    } else {
-      head_ = block;
-    }
-    tail_ = block;
+void Buffer::pushBack(BlockSize size) {
+  Block* block = takeBlock(size);
+  if (tail_ != nullptr) {
+    tail_->next = block;
+  } else {
+    head_ = block;
   }
-  out = tail_->bytes + tail_->end;
-  return kBlockBytes - tail_->end;
+  tail_ = block;
+}
+
+std::size_t Buffer::reserve(char*& out) {
+  if (tail_ == nullptr || tail_->capacity != kBlockBytes || tail_->room() == 0)
+    pushBack(BlockSize::kFull);
+  out = tail_->bytes() + tail_->end;
+  return tail_->room();
 }
 
 void Buffer::commit(std::size_t count) {
-  POSTERN_ASSERT(tail_ != nullptr && tail_->end + count <= kBlockBytes);
+  POSTERN_ASSERT(tail_ != nullptr && count <= tail_->room());
   tail_->end += static_cast<std::uint32_t>(count);
   size_ += count;
   if (size_ == 0) clear();
@@ -116,8 +126,8 @@ void Buffer::commit(std::size_t count) {
 
 void Buffer::append(std::string_view bytes) {
   if (bytes.empty()) return;
-  if (tail_ != nullptr && kBlockBytes - tail_->end >= bytes.size()) {
-    copyBytes(tail_->bytes + tail_->end, bytes.data(), bytes.size());
+  if (tail_ != nullptr && tail_->room() >= bytes.size()) {
+    copyBytes(tail_->bytes() + tail_->end, bytes.data(), bytes.size());
     tail_->end += static_cast<std::uint32_t>(bytes.size());
     size_ += bytes.size();
     return;
@@ -131,15 +141,25 @@ void Buffer::append(std::string_view bytes) {
   }
 }
 
+void Buffer::appendMoved(std::string_view bytes) {
+  if (size_ == 0 && !bytes.empty() && bytes.size() <= kSmallBlockBytes) {
+    clear();
+    pushBack(BlockSize::kSmall);
+  }
+  append(bytes);
+}
+
 void Buffer::append(Buffer& other) {
   if (other.size_ == 0) {
     other.clear();
     return;
   }
-  if (other.size_ <= kCopyBelowBytes && tail_ != nullptr &&
-      kBlockBytes - tail_->end >= other.size_) {
+  const bool fits = size_ > 0 && other.size_ <= kCopyBytesMax && tail_->room() >= other.size_;
+  const bool alone =
+      size_ == 0 && other.size_ <= kSmallBlockBytes && other.tail_->capacity == kBlockBytes;
+  if (fits || alone) {
     for (Block* block = other.head_; block != nullptr; block = block->next) {
-      append(std::string_view(block->bytes + block->begin, block->end - block->begin));
+      appendMoved(std::string_view(block->bytes() + block->begin, block->end - block->begin));
     }
     other.clear();
     return;
@@ -165,7 +185,7 @@ void Buffer::append(Buffer& other, std::size_t count) {
   while (count > 0) {
     Block* block = other.head_;
     std::size_t piece = block->end - block->begin;
-    if (piece <= count && piece > kCopyBelowBytes) {
+    if (piece <= count && piece > kCopyBytesMax) {
       other.head_ = block->next;
       if (other.head_ == nullptr) other.tail_ = nullptr;
       other.size_ -= piece;
@@ -181,7 +201,7 @@ void Buffer::append(Buffer& other, std::size_t count) {
       count -= piece;
     } else {
       piece = std::min(piece, count);
-      append(std::string_view(block->bytes + block->begin, piece));
+      appendMoved(std::string_view(block->bytes() + block->begin, piece));
       other.drain(piece);
       count -= piece;
     }
@@ -193,7 +213,7 @@ std::string_view Buffer::front() const {
   while (block != nullptr && block->begin == block->end) block = block->next;
   return block == nullptr
              ? std::string_view()
-             : std::string_view(block->bytes + block->begin, block->end - block->begin);
+             : std::string_view(block->bytes() + block->begin, block->end - block->begin);
 }
 
 std::string_view Buffer::contiguous(std::size_t count) {
@@ -201,16 +221,23 @@ std::string_view Buffer::contiguous(std::size_t count) {
   while (head_ != nullptr && head_->begin == head_->end && head_ != tail_) popFront();
   if (head_ == nullptr || count == 0) return {};
   std::size_t have = head_->end - head_->begin;
-  if (have >= count) return {head_->bytes + head_->begin, count};
-  if (head_->begin + count > kBlockBytes) {
-    std::memmove(head_->bytes, head_->bytes + head_->begin, have);
+  if (have >= count) return {head_->bytes() + head_->begin, count};
+  if (head_->capacity < count) {
+    Block* larger = takeBlock(BlockSize::kFull);
+    std::memcpy(larger->bytes(), head_->bytes() + head_->begin, have);
+    larger->end = static_cast<std::uint32_t>(have);
+    larger->next = head_->next;
+    if (tail_ == head_) tail_ = larger;
+    giveBlock(std::exchange(head_, larger));
+  } else if (head_->begin + count > head_->capacity) {
+    std::memmove(head_->bytes(), head_->bytes() + head_->begin, have);
     head_->begin = 0;
     head_->end = static_cast<std::uint32_t>(have);
   }
   while (have < count) {
     Block* second = head_->next;
     std::size_t piece = std::min<std::size_t>(count - have, second->end - second->begin);
-    std::memcpy(head_->bytes + head_->end, second->bytes + second->begin, piece);
+    std::memcpy(head_->bytes() + head_->end, second->bytes() + second->begin, piece);
     head_->end += static_cast<std::uint32_t>(piece);
     second->begin += static_cast<std::uint32_t>(piece);
     have += piece;
@@ -220,7 +247,7 @@ std::string_view Buffer::contiguous(std::size_t count) {
       giveBlock(second);
     }
   }
-  return {head_->bytes + head_->begin, count};
+  return {head_->bytes() + head_->begin, count};
 }
 
 void Buffer::drain(std::size_t count) {
@@ -242,7 +269,7 @@ int Buffer::peek(iovec* out, int max) const {
   int used = 0;
   for (const Block* block = head_; block != nullptr && used < max; block = block->next) {
     if (block->begin == block->end) continue;
-    out[used].iov_base = const_cast<char*>(block->bytes + block->begin);
+    out[used].iov_base = const_cast<char*>(block->bytes() + block->begin);
     out[used].iov_len = block->end - block->begin;
     ++used;
   }
@@ -253,7 +280,7 @@ std::string Buffer::toString() const {
   std::string out;
   out.reserve(size_);
   for (const Block* block = head_; block != nullptr; block = block->next) {
-    out.append(block->bytes + block->begin, block->end - block->begin);
+    out.append(block->bytes() + block->begin, block->end - block->begin);
   }
   return out;
 }

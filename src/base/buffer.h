@@ -1,7 +1,8 @@
 // A FIFO of bytes in 16 KiB blocks: producers append at the back, consumers drain at the front,
-// whole blocks move between buffers without a copy. Blocks come from a per-thread LIFO free list,
-// so hot memory is reused and an idle connection holds none. One thread; a Buffer may not cross
-// threads while it holds blocks.
+// whole blocks move between buffers without a copy. What is short and waits alone (a piece of a
+// body, a local reply) is in a small block, so that many who wait hold little. Blocks come from
+// per-thread LIFO free lists, so hot memory is reused and an idle connection holds none. One
+// thread; a Buffer may not cross threads while it holds blocks.
 #pragma once
 
 #include <cstddef>
@@ -16,11 +17,13 @@ namespace postern::base {
 class Buffer {
  public:
   static constexpr std::size_t kBlockBytes = 16384;  // payload of one block
-  static constexpr std::size_t kCopyBelowBytes =
-      512;  // moves shorter than this are copied into the last block
+  /// Moves up to this are copied into the last block if it has room: memory is never more than a
+  /// few times what it holds.
+  static constexpr std::size_t kCopyBytesMax = 4096;
+  static constexpr std::size_t kSmallBlockBytes = 512;
 
   Buffer() = default;
-  explicit Buffer(std::string_view bytes) { append(bytes); }
+  explicit Buffer(std::string_view bytes) { appendMoved(bytes); }
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
   Buffer(const Buffer&) = delete;
@@ -59,9 +62,13 @@ class Buffer {
 
  private:
   struct Block;
-  static Block* takeBlock();
+  enum class BlockSize : bool { kFull, kSmall };
+  static Block* takeBlock(BlockSize size);
   static void giveBlock(Block* block);
   void popFront();
+  void pushBack(BlockSize size);
+  /// As append(): alone in a small block if they fit one.
+  void appendMoved(std::string_view bytes);
 
   Block* head_ = nullptr;
   Block* tail_ = nullptr;
