@@ -210,7 +210,7 @@ void H1Client::endExchange() {
   state_ = State::kIdle;
   parser_.reset();
   if (!keep_alive_ || !request_done_ || eof_) draining_ = true;
-  settle_.schedule();  // in a later turn: the observer of this exchange is told first
+  settle_.schedule();  // not at once: the observer of this exchange is told first
 }
 
 void H1Client::settle() {

@@ -98,7 +98,9 @@ void H1Server::advance() {
   while (progress && state_ != State::kClosed && transport_ && !close_after_flush_) {
     progress = false;
     if (state_ == State::kHead) {
-      progress = readHead();
+      // One request after the other of a client that reads no answer would fill our memory.
+      held_ = out_.size() >= kH1OutLowBytes;
+      progress = !held_ && readHead();
     } else if (switched_) {
       if (!wants_body_) break;
       deliverRaw();
@@ -126,9 +128,9 @@ void H1Server::advance() {
   if (!eof_ || state_ == State::kClosed || !transport_ || close_after_flush_ || switched_) return;
   // The client has gone: nobody will read an answer, so the exchange ends (as Envoy does on a
   // half-close).
-  if (state_ == State::kHead && in_.empty()) return shut(ResetReason::kConnectionLost);
-  if (state_ == State::kHead && inHead()) return shut(ResetReason::kConnectionLost);
-  if (state_ == State::kExchange && in_.empty()) shut(ResetReason::kConnectionLost);
+  if (!in_.empty() && !(state_ == State::kHead && inHead())) return;
+  if (!out_.empty()) out_.write(*transport_);  // an answer that was complete, in this very turn
+  shut(ResetReason::kConnectionLost);
 }
 
 bool H1Server::readHead() {

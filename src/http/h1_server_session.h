@@ -147,6 +147,7 @@ class H1Server final : public ServerConnection,
   bool readable_ = false;  // the transport may have more
   bool close_after_flush_ = false;
   bool flushing_ = false;  // idle, but the client has not taken the last answer
+  bool held_ = false;      // a pipelined request waits until little is unsent
   bool advancing_ = false;
   bool switched_ = false;  // 101 or CONNECT 2xx was sent
 };

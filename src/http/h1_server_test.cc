@@ -15,11 +15,12 @@ class ScriptedTransport final : public net::Transport {
   explicit ScriptedTransport(std::string& written) : written_(written) {}
   std::deque<std::string> reads;
   bool stuck = false;  // takes nothing
+  bool ended = false;  // after the script
   net::TransportObserver* observer = nullptr;
 
   void setObserver(net::TransportObserver* o) override { observer = o; }
   net::IoResult read(base::Buffer& into, std::size_t) override {
-    if (reads.empty()) return {net::IoStatus::kAgain};
+    if (reads.empty()) return {ended ? net::IoStatus::kEof : net::IoStatus::kAgain};
     std::string next = std::move(reads.front());
     reads.pop_front();
     if (next.empty()) return {net::IoStatus::kAgain};
@@ -120,6 +121,63 @@ TEST(H1Server, ConnectionsWithDifferentLimitsReadTheirHeadsInTurns) {
   EXPECT_NE(narrow_out.find(" 431 "), std::string::npos) << narrow_out;
   refusing->close();  // it waits for what its client still sends
   lasting->close();
+  loop.runOnce();
+}
+
+TEST(H1Server, WritesACompleteAnswerBeforeAClientThatHasEndedIsLeft) {
+  struct Late final : Answerer {
+    void onHeaders(HeaderMap, End) override { ++requests; }
+  } answerer;
+  event::Loop loop;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  startH1Server(loop, std::move(owned), {}, {}, answerer);
+  transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
+  transport.observer->onReadable();
+  loop.runOnce();
+  ASSERT_EQ(answerer.requests, 1);
+  // In one turn: the answer, and the client's end before anything is flushed.
+  answerer.stream->sendHeaders({{":status", "204"}}, End::kYes);
+  transport.ended = true;
+  transport.observer->onReadable();
+  loop.runOnce();
+  EXPECT_TRUE(written.starts_with("HTTP/1.1 204")) << written;
+}
+
+TEST(H1Server, TakesNoMorePipelinedRequestsThanItsClientReadsAnswersOf) {
+  struct Large final : Answerer {
+    void onHeaders(HeaderMap, End) override {
+      ++requests;
+      stream->sendHeaders({{":status", "200"}, {"content-length", "4000"}}, End::kNo);
+      base::Buffer body(std::string(4000, 'b'));
+      stream->sendData(body, End::kYes);
+    }
+  } answerer;
+  constexpr int kRequests = 400;
+  event::Loop loop;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  ServerConnection* connection = startH1Server(loop, std::move(owned), {}, {}, answerer);
+  std::string all;
+  for (int i = 0; i < kRequests; ++i) all += "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+  transport.reads = {all};
+  transport.stuck = true;
+  transport.observer->onReadable();
+  const auto run = [&] {
+    for (int i = 0; i < 200; ++i) loop.runOnce(std::chrono::milliseconds(0));
+  };
+  run();
+  EXPECT_LE(answerer.requests, 9);  // 32 KiB
+  transport.stuck = false;
+  for (int i = 0; i < 200 && answerer.requests < kRequests; ++i) {
+    transport.observer->onWritable();
+    run();
+  }
+  EXPECT_EQ(answerer.requests, kRequests);
+  EXPECT_GE(written.size(), 4000U * kRequests);
+  connection->close();
   loop.runOnce();
 }
 

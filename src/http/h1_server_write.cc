@@ -146,6 +146,10 @@ void H1Server::flush() {
     flushing_ = false;
     if (state_ == State::kHead && !inHead()) setDeadline(limits_->idle_timeout);
   }
+  if (held_ && out_.size() < kH1OutLowBytes) {
+    held_ = false;
+    resume_.schedule();
+  }
   if (full_ && !out_.holdsPipe() && out_.size() < kH1OutLowBytes) {
     full_ = false;
     if (stream_ != nullptr) stream_->onWritable();

@@ -442,7 +442,7 @@ void H2Session::onWritable() {
 void H2Session::deliverReady() {
   while (!isClosed()) {
     H2Stream* const stream = ready_.popFront();
-    if (stream == nullptr) return;
+    if (stream == nullptr) return deliver_.cancel();  // this loop has done what was scheduled
     deliver(*stream);
   }
 }

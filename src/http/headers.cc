@@ -4,6 +4,7 @@
 #include "base/words.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace postern::http {
 
