@@ -1,6 +1,7 @@
 #include "codec/h1_parser.h"
 
 #include "base/strings.h"
+#include "base/words.h"
 #include "codec/h1_chars.h"
 
 #include <algorithm>

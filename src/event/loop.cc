@@ -18,7 +18,7 @@ namespace postern::event {
 namespace {
 
 constexpr int kEventsPerTurn = 64;
-constexpr int kPromptEvents = 16;  // in a turn of more, what is due promptly waits for its end
+constexpr int kPromptEvents = 16;  // of a turn of more, so many share what is due promptly
 constexpr int kSoonRounds = 8;
 constexpr base::Duration kForever = std::chrono::hours(24);
 
@@ -41,7 +41,6 @@ struct Loop::Impl {
   std::vector<Timer*> heap;                    // min-heap by deadline; Timer knows its index
   base::IntrusiveList<TurnEnd> turn_end;
   base::IntrusiveList<TurnEnd> prompt;
-  bool crowded = false;  // this turn has many events
   base::IntrusiveList<Soon> soon;
   std::vector<std::unique_ptr<Deferred>> deferred;
   std::vector<std::unique_ptr<Deferred>> destroying;  // empty but for its memory
@@ -211,7 +210,6 @@ void Loop::runOnce(base::Duration wait) {
   int count = ::epoll_wait(impl_->epoll.get(), events, kEventsPerTurn,
                            static_cast<int>(std::min<long>(milliseconds, 3'600'000)));
   now_ = clock_.monotonic();
-  impl_->crowded = count > kPromptEvents;
   for (int i = 0; i < count; ++i) {
     auto* entry = static_cast<FdWatch::Entry*>(events[i].data.ptr);
     if (entry == nullptr || entry->dead) continue;
@@ -220,7 +218,8 @@ void Loop::runOnce(base::Duration wait) {
     if (events[i].events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) ready |= kWritable;
     if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) ready |= kHangup;
     entry->callback(ready);
-    endEvent();
+    const bool prompt = count <= kPromptEvents || (i + 1) % kPromptEvents == 0;
+    endEvent(prompt ? Prompt::kRun : Prompt::kWait);
   }
   fireTimers();
   runPosted();
@@ -262,9 +261,9 @@ void Loop::runSoon() {
   }
 }
 
-void Loop::endEvent() {
+void Loop::endEvent(Prompt prompt) {
   if (!impl_->soon.empty()) runSoon();
-  if (!impl_->crowded) runPrompt();
+  if (prompt == Prompt::kRun) runPrompt();
   if (!impl_->deferred.empty()) destroyDeferred();
 }
 
@@ -280,11 +279,15 @@ void Loop::runPrompt() {
 }
 
 void Loop::endTurn() {
-  runPrompt();
-  // A flush may schedule another one (closing a connection inside it): run what is there now, leave
-  // the rest.
-  for (int round = 0; round < 16 && !impl_->turn_end.empty(); ++round) {
-    while (TurnEnd* hook = impl_->turn_end.popFront()) hook->callback_();
+  // A flush may schedule another one (closing a connection inside it): after some rounds the rest
+  // is left to the next turn.
+  constexpr int kRounds = 16;
+  for (int round = 0; round < kRounds; ++round) {
+    runPrompt();
+    if (impl_->turn_end.empty()) break;
+    base::IntrusiveList<TurnEnd> now;
+    while (TurnEnd* hook = impl_->turn_end.popFront()) now.pushBack(*hook);
+    while (TurnEnd* hook = now.popFront()) hook->callback_();
   }
   destroyDeferred();
   for (FdWatch::Entry* entry : impl_->dead) delete entry;

@@ -3,10 +3,10 @@
 // belongs to it. Only post() and stop() may be called from other threads. Handles cancel by
 // destruction: no callback runs after its handle is gone.
 //
-// A turn: wait → fd events → timers → posted work → what is due soon → turn-end hooks (flush) →
-// destroy what was deferred. After each fd event, too, comes what is due soon, the event-end hooks
-// and what was deferred: so a connection is done with, its memory warm, before the next is looked
-// at.
+// A turn: wait → fd events → timers → posted work → what is due soon → prompt and turn-end hooks
+// (flush) → destroy what was deferred. After each fd event, too, comes what is due soon, the prompt
+// hooks (of a turn with many events: after each sixteenth) and what was deferred: so a connection
+// is done with, its memory warm, before the next is looked at.
 #pragma once
 
 #include "base/clock.h"
@@ -75,8 +75,8 @@ class Timer {
 /// Runs once at the end of the current turn after schedule(); scheduling twice in one turn runs it
 /// once. Connections flush here, so that what one turn produced leaves in one write. kPrompt, for
 /// connections that only one event of a turn writes to: at the end of the current descriptor's
-/// event, so that an answer waits for nothing, but with the others when the turn has many events:
-/// writes one after the other find the peer awake.
+/// event, so that an answer waits for nothing, but in a turn of more than sixteen events with those
+/// of up to sixteen: writes one after the other find the peer awake.
 class TurnEnd : public base::ListHook<> {
  public:
   enum class When : bool { kTurn, kPrompt };
@@ -91,8 +91,9 @@ class TurnEnd : public base::ListHook<> {
   const When when_;
 };
 
-/// Runs once later in the same turn after schedule(), when no frame of this turn's events is on the
-/// stack. For what an object owes itself: a timer of zero would cost a turn of the poller.
+/// Runs once soon after schedule(), when no frame of this turn's events is on the stack: in the
+/// same turn, but for what a turn-end hook schedules or comes after eight rounds of each other. For
+/// what an object owes itself: a timer of zero would cost a turn of the poller.
 class Soon : public base::ListHook<> {
  public:
   Soon(Loop& loop, Callback callback) : loop_(loop), callback_(std::move(callback)) {}
@@ -127,7 +128,7 @@ class Loop {
 
   /// Runs `work` on this loop in a later turn. Any thread; the only way in from outside.
   void post(base::Function<void()> work);
-  /// Destroys the object at the end of the turn, when no frame of it is on the stack.
+  /// Destroys the object at the end of the event, when no frame of it is on the stack.
   void destroyLater(std::unique_ptr<Deferred> object);
 
   /// Monotonic time, read once per turn.
@@ -159,7 +160,8 @@ class Loop {
   void fireTimers();
   void runPosted();
   void runSoon();
-  void endEvent();
+  enum class Prompt : bool { kWait, kRun };
+  void endEvent(Prompt prompt);
   void runPrompt();
   void destroyDeferred();
   void endTurn();

@@ -4,7 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -112,9 +115,26 @@ std::string promptly(int descriptors) {
   return order;
 }
 
-TEST(TurnEnd, PromptWaitsForTheTurnOnlyWhenTheTurnHasManyEvents) {
+TEST(TurnEnd, PromptFollowsInTheSameTurnWhenATurnEndSchedulesIt) {
+  Loop loop;
+  bool done = false;
+  TurnEnd prompt(loop, [&] { done = true; }, TurnEnd::When::kPrompt);
+  TurnEnd end(loop, [&] { prompt.schedule(); });
+  end.schedule();
+  loop.runOnce();
+  EXPECT_TRUE(done);
+}
+
+TEST(TurnEnd, PromptRunsAfterEachEventOrAfterSixteenOfMany) {
   EXPECT_EQ(promptly(3), "rwrwrw");
-  EXPECT_EQ(promptly(20), std::string(20, 'r') + std::string(20, 'w'));
+  const auto many = [](std::size_t count) {
+    return std::string(count, 'r') + std::string(count, 'w');
+  };
+  std::string sixteen;
+  for (int i = 0; i < 16; ++i) sixteen += "rw";
+  EXPECT_EQ(promptly(16), sixteen);
+  EXPECT_EQ(promptly(17), many(16) + many(1));
+  EXPECT_EQ(promptly(40), many(16) + many(16) + many(8));
 }
 
 }  // namespace
