@@ -57,7 +57,8 @@ h2("big_upload", lambda p: (p.asked.append(1), p.headers(1, R(method="POST"), en
 BAD = {
     "even_stream": lambda p: p.headers(2, R()), "stream_zero": lambda p: p.headers(0, R()),
     "data_on_idle": lambda p: p.data(1, b"x"), "data_on_zero": lambda p: p.send(frame(DATA, 0, 0, b"x")),
-    "window_zero": lambda p: (p.headers(1, R(), end=False), p.send(frame(WINDOW, 0, 1, b"\0\0\0\0"))),
+    # In one write, so that both find the request in the same state.
+    "window_zero": lambda p: p.send(frame(HEADERS, 4, 1, p.block(R())) + frame(WINDOW, 0, 1, b"\0\0\0\0")),
     "window_zero_connection": lambda p: p.send(frame(WINDOW, 0, 0, b"\0\0\0\0")),
     "window_overflow": lambda p: p.send(frame(WINDOW, 0, 0, struct.pack(">I", 0x7fffffff))),
     "settings_length": lambda p: p.send(frame(SETTINGS, 0, 0, b"abc")),
