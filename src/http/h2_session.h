@@ -1,7 +1,8 @@
 // What both ends of an HTTP/2 connection share (RFC 9113): frames in, streams and their windows,
 // frames out with one flush per turn. Internal to http/: H2Server and H2Client derive from it.
 // Reading never waits for consumers (the windows bound what may come); consumed bytes open the
-// windows again. Upward calls are the last statement of their function.
+// windows again. After a call upward a function looks whether the session is closed before it goes
+// on.
 #pragma once
 
 #include "base/buffer.h"
