@@ -4,6 +4,7 @@
 #include "base/words.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -40,14 +41,26 @@ struct FreeList {
   }
 };
 
-thread_local FreeList full_blocks(64);
-thread_local FreeList small_blocks(256);
+/// By capacity, the smallest first.
+constexpr std::size_t kSizes = 6;
+thread_local FreeList free_blocks[kSizes] = {FreeList(256), FreeList(64), FreeList(32),
+                                             FreeList(32),  FreeList(32), FreeList(64)};
+static_assert(Buffer::kSmallestBlockBytes << (kSizes - 1) == Buffer::kBlockBytes);
+
+FreeList& freeBlocks(std::size_t capacity) {
+  return free_blocks[std::countr_zero(capacity / Buffer::kSmallestBlockBytes)];
+}
 
 }  // namespace
 
-Buffer::Block* Buffer::takeBlock(BlockSize size) {
-  const std::size_t capacity = size == BlockSize::kFull ? kBlockBytes : kSmallBlockBytes;
-  FreeList& free = size == BlockSize::kFull ? full_blocks : small_blocks;
+std::size_t Buffer::nextCapacity(std::size_t bytes) const {
+  const std::size_t enough = std::bit_ceil(std::max(bytes, kSmallestBlockBytes));
+  return size_ == 0 ? enough
+                    : std::min(kBlockBytes, std::max<std::size_t>(enough, 2 * tail_->capacity));
+}
+
+Buffer::Block* Buffer::takeBlock(std::size_t capacity) {
+  FreeList& free = freeBlocks(capacity);
   void* memory = free.head;
   if (memory != nullptr) {
     free.head = *static_cast<void**>(memory);
@@ -63,7 +76,7 @@ Buffer::Block* Buffer::takeBlock(BlockSize size) {
 }
 
 void Buffer::giveBlock(Block* block) {
-  FreeList& free = block->capacity == kBlockBytes ? full_blocks : small_blocks;
+  FreeList& free = freeBlocks(block->capacity);
   if (free.left == 0) {
     ::operator delete(block);
     return;
@@ -93,6 +106,8 @@ void Buffer::clear() {
   size_ = 0;
 }
 
+bool Buffer::fits(std::size_t bytes) const { return tail_ != nullptr && tail_->room() >= bytes; }
+
 void Buffer::popFront() {
   Block* next = head_->next;
   giveBlock(head_);
@@ -100,8 +115,8 @@ void Buffer::popFront() {
   if (head_ == nullptr) tail_ = nullptr;
 }
 
-void Buffer::pushBack(BlockSize size) {
-  Block* block = takeBlock(size);
+void Buffer::pushBack(std::size_t capacity) {
+  Block* block = takeBlock(capacity);
   if (tail_ != nullptr) {
     tail_->next = block;
   } else {
@@ -112,7 +127,7 @@ void Buffer::pushBack(BlockSize size) {
 
 std::size_t Buffer::reserve(char*& out) {
   if (tail_ == nullptr || tail_->capacity != kBlockBytes || tail_->room() == 0)
-    pushBack(BlockSize::kFull);
+    pushBack(kBlockBytes);
   out = tail_->bytes() + tail_->end;
   return tail_->room();
 }
@@ -126,7 +141,7 @@ void Buffer::commit(std::size_t count) {
 
 void Buffer::append(std::string_view bytes) {
   if (bytes.empty()) return;
-  if (tail_ != nullptr && tail_->room() >= bytes.size()) {
+  if (fits(bytes.size())) {
     copyBytes(tail_->bytes() + tail_->end, bytes.data(), bytes.size());
     tail_->end += static_cast<std::uint32_t>(bytes.size());
     size_ += bytes.size();
@@ -142,10 +157,11 @@ void Buffer::append(std::string_view bytes) {
 }
 
 void Buffer::appendMoved(std::string_view bytes) {
-  if (size_ == 0 && !bytes.empty() && bytes.size() <= kSmallBlockBytes) {
-    clear();
-    pushBack(BlockSize::kSmall);
-  }
+  if (bytes.empty()) return;
+  if (size_ == 0) clear();
+  const bool small = tail_ == nullptr || tail_->capacity < kBlockBytes;
+  if (small && bytes.size() <= kCopyBytesMax && !fits(bytes.size()))
+    pushBack(nextCapacity(bytes.size()));
   append(bytes);
 }
 
@@ -154,20 +170,22 @@ void Buffer::append(Buffer& other) {
     other.clear();
     return;
   }
-  const bool fits = size_ > 0 && other.size_ <= kCopyBytesMax && tail_->room() >= other.size_;
-  const bool alone =
-      size_ == 0 && other.size_ <= kSmallBlockBytes && other.tail_->capacity == kBlockBytes;
-  if (fits || alone) {
-    for (Block* block = other.head_; block != nullptr; block = block->next) {
-      appendMoved(std::string_view(block->bytes() + block->begin, block->end - block->begin));
+  if (size_ == 0) clear();
+  if (other.size_ <= kCopyBytesMax) {
+    const bool here = fits(other.size_);
+    const std::size_t next = here ? 0 : nextCapacity(other.size_);
+    if (here || next < other.capacity()) {
+      if (!here) pushBack(next);
+      for (Block* block = other.head_; block != nullptr; block = block->next) {
+        append(std::string_view(block->bytes() + block->begin, block->end - block->begin));
+      }
+      other.clear();
+      return;
     }
-    other.clear();
-    return;
   }
-  if (tail_ != nullptr && size_ > 0) {
+  if (tail_ != nullptr) {
     tail_->next = other.head_;
   } else {
-    clear();
     head_ = other.head_;
   }
   tail_ = other.tail_;
@@ -223,7 +241,7 @@ std::string_view Buffer::contiguous(std::size_t count) {
   std::size_t have = head_->end - head_->begin;
   if (have >= count) return {head_->bytes() + head_->begin, count};
   if (head_->capacity < count) {
-    Block* larger = takeBlock(BlockSize::kFull);
+    Block* larger = takeBlock(kBlockBytes);
     std::memcpy(larger->bytes(), head_->bytes() + head_->begin, have);
     larger->end = static_cast<std::uint32_t>(have);
     larger->next = head_->next;
@@ -274,6 +292,12 @@ int Buffer::peek(iovec* out, int max) const {
     ++used;
   }
   return used;
+}
+
+std::size_t Buffer::capacity() const {
+  std::size_t total = 0;
+  for (const Block* block = head_; block != nullptr; block = block->next) total += block->capacity;
+  return total;
 }
 
 std::string Buffer::toString() const {

@@ -1,8 +1,8 @@
 // A FIFO of bytes in 16 KiB blocks: producers append at the back, consumers drain at the front,
 // whole blocks move between buffers without a copy. What is short and waits alone (a piece of a
-// body, a local reply) is in a small block, so that many who wait hold little. Blocks come from
-// per-thread LIFO free lists, so hot memory is reused and an idle connection holds none. One
-// thread; a Buffer may not cross threads while it holds blocks.
+// body, a local reply) is in a block of about its size, so that many who wait hold little. Blocks
+// come from per-thread LIFO free lists, so hot memory is reused and an idle connection holds none.
+// One thread; a Buffer may not cross threads while it holds blocks.
 #pragma once
 
 #include <cstddef>
@@ -16,11 +16,11 @@ namespace postern::base {
 
 class Buffer {
  public:
-  static constexpr std::size_t kBlockBytes = 16384;  // payload of one block
-  /// Moves up to this are copied into the last block if it has room: memory is never more than a
-  /// few times what it holds.
+  static constexpr std::size_t kBlockBytes = 16384;        // payload of one block
+  static constexpr std::size_t kSmallestBlockBytes = 512;  // doubled up to kBlockBytes
+  /// Moves up to this are copied, into the last block's room or a block of their size, if that
+  /// holds less memory: at most four times what was moved, or one smallest block.
   static constexpr std::size_t kCopyBytesMax = 4096;
-  static constexpr std::size_t kSmallBlockBytes = 512;
 
   Buffer() = default;
   explicit Buffer(std::string_view bytes) { appendMoved(bytes); }
@@ -59,15 +59,21 @@ class Buffer {
   int peek(iovec* out, int max) const;
   /// Copies everything out.
   std::string toString() const;
+  /// The payload of all its blocks, used or not: what it holds of memory.
+  std::size_t capacity() const;
 
  private:
   struct Block;
-  enum class BlockSize : bool { kFull, kSmall };
-  static Block* takeBlock(BlockSize size);
+  /// `capacity`: kSmallestBlockBytes or a power of two above, at most kBlockBytes.
+  static Block* takeBlock(std::size_t capacity);
   static void giveBlock(Block* block);
+  /// Of a block for the next `bytes` (<= kCopyBytesMax): small at first, doubled as more come.
+  std::size_t nextCapacity(std::size_t bytes) const;
+  /// In the last block's room.
+  bool fits(std::size_t bytes) const;
   void popFront();
-  void pushBack(BlockSize size);
-  /// As append(): alone in a small block if they fit one.
+  void pushBack(std::size_t capacity);
+  /// As append(), but in small blocks as long as there are no others.
   void appendMoved(std::string_view bytes);
 
   Block* head_ = nullptr;

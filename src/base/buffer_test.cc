@@ -65,5 +65,41 @@ TEST(Buffer, BehavesLikeAStringUnderRandomOperations) {
   }
 }
 
+/// As a socket's reader fills it: at the start of a full block.
+Buffer received(std::size_t bytes) {
+  Buffer out;
+  char* place = nullptr;
+  while (out.size() < bytes) {
+    const std::size_t room = std::min(out.reserve(place), bytes - out.size());
+    std::fill(place, place + room, 'r');
+    out.commit(room);
+  }
+  return out;
+}
+
+TEST(Buffer, HoldsAtMostFourTimesWhatWasMovedIntoIt) {
+  for (std::size_t bytes = 1; bytes <= 20000; bytes += 97) {
+    Buffer alone;
+    Buffer from = received(bytes);
+    alone.append(from);
+    EXPECT_LE(alone.capacity(), std::max<std::size_t>(4 * bytes, 512)) << bytes;
+  }
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    Random random(seed);
+    const std::size_t most = random.below(2) == 0 ? 700 : 6000;
+    Buffer kept;
+    for (int step = 0; step < 40; ++step) {
+      Buffer from = received(1 + random.below(most));
+      if (random.below(2) == 0) {
+        kept.append(from);
+      } else {
+        kept.append(from, 1 + random.below(from.size()));
+      }
+      ASSERT_LE(kept.capacity(), std::max<std::size_t>(4 * kept.size(), 512))
+          << seed << ' ' << step;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace postern::base
