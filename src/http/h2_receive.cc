@@ -48,6 +48,7 @@ void H2Session::refill() {
 }
 
 void H2Session::readSome() {
+  new_streams_ = 0;
   for (int i = 0; i < kReadsPerTurn; ++i) {
     if (isServer() && out_.size() > kPauseBytes) {
       paused_ = true;
@@ -69,7 +70,6 @@ void H2Session::readSome() {
 }
 
 bool H2Session::process() {
-  new_streams_ = 0;
   while (!isClosed()) {
     const Event event = reader_.next(in_);
     if (event == Event::kNeedMore) {

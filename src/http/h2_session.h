@@ -189,7 +189,7 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   std::vector<std::unique_ptr<H2Stream>> unsent_;  // client: opened, request not yet sent
   base::MonotonicTime last_activity_{};
   std::uint32_t last_peer_stream_ = 0;  // server: highest number the client used
-  std::uint32_t new_streams_ = 0;       // of this turn
+  std::uint32_t new_streams_ = 0;       // since onReadable()
   bool eof_ = false;
 
  private:
