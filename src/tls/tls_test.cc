@@ -19,7 +19,11 @@ struct Peer : net::TransportObserver {
     connected = true;
     transport->write(out);
   }
+  bool stops = false;  // reads nothing and asks to be told again
+  int told = 0;
   void onReadable() override {
+    ++told;
+    if (stops) return transport->resumeRead();
     for (;;) {
       net::IoResult result = transport->read(in, 1 << 20);
       if (result.status == net::IoStatus::kEof) eof = true;
@@ -99,6 +103,25 @@ TEST(Tls, CarriesBytesBothWaysAndTellsThePeer) {
   EXPECT_EQ(peer.alpn, "http/1.1");
   session.client.transport->shutdownWrite();
   session.until([&] { return session.server.eof; });
+}
+
+TEST(Tls, AReaderThatStopsIsToldInALaterTurn) {
+  Session session;
+  session.connect("api.test", false);
+  session.until([&] { return session.server.told > 0; });  // after the handshake, once
+  session.server.stops = true;
+  session.client.out.append("bytes");
+  session.client.onWritable();
+  int turns = 0;
+  const int before = session.server.told;
+  for (; session.server.told < before + 20 && turns < 2000; ++turns) {
+    const int told = session.server.told;
+    session.loop.runOnce(std::chrono::milliseconds(5));
+    ASSERT_LE(session.server.told, told + 2);  // the socket's report, and what it was asked for
+  }
+  EXPECT_GE(turns, 10);
+  session.server.stops = false;
+  session.until([&] { return session.server.in.toString() == "bytes"; });
 }
 
 TEST(Tls, VerifiesAnIpAddressAndAllowsNoClientCertificate) {

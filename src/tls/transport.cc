@@ -46,7 +46,7 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
       SSL_set_connect_state(ssl_.get());
     }
     inner_->setObserver(this);
-    if (side_ == Side::kServer) resumeRead();
+    if (side_ == Side::kServer) readSoon();
   }
   ~TlsTransport() override {
     inner_->setObserver(nullptr);
@@ -67,10 +67,8 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
   net::IoResult read(base::Buffer& into, std::size_t max) override;
   net::IoResult write(base::Buffer& from) override;
 
-  void resumeRead() override {
-    readable_pending_ = true;
-    again_.schedule();
-  }
+  /// By the plain transport, whose turn it is later: what its reader owes the loop holds here too.
+  void resumeRead() override { inner_->resumeRead(); }
   void shutdownWrite() override {
     shutdown_ = true;
     if (established_) {
@@ -100,6 +98,10 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
     inner_empty_ = false;
     tellReadable();
   }
+  void readSoon() {
+    readable_pending_ = true;
+    again_.schedule();
+  }
   void tellReadable() {
     if (!established_) {
       handshake();
@@ -111,7 +113,7 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
     if (flush() == net::IoStatus::kError) return report(error_);
     if (!buffers_.out.empty()) return;
     if (shutdown_) inner_->shutdownWrite();
-    if (std::exchange(read_blocked_, false)) resumeRead();
+    if (std::exchange(read_blocked_, false)) readSoon();
     if (established_ && std::exchange(write_blocked_, false) && observer_ != nullptr)
       observer_->onWritable();
   }
@@ -218,7 +220,7 @@ net::IoResult TlsTransport::read(base::Buffer& into, std::size_t max) {
   if (!buffers_.out.empty() && flush() == net::IoStatus::kError && total == 0)
     end = net::IoStatus::kError;
   if (total == 0) return {end, 0};
-  if (end == net::IoStatus::kEof || end == net::IoStatus::kError) resumeRead();
+  if (end == net::IoStatus::kEof || end == net::IoStatus::kError) readSoon();
   return {net::IoStatus::kOk, total};
 }
 
@@ -303,7 +305,7 @@ void TlsTransport::finishHandshake() {
   // Application bytes may already lie decrypted or undecrypted here: no socket report will follow
   // for them. Nor for a write that was tried too early.
   writable_pending_ = std::exchange(write_blocked_, false);
-  resumeRead();
+  readSoon();
   if (observer_ != nullptr) observer_->onConnected();
 }
 
