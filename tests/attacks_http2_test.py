@@ -373,6 +373,22 @@ def test_windows_that_stay_shut(proxy, _):
         for client in clients:
             client.close()
     assert measured.most < 160 * MB
+    # Answers too short for the bound of what is unsent: each may hold little more than its bytes. Windows of one byte,
+    # so that a piece of the body waits and not the whole answer.
+    for size in (20, 600, 2100):
+        with Measured(proxy, f"5,000 answers of {size} B that nobody takes, windows of 1 byte") as measured:
+            clients = []
+            for _ in range(50):
+                client = h2.Client(proxy.port, window=1)
+                client.send(b"".join(h2.headers(2 * i + 1, h2.request(f"/bytes/{size}")) for i in range(100)))
+                clients.append(client)
+            for _ in range(8):
+                time.sleep(0.2)
+                measured.sample()
+            for client in clients:
+                client.close()
+            time.sleep(0.2)
+        assert measured.most < 45 * MB, f"{size} B: {measured.most / MB:.1f} MB"
     # A stream that does not move ends by stream_idle_timeout.
     client = h2.Client(proxy.port, window=0)
     client.send(h2.headers(1, h2.request("/bytes/1000000")))
