@@ -10,7 +10,7 @@ endforeach()
 file(WRITE "${OUT}.tmp" "#include \"cli/manifests.h\"\n
 namespace postern::cli {\n
 std::span<const Manifest> manifests() {
-  static constexpr Manifest kAll[] = {\n${entries}  };
+  static const Manifest kAll[] = {\n${entries}  };
   return kAll;
 }\n
 }  // namespace postern::cli\n")

@@ -44,7 +44,7 @@ if(POSTERN_TESTS)
 endif()
 
 # Other implementations, which differential fuzz targets compare ours with. No program of ours links them.
-if(POSTERN_TESTS OR POSTERN_FUZZ)
+if(POSTERN_FUZZ)
   pkg_check_modules(NGHTTP2 IMPORTED_TARGET libnghttp2)
   if(NGHTTP2_FOUND)
     add_library(postern_oracle_nghttp2 INTERFACE)

@@ -230,7 +230,7 @@ std::string decode(H1ChunkDecoder& decoder, const std::string& text, std::size_t
 }
 
 TEST(H1Chunks, DecodeInAnyPieces) {
-  for (std::size_t piece : {1000, 1, 2, 3}) {
+  for (std::size_t piece : {1000U, 1U, 2U, 3U}) {
     H1ChunkDecoder decoder({});
     H1ChunkDecoder::Event last{};
     EXPECT_EQ(decode(decoder, "5;ext=1\r\nhello\r\n1\r\n!\r\n0\r\nX-T: v\r\n\r\n", piece, last),

@@ -20,7 +20,7 @@ long long targetPort(const Json& port, const Json& pod) {
   std::string protocol = json::stringAt(port, "protocol", "TCP");
   for (const Json& container : arrayAt(pod, "spec.containers")) {
     for (const Json& own : arrayAt(container, "ports")) {
-      if (json::stringAt(own, "name") == *target &&
+      if (*target == json::stringAt(own, "name") &&
           json::stringAt(own, "protocol", "TCP") == protocol) {
         return json::integerAt(own, "containerPort");
       }

@@ -58,7 +58,8 @@ struct PlainMap {
 TEST(HeaderMap, AgreesWithAPlainList) {
   // Names of all lengths that tags are made of, many of which share a bit.
   std::vector<std::string> names = {":method", ":path", ":status", "a", "b", "te", "via", "age"};
-  for (int i = 0; i < 60; ++i) names.push_back("x-" + std::string(i % 19, 'n') + std::to_string(i));
+  for (std::size_t i = 0; i < 60; ++i)
+    names.push_back("x-" + std::string(i % 19, 'n') + std::to_string(i));
   std::mt19937 random(7);
   const auto below = [&](std::size_t limit) { return random() % limit; };
   for (int round = 0; round < 60; ++round) {

@@ -186,7 +186,7 @@ void rewriteProbes(Json& pod, Json& proxy) {
       Json original = container[key]["httpGet"];
       if (original["port"].is_string()) {
         for (const Json& port : container.value("ports", Json::array())) {
-          if (port.value("name", "") == original["port"]) original["port"] = port["containerPort"];
+          if (original["port"] == port.value("name", "")) original["port"] = port["containerPort"];
         }
       }
       probers[where] = {{"httpGet", original},

@@ -61,7 +61,7 @@ class Conditions {
     if (!reason.empty()) out["reason"] = reason;
     if (!message.empty()) out["message"] = message;
     for (const Json& old : listAt(before_, "conditions")) {
-      if (json::stringAt(old, "type") == type && old.value("status", "") == out["status"]) {
+      if (json::stringAt(old, "type") == type && out["status"] == old.value("status", "")) {
         out["lastTransitionTime"] = json::stringAt(old, "lastTransitionTime", now_);
       }
     }

@@ -33,7 +33,7 @@ std::uint16_t portOf(const Json& container, const Json& action) {
   if (port == nullptr) return 0;
   if (port->is_number_integer()) return static_cast<std::uint16_t>(port->get<int>());
   for (const Json& each : listAt(container, "ports")) {
-    if (each.value("name", "") == *port) {
+    if (*port == each.value("name", "")) {
       return static_cast<std::uint16_t>(json::integerAt(each, "containerPort"));
     }
   }

@@ -113,19 +113,23 @@ class AcceptTest : public ::testing::Test {
             {"load_assignment",
              {{"cluster_name", name}, {"endpoints", {{{"lb_endpoints", {endpoint}}}}}}}};
   }
+  /// `{x}` is a list for g++ and `x` itself for clang.
+  static json list(json value) {
+    return value.is_array() ? std::move(value) : json::array({std::move(value)});
+  }
   json listener(json chains, json filters = json::array()) {
     return {{"name", "in"},
             {"address", socketAddress("127.0.0.1", 0)},
-            {"listener_filters", std::move(filters)},
-            {"filter_chains", std::move(chains)}};
+            {"listener_filters", list(std::move(filters))},
+            {"filter_chains", list(std::move(chains))}};
   }
   /// Builds and serves; the error of a configuration that is refused.
   std::string tryStart(json listeners, json clusters, ConfigStore::Options options = {}) {
     envoy::config::bootstrap::v3::Bootstrap message;
-    const auto read =
-        api::fromJson({{"static_resources",
-                        {{"listeners", std::move(listeners)}, {"clusters", std::move(clusters)}}}},
-                      message);
+    const auto read = api::fromJson(
+        {{"static_resources",
+          {{"listeners", list(std::move(listeners))}, {"clusters", list(std::move(clusters))}}}},
+        message);
     if (!read) return read.error().message();
     WorkerOptions worker;
     worker.drain_time = drain_time_;

@@ -99,9 +99,9 @@ TEST_F(HttpManagerTest, RewritesAndMutatesInOrder) {
       add("x-order", "route"),
       add("x-from", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %REQ(:METHOD)%")};
   one["request_headers_to_remove"] = {"x-gone"};
-  one["response_headers_to_add"] = {add("x-cluster", "%UPSTREAM_CLUSTER%")};
+  one["response_headers_to_add"] = json::array({add("x-cluster", "%UPSTREAM_CLUSTER%")});
   one["response_headers_to_remove"] = {"x-secret"};
-  vhost_["request_headers_to_add"] = {add("x-order", "vhost")};
+  vhost_["request_headers_to_add"] = json::array({add("x-order", "vhost")});
   origin_.answer("HTTP/1.1 200 OK\r\nx-secret: 1\r\ncontent-length: 0\r\n\r\n");
   start({one});
   const std::string answer = exchange("GET /api/v1?q HTTP/1.1\r\nHost: out\r\nX-Gone: 1\r\n\r\n");

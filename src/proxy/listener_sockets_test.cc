@@ -128,7 +128,7 @@ TEST_F(ListenerSocketsTest, TakesSoManyConnectionsPerTurn) {
 TEST_F(ListenerSocketsTest, AnAdditionalAddressHasOptionsOfItsOwn) {
   json in = listener({tcpChain("a")});
   in["tcp_keepalive"] = {{"keepalive_time", 77}};
-  in["socket_options"] = {socketOption(SOL_SOCKET, SO_RCVBUF, {{"int_value", 20000}})};
+  in["socket_options"] = json::array({socketOption(SOL_SOCKET, SO_RCVBUF, {{"int_value", 20000}})});
   json own = {
       {"address", socketAddress("127.0.0.1", 0)},
       {"tcp_keepalive", {{"keepalive_time", 88}}},

@@ -28,7 +28,7 @@ json forward(json match, const std::string& name) {
 RouteTable tableOf(json routes, json extra = json::object()) {
   if (routes.is_object()) routes = json::array({routes});
   json host = {{"name", "h"}, {"domains", {"*"}}, {"routes", routes}};
-  extra["virtual_hosts"] = {host};
+  extra["virtual_hosts"] = json::array({host});
   auto table = build(extra);
   EXPECT_TRUE(table) << table.error().message();
   return std::move(*table);

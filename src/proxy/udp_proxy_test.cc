@@ -238,7 +238,7 @@ TEST_F(UdpTest, WhatIsNotHonouredIsRefused) {
             "static_resources.listeners[0].listener_filters[0].typed_config.hash_policies: "
             "is not supported");
   json chains = udpListener();
-  chains["filter_chains"] = {tcpChain("a")};
+  chains["filter_chains"] = json::array({tcpChain("a")});
   EXPECT_EQ(refused(chains),
             "static_resources.listeners[0].filter_chains: error adding listener: 1 filter chain(s) "
             "specified for connection-less UDP listener.");
