@@ -21,6 +21,7 @@ struct Buffer::Block {
   char* bytes() { return reinterpret_cast<char*>(this + 1); }
   const char* bytes() const { return reinterpret_cast<const char*>(this + 1); }
   std::uint32_t room() const { return capacity - end; }
+  std::string_view view() const { return {bytes() + begin, end - begin}; }
 };
 
 namespace {
@@ -108,6 +109,16 @@ void Buffer::clear() {
 
 bool Buffer::fits(std::size_t bytes) const { return tail_ != nullptr && tail_->room() >= bytes; }
 
+/// What reserve() offered and nobody filled: no other block may come behind it.
+void Buffer::dropEmptyTail() {
+  if (tail_ == nullptr || tail_ == head_ || !tail_->view().empty()) return;
+  Block* before = head_;
+  while (before->next != tail_) before = before->next;
+  giveBlock(tail_);
+  tail_ = before;
+  tail_->next = nullptr;
+}
+
 void Buffer::popFront() {
   Block* next = head_->next;
   giveBlock(head_);
@@ -171,18 +182,15 @@ void Buffer::append(Buffer& other) {
     return;
   }
   if (size_ == 0) clear();
-  if (other.size_ <= kCopyBytesMax) {
-    const bool here = fits(other.size_);
-    const std::size_t next = here ? 0 : nextCapacity(other.size_);
-    if (here || next < other.capacity()) {
-      if (!here) pushBack(next);
-      for (Block* block = other.head_; block != nullptr; block = block->next) {
-        append(std::string_view(block->bytes() + block->begin, block->end - block->begin));
-      }
-      other.clear();
-      return;
-    }
+  const bool here = fits(other.size_) && other.size_ <= kCopyBytesMax;
+  if (here || other.capacity() > std::max(4 * other.size_, kSmallestBlockBytes)) {
+    if (!here && other.size_ <= kCopyBytesMax) pushBack(nextCapacity(other.size_));
+    other.copyTo(*this);
+    other.clear();
+    return;
   }
+  dropEmptyTail();
+  other.dropEmptyTail();
   if (tail_ != nullptr) {
     tail_->next = other.head_;
   } else {
@@ -200,9 +208,11 @@ void Buffer::append(Buffer& other, std::size_t count) {
     append(other);
     return;
   }
+  dropEmptyTail();
   while (count > 0) {
     Block* block = other.head_;
-    std::size_t piece = block->end - block->begin;
+    std::size_t piece = block->view().size();
+    POSTERN_ASSERT(piece > 0);  // only a tail may be empty
     if (piece <= count && piece > kCopyBytesMax) {
       other.head_ = block->next;
       if (other.head_ == nullptr) other.tail_ = nullptr;
@@ -219,7 +229,7 @@ void Buffer::append(Buffer& other, std::size_t count) {
       count -= piece;
     } else {
       piece = std::min(piece, count);
-      appendMoved(std::string_view(block->bytes() + block->begin, piece));
+      appendMoved(block->view().substr(0, piece));
       other.drain(piece);
       count -= piece;
     }
@@ -298,6 +308,11 @@ std::size_t Buffer::capacity() const {
   std::size_t total = 0;
   for (const Block* block = head_; block != nullptr; block = block->next) total += block->capacity;
   return total;
+}
+
+void Buffer::copyTo(Buffer& into) const {
+  for (const Block* block = head_; block != nullptr; block = block->next)
+    into.append(block->view());
 }
 
 std::string Buffer::toString() const {

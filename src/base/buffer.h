@@ -18,8 +18,8 @@ class Buffer {
  public:
   static constexpr std::size_t kBlockBytes = 16384;        // payload of one block
   static constexpr std::size_t kSmallestBlockBytes = 512;  // doubled up to kBlockBytes
-  /// Moves up to this are copied, into the last block's room or a block of their size, if that
-  /// holds less memory: at most four times what was moved, or one smallest block.
+  /// Moves up to this are copied into the last block's room. What holds more than four times its
+  /// bytes is copied, too: a buffer holds at most that, or one smallest block, of each move.
   static constexpr std::size_t kCopyBytesMax = 4096;
 
   Buffer() = default;
@@ -59,6 +59,8 @@ class Buffer {
   int peek(iovec* out, int max) const;
   /// Copies everything out.
   std::string toString() const;
+  /// Copies everything to the end of `into`.
+  void copyTo(Buffer& into) const;
   /// The payload of all its blocks, used or not: what it holds of memory.
   std::size_t capacity() const;
 
@@ -71,6 +73,7 @@ class Buffer {
   std::size_t nextCapacity(std::size_t bytes) const;
   /// In the last block's room.
   bool fits(std::size_t bytes) const;
+  void dropEmptyTail();
   void popFront();
   void pushBack(std::size_t capacity);
   /// As append(), but in small blocks as long as there are no others.

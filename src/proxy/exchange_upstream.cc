@@ -4,26 +4,16 @@
 #include <algorithm>
 #include <cstring>
 
-#include <sys/uio.h>
-
 namespace postern::proxy {
 
 namespace {
 
 constexpr std::uint32_t kSilentRetriesMax = 3;
 constexpr std::size_t kKeptAlwaysBytes = 16 * 1024;
-constexpr int kReplayBlocksMax = 80;  // iovecs; more than a body that may be kept has
 
 bool idempotent(std::string_view method) {
   return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "TRACE" ||
          method == "PUT" || method == "DELETE";
-}
-
-void copyTo(const base::Buffer& from, base::Buffer& to) {
-  iovec pieces[kReplayBlocksMax];
-  const int count = from.peek(pieces, kReplayBlocksMax);
-  for (int i = 0; i < count; ++i)
-    to.append(std::string_view(static_cast<const char*>(pieces[i].iov_base), pieces[i].iov_len));
 }
 
 UpstreamFailure failureOf(http::ResetReason reason) {
@@ -260,7 +250,7 @@ void Exchange::sendBody() {
   http::Flow flow = http::Flow::kOpen;
   if (replayable() && body_.size() <= keptBodyMax()) {
     base::Buffer copy;
-    copyTo(body_, copy);
+    body_.copyTo(copy);
     flow = up_->sendData(copy, end);
   } else {
     body_kept_ = body_.empty();
@@ -277,13 +267,13 @@ void Exchange::sendBody() {
 std::size_t Exchange::keptBodyMax() const {
   if (!upgrade_.empty()) return 0;
   if (!retry_.enabled() && !idempotent(request_.method())) return kKeptAlwaysBytes;
-  return std::min<std::size_t>(cluster_->config().buffer_bytes_max, std::size_t{1} << 20);
+  return conn_.facts.listener->buffer_bytes_max;
 }
 
 /// Keeps a copy of a piece of the body if it may be needed for another attempt.
 void Exchange::keepBody(const base::Buffer& data) {
   if (!body_kept_) return;
-  if (!response_started_ && body_.size() + data.size() <= keptBodyMax()) return copyTo(data, body_);
+  if (!response_started_ && body_.size() + data.size() <= keptBodyMax()) return data.copyTo(body_);
   if (retry_.enabled() && !response_started_ && upgrade_.empty())
     cluster_->stats().scope.counter("retry_or_shadow_abandoned").add();
   body_kept_ = data.empty() && body_.empty();
