@@ -20,6 +20,7 @@ namespace {
 constexpr int kEventsPerTurn = 64;
 constexpr int kPromptEvents = 16;  // of a turn of more, so many share what is due promptly
 constexpr int kSoonRounds = 8;
+constexpr int kPromptRounds = 8;
 constexpr base::Duration kForever = std::chrono::hours(24);
 
 }  // namespace
@@ -274,8 +275,13 @@ void Loop::destroyDeferred() {
   }
 }
 
+/// A flush that makes room may bring the next one: after some rounds others have their turn.
 void Loop::runPrompt() {
-  while (TurnEnd* hook = impl_->prompt.popFront()) hook->callback_();
+  for (int round = 0; round < kPromptRounds && !impl_->prompt.empty(); ++round) {
+    base::IntrusiveList<TurnEnd> now;
+    while (TurnEnd* hook = impl_->prompt.popFront()) now.pushBack(*hook);
+    while (TurnEnd* hook = now.popFront()) hook->callback_();
+  }
 }
 
 void Loop::endTurn() {

@@ -96,6 +96,27 @@ TEST(TurnEnd, RunsOncePerTurn) {
   EXPECT_EQ(runs, 1);
 }
 
+TEST(TurnEnd, AHookThatComesAgainAndAgainLeavesTheTurn) {
+  for (const auto when : {TurnEnd::When::kTurn, TurnEnd::When::kPrompt}) {
+    Loop loop;
+    int runs = 0;
+    std::unique_ptr<TurnEnd> hook;
+    hook = std::make_unique<TurnEnd>(
+        loop,
+        [&] {
+          ++runs;
+          hook->schedule();
+        },
+        when);
+    hook->schedule();
+    loop.runOnce();
+    EXPECT_LE(runs, 200);
+    const int before = runs;
+    loop.runOnce();  // without waiting
+    EXPECT_GT(runs, before);
+  }
+}
+
 /// So many descriptors become readable at once, each with its prompt hook: what happened, in order.
 std::string promptly(int descriptors) {
   Loop loop;
