@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include <sched.h>
+
 namespace postern::proxy {
 
 namespace {
@@ -57,9 +59,17 @@ bool isCpu(std::string_view controllers) {
 
 }  // namespace
 
+std::uint32_t processorsAllowed() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  // It fails where there are more than 1,024 processors: then all of them count.
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+    return std::max(std::thread::hardware_concurrency(), 1U);
+  return std::max(static_cast<std::uint32_t>(CPU_COUNT(&allowed)), 1U);
+}
+
 std::uint32_t processorsOfQuota(const std::string& root) {
-  const std::uint32_t present = std::max(std::thread::hardware_concurrency(), 1U);
-  double least = present;
+  double least = processorsAllowed();
   std::ifstream groups(root + "/proc/self/cgroup");
   std::string line;
   while (std::getline(groups, line)) {  // "4:cpu,cpuacct:/group", or "0::/group" of version 2

@@ -1,10 +1,13 @@
-// How many processors the control group of this process may use.
+// How many processors this process may use: by its affinity and by its control group.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
 namespace postern::proxy {
+
+/// Of its affinity (cpuset, taskset); at least 1.
+std::uint32_t processorsAllowed();
 
 /// The smallest quota of the process's control group and those above it, rounded up; version 2
 /// (cpu.max) and 1 (cpu.cfs_quota_us). Without a quota, and at most: the processors this process

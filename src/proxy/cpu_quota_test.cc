@@ -4,7 +4,6 @@
 
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
 #include <unistd.h>
 
@@ -26,7 +25,7 @@ class CpuQuota : public ::testing::Test {
   std::filesystem::path root_;
 };
 
-const std::uint32_t kPresent = std::max(std::thread::hardware_concurrency(), 1U);
+const std::uint32_t kPresent = processorsAllowed();
 
 TEST_F(CpuQuota, IsTheProcessorsWithoutAny) {
   EXPECT_EQ(read(), kPresent);

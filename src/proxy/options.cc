@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <thread>
 
 namespace postern::proxy {
 
@@ -292,7 +291,7 @@ const OptionFlag* findFlag(std::string_view word) {
 
 base::ConfigResult<Options> parseOptions(std::span<const std::string_view> arguments) {
   Options out;
-  out.concurrency = std::clamp(std::thread::hardware_concurrency(), 1U, kWorkersMax);
+  out.concurrency = std::min(processorsAllowed(), kWorkersMax);
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     std::string_view word = arguments[i];
     std::string_view value;
