@@ -47,7 +47,7 @@ class Peer : public net::TransportObserver {
   }
   void onConnected() override { flush(); }
   void onReadable() override {
-    for (;;) {
+    while (!paused_) {
       base::Buffer in;
       const net::IoResult result = transport_->read(in, 1 << 20);
       received_ += in.toString();
@@ -65,6 +65,13 @@ class Peer : public net::TransportObserver {
     flush();
   }
   void close() { transport_.reset(); }
+  void pause() { paused_ = true; }
+  void goOn() {
+    paused_ = false;
+    if (transport_ != nullptr) transport_->resumeRead();
+  }
+  /// What the other side has not taken.
+  std::size_t unsent() const { return out_.size(); }
   bool ended() const { return ended_; }
   const std::string& received() const { return received_; }
 
@@ -77,6 +84,7 @@ class Peer : public net::TransportObserver {
   base::Buffer out_;
   std::string received_;
   bool ended_ = false;
+  bool paused_ = false;
 };
 
 class Client : public Peer {
@@ -118,6 +126,7 @@ class Origin {
         loop, std::move(*socket), [this](base::Fd fd, const net::Address&) {
           peers_.push_back(
               std::make_unique<Connection>(*this, net::makeSocketTransport(loop_, std::move(fd))));
+          if (paused_) peers_.back()->pause();
         });
   }
   std::uint16_t port() const { return port_; }
@@ -125,7 +134,19 @@ class Origin {
   void answer(std::string bytes, Then then = Then::kNothing) {
     answers_.emplace_back(std::move(bytes), then);
   }
+  /// To a request that hangs; connections are counted from 0 as they came.
+  void answerOn(std::size_t connection, std::string_view bytes) {
+    peers_.at(connection)->send(bytes);
+  }
+  std::size_t requestsOn(std::size_t connection) const { return peers_.at(connection)->requests(); }
   void stop() { acceptor_.reset(); }
+  /// Connections to come read nothing until goOn().
+  void pause() { paused_ = true; }
+  void goOn() {
+    paused_ = false;
+    for (auto& each : peers_) each->goOn();
+  }
+  std::size_t unsent() const { return peers_.empty() ? 0 : peers_.front()->unsent(); }
   void closeAll() {
     for (auto& each : peers_) each->close();
   }
@@ -157,6 +178,7 @@ class Origin {
         const std::size_t at = received_.find("content-length: ");
         if (at < head) length = std::strtoul(received_.c_str() + at + 16, nullptr, 10);
         if (received_.size() < head + 4 + length) return;
+        ++requests_;
         origin_.requests_.push_back(received_.substr(0, head + 4 + length));
         received_.erase(0, head + 4 + length);
         if (origin_.answers_.empty()) return;
@@ -171,8 +193,11 @@ class Origin {
       }
     }
 
+    std::size_t requests() const { return requests_; }
+
    private:
     Origin& origin_;
+    std::size_t requests_ = 0;
     bool echo_ = false;
   };
   event::Loop& loop_;
@@ -181,6 +206,7 @@ class Origin {
   std::deque<std::pair<std::string, Then>> answers_;
   std::vector<std::string> requests_;
   std::vector<std::unique_ptr<Connection>> peers_;
+  bool paused_ = false;
 };
 
 class HttpFixture : public ::testing::Test {
@@ -233,6 +259,7 @@ class HttpFixture : public ::testing::Test {
     json chain = {{"filters", json::array({filter})}};
     json listener = {
         {"name", "in"}, {"address", address(0)}, {"filter_chains", json::array({chain})}};
+    listener.update(listener_);
     json endpoint = {{"endpoint", {{"address", address(origin != 0 ? origin : origin_.port())}}}};
     json locality = {{"lb_endpoints", json::array({endpoint})}};
     cluster_["load_assignment"] = {{"cluster_name", "app"}, {"endpoints", json::array({locality})}};
@@ -288,6 +315,7 @@ class HttpFixture : public ::testing::Test {
   json manager_;
   json vhost_;
   json cluster_;
+  json listener_ = json::object();  // fields beside what start() writes
   std::string format_;
   std::string log_path_;
   std::unique_ptr<Worker> worker_;

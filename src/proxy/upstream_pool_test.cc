@@ -57,17 +57,22 @@ class UpstreamPoolTest : public HttpFixture {
 
 TEST_F(UpstreamPoolTest, TakesTheConnectionThatBecameFreeLast) {
   start(toApp());
-  // Two at once make two connections; then the one that answers last is used again.
-  auto one = ask();
-  ASSERT_TRUE(waitUntil([&] { return origin_.requests() == 1; }));
-  origin_.answer(kOkBody);
-  auto two = ask();
-  ASSERT_TRUE(two->waitForAnswer());
-  for (int i = 0; i < 3; ++i) {
+  for (const std::size_t last : {0U, 1U, 0U}) {
+    const std::size_t before = origin_.requests();
+    auto one = ask();
+    ASSERT_TRUE(waitUntil([&] { return origin_.requests() == before + 1; }));
+    auto two = ask();
+    ASSERT_TRUE(waitUntil([&] { return origin_.requests() == before + 2; }));
+    ASSERT_EQ(origin_.connections(), 2U);
+    origin_.answerOn(1 - last, kOkBody);
+    ASSERT_TRUE(becomes("upstream_rq_active", 1));
+    origin_.answerOn(last, kOkBody);
+    ASSERT_TRUE(one->waitForAnswer() && two->waitForAnswer());
+    const std::size_t on_it = origin_.requestsOn(last);
     origin_.answer(kOkBody);
     EXPECT_EQ(statusOf(get()), 200);
+    EXPECT_EQ(origin_.requestsOn(last), on_it + 1) << last;
   }
-  EXPECT_EQ(origin_.connections(), 2u);
   EXPECT_EQ(stat("upstream_cx_total"), 2);
   EXPECT_EQ(stat("upstream_cx_http1_total"), 2);
 }
