@@ -1,27 +1,36 @@
 #!/usr/bin/env python3
-"""Large bodies over HTTP/1 through the real proxy: whole and unchanged in both directions, beside slow readers, with ends of all
-kinds in the middle, and without a pipe or memory left behind. Environment: POSTERN_BIN (default bin).
+"""Large bodies through the real proxy, HTTP/1, HTTP/2 and TCP, in clear and over TLS: whole and unchanged in both directions, beside
+slow readers, with ends of all kinds in the middle, and without a pipe or memory left behind. Environment: POSTERN_BIN (default bin).
 """
 import hashlib
 import os
 import re
+import shutil
 import socket
+import ssl
 import struct
 import sys
+import tempfile
 import threading
 import time
 
+import h2_raw as h2
 from operation_harness import Http1, Proxy, bootstrap, cluster, http_listener, run_tests, tcp_listener, to_cluster, until
+from side_by_side import certificates
 
 MB = 1 << 20
 BLOCK = bytes((i * 131 >> 7) & 255 for i in range(MB))
 
 
-class BulkOrigin:
-    """GET /SIZE (or /chunked/SIZE, /close/SIZE, /break/SIZE: a reset after half of it) answers so many bytes; POST answers with the
-    digest of what came."""
+RECORD = 16384  # what a TLS record holds at most, and a block of the proxy's
 
-    def __init__(self):
+
+class BulkOrigin:
+    """GET /SIZE (or /chunked/SIZE, /close/SIZE, /break/SIZE: a reset after half of it, /paced/SIZE: a record now and then) answers so
+    many bytes; POST answers with the digest of what came, /late: a moment after it could have been read."""
+
+    def __init__(self, context=None):
+        self.context = context
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.listener.getsockname()[1]
         self.broken_off = 0  # answers that somebody did not want to its end
@@ -34,6 +43,8 @@ class BulkOrigin:
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection):
+        if self.context:
+            connection = self.context.wrap_socket(connection, server_side=True)
         with connection, connection.makefile("rb") as reader:
             try:
                 while line := reader.readline():
@@ -43,6 +54,7 @@ class BulkOrigin:
                         fields[name.lower()] = value
                     method, path, _ = line.decode().split(" ")
                     if method == "POST":
+                        time.sleep(1 if path == "/late" else 0)
                         self.take(connection, reader, fields)
                     elif not self.give(connection, path):
                         return
@@ -72,8 +84,10 @@ class BulkOrigin:
         framing = {"chunked": b"transfer-encoding: chunked\r\n", "close": b"connection: close\r\n"}
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + framing.get(how, b"content-length: %d\r\n" % size) + b"\r\n")
         end = size // 2 if how == "break" else size
-        for at in range(0, end, MB):
-            piece = BLOCK[:min(MB, end - at)]
+        step = RECORD if how == "paced" else MB
+        for at in range(0, end, step):
+            time.sleep(0.003 if how == "paced" else 0)
+            piece = BLOCK[at % MB:][:min(step, end - at)]
             connection.sendall(b"%x\r\n" % len(piece) + piece + b"\r\n" if how == "chunked" else piece)
         if how == "chunked":
             connection.sendall(b"0\r\n\r\n")
@@ -121,6 +135,17 @@ def read_digest(reader, size):
     return digest.hexdigest(), left
 
 
+def read_chunked(reader, size):
+    digest, left = hashlib.sha256(), size
+    while (line := reader.readline()) and (chunk := int(line, 16)):
+        piece = reader.read(chunk)
+        digest.update(piece)
+        left -= len(piece)
+        if len(piece) < chunk or reader.readline() != b"\r\n":
+            break
+    return digest.hexdigest(), left
+
+
 def head(reader):
     lines = []
     while (line := reader.readline().rstrip()):
@@ -143,15 +168,8 @@ def test_answers_whole_in_each_framing():
             with client, client.makefile("rb") as reader:
                 lines = head(reader)
                 assert lines[0] == b"HTTP/1.1 200 OK", lines
-                if b"transfer-encoding: chunked" in lines:
-                    digest, total = hashlib.sha256(), 0
-                    while chunk := int(reader.readline(), 16):
-                        digest.update(reader.read(chunk))
-                        total += chunk
-                        assert reader.readline() == b"\r\n"
-                    assert total == size and digest.hexdigest() == expected(size), (path, total)
-                else:
-                    assert read_digest(reader, size) == (expected(size), 0), path
+                read = read_chunked if b"transfer-encoding: chunked" in lines else read_digest
+                assert read(reader, size) == (expected(size), 0), path
         assert pipes(proxy) > 0, "nothing went by splice"
         print("pipes kept", pipes(proxy) // 2, "RssAnon", round(resident_mb(proxy), 1), "MB")
         assert resident_mb(proxy) < 16
@@ -230,6 +248,102 @@ def test_tcp_both_ways():
             assert read_digest(reader, size) == (expected(size), 0)
         assert proxy.stat("tcp.tcp.downstream_cx_tx_bytes_total") > size
         assert resident_mb(proxy) < 16
+
+
+# ---- over TLS ----
+
+class Secure:
+    """A proxy with TLS on every side: listeners "in" and "tcp" before an origin in clear, "out" and "tcp-out" in clear before one
+    that speaks TLS."""
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="postern-bulk-")
+        certificates.make(os.path.join(self.folder, "made"))
+        certificates.copy(os.path.join(self.folder, "made"), self.folder)
+        files = {"certificate_chain": {"filename": f"{self.folder}/server.crt"}, "private_key": {"filename": f"{self.folder}/server.key"}}
+        sockets = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
+        served = {"name": "tls", "typed_config": {"@type": sockets + "DownstreamTlsContext", "common_tls_context": {
+            "tls_certificates": [files], "alpn_protocols": ["h2", "http/1.1"]}}}
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f"{self.folder}/server.crt", f"{self.folder}/server.key")
+        self.origin = BulkOrigin()
+        secure = cluster("s", BulkOrigin(context).port)
+        secure["transport_socket"] = {"name": "tls", "typed_config": {"@type": sockets + "UpstreamTlsContext"}}
+        listeners = [http_listener("in", 0, to_cluster("a")), tcp_listener("tcp", 0, "a"),
+                     http_listener("out", 0, to_cluster("s")), tcp_listener("tcp-out", 0, "s")]
+        for each in listeners[:2]:
+            each["filter_chains"][0]["transport_socket"] = served
+        self.proxy = Proxy(bootstrap(listeners, [cluster("a", self.origin.port), secure]), "--concurrency", "1")
+        return self
+
+    def __exit__(self, *_):
+        self.proxy.close()
+        shutil.rmtree(self.folder)
+
+    def client(self, listener, protocol="http/1.1", receive_bytes=None):
+        plain = socket.socket()
+        if receive_bytes:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        plain.settimeout(20)
+        plain.connect(("127.0.0.1", self.proxy.port(listener)))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if listener in ("out", "tcp-out"):
+            return plain
+        context = ssl.create_default_context(cafile=f"{self.folder}/ca.crt")
+        context.check_hostname = False
+        context.set_alpn_protocols([protocol])
+        return context.wrap_socket(plain)
+
+    def h2(self, listener, **wanted):
+        client = h2.Client(self.proxy.port(listener), start=False)
+        client.socket.close()
+        client.socket = self.client(listener, "h2")
+        client.send(h2.PREFACE + h2.settings(**wanted))
+        return client
+
+
+def test_slow_tls_clients_get_the_last_bytes():
+    """Sizes around what the kernel and the proxy hold: of some, nothing but records of the proxy waits when all is written."""
+    with Secure() as place:
+        for listener, how in (("in", ""), ("in", "/close"), ("tcp", "/close"), ("out", ""), ("tcp-out", "/close")):
+            sizes = range(2 * MB, 8 * MB, 192 * 1024)
+            clients = []
+            for size in sizes:
+                clients.append(place.client(listener, receive_bytes=16 * 1024))
+                clients[-1].sendall(f"GET {how}/{size} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n".encode())
+            time.sleep(1.5)  # longer than a connection is left to linger
+            for client, size in zip(clients, sizes):
+                with client, client.makefile("rb") as reader:
+                    chunked = b"transfer-encoding: chunked" in head(reader)
+                    got = read_chunked(reader, size) if chunked else read_digest(reader, size)
+                assert got == (expected(size), 0), (listener, how, size, got)
+
+
+def test_records_as_large_as_a_block_wait_for_a_window():
+    with Secure() as place:
+        size = 40 * RECORD
+        client = h2.Client(place.proxy.port("out"), window=0)
+        client.send(h2.headers(1, h2.request(f"/paced/{size}")))
+        assert client.wait(lambda: 1 in client.statuses)
+        time.sleep(1)
+        client.send(h2.window(0, 1 << 30) + h2.window(1, 1 << 30))
+        assert client.wait(lambda: client.over(1), 10), len(client.bodies.get(1, b""))
+        assert hashlib.sha256(client.bodies[1]).hexdigest() == expected(size)
+        client.close()
+        assert Http1(place.proxy.port("out")).get("/10")[0] == 200
+
+
+def test_frames_as_large_as_a_record_wait_for_the_origin():
+    with Secure() as place:
+        client = place.h2("in")
+        frame = BLOCK[:RECORD - 9]
+        client.send(h2.headers(1, h2.request("/late", "POST", more=[("content-length", str(12 * len(frame)))]), end=False))
+        for i in range(12):
+            time.sleep(0.01)
+            client.send(h2.data(1, frame, end=i == 11))
+        assert client.wait(lambda: client.over(1), 10), "no answer"
+        assert client.statuses[1] == 200 and client.bodies[1].decode() == hashlib.sha256(frame * 12).hexdigest()
+        client.close()
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ class Pipe final : public event::Deferred {
       side.shut = true;
       side.transport->shutdownWrite();
     }
-    if (left_.shut && right_.shut) over();
+    if (left_.shut && right_.shut && !left_.transport->unsent() && !right_.transport->unsent())
+      over();
   }
   void over() {
     if (std::exchange(over_, true)) return;

@@ -11,6 +11,7 @@
 #include "net/socket.h"
 #include "tls/tls.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -31,6 +32,13 @@ struct ClientLimits {
   bool trailers = true;               // otherwise dropped, both ways
   bool absolute_form = false;         // "GET http://host/path"
   bool chunked_beats_length = false;  // otherwise both together are a protocol error
+  std::size_t unsent_bytes_max = kUnsentBytesMax;
+
+  /// As ServerLimits::limitUnsent().
+  void limitUnsent(std::size_t bytes) {
+    unsent_bytes_max = std::min(unsent_bytes_max, bytes);
+    h2.stream_unsent_bytes_max = std::min(h2.stream_unsent_bytes_max, bytes);
+  }
 };
 
 class ClientConnection;

@@ -127,7 +127,7 @@ class H1Client final : public ClientConnection,
   }
   Flow flow() {
     flush_.schedule();
-    full_ = full_ || out_.holdsPipe() || out_.size() > kH1OutHighBytes;
+    full_ = full_ || out_.holdsPipe() || out_.size() > limits_.unsent_bytes_max;
     return full_ ? Flow::kFull : Flow::kOpen;
   }
 

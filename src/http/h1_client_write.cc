@@ -95,7 +95,7 @@ void H1Client::flush() {
     return;
   }
   if (switched_ && request_done_ && out_.empty()) transport_->shutdownWrite();
-  if (full_ && !out_.holdsPipe() && out_.size() < kH1OutLowBytes) {
+  if (full_ && !out_.holdsPipe() && out_.size() <= limits_.unsent_bytes_max / 4) {
     full_ = false;
     if (stream_ != nullptr) stream_->onWritable();
   }

@@ -14,9 +14,7 @@
 
 namespace postern::http {
 
-inline constexpr std::size_t kH1OutHighBytes = 128 * 1024;  // above: Flow::kFull
-inline constexpr std::size_t kH1OutLowBytes = 32 * 1024;    // below: onWritable
-inline constexpr std::size_t kH1InHighBytes = 64 * 1024;    // pipelined or unread input kept
+inline constexpr std::size_t kH1InHighBytes = 64 * 1024;  // pipelined or unread input kept
 
 class H1Output {
  public:

@@ -99,7 +99,7 @@ void H1Server::advance() {
     progress = false;
     if (state_ == State::kHead) {
       // One request after the other of a client that reads no answer would fill our memory.
-      held_ = out_.size() >= kH1OutLowBytes;
+      held_ = !hasRoom();
       progress = !held_ && readHead();
     } else if (switched_) {
       if (!wants_body_) break;
@@ -129,7 +129,11 @@ void H1Server::advance() {
   // The client has gone: nobody will read an answer, so the exchange ends (as Envoy does on a
   // half-close).
   if (!in_.empty() && !(state_ == State::kHead && inHead())) return;
-  if (!out_.empty()) out_.write(*transport_);  // an answer that was complete, in this very turn
+  if (!out_.empty()) out_.write(*transport_);
+  if (state_ == State::kHead && !flushed()) {  // answers that were complete
+    close_after_flush_ = true;
+    return setDeadline(limits_->flush_timeout);
+  }
   shut(ResetReason::kConnectionLost);
 }
 
@@ -146,7 +150,8 @@ bool H1Server::readHead() {
     }
     if (status == codec::H1HeadParser::Status::kDone) {
       HeaderMap headers = requestHeaders();
-      in_.drain(consumed);
+      takeMethod();
+      in_.drain(consumed);  // and with it what the head's views are of
       beginExchange();
       giveParser();
       if (state_ == State::kExchange)
@@ -186,12 +191,16 @@ HeaderMap H1Server::requestHeaders() const {
   return headers;
 }
 
+void H1Server::takeMethod() {
+  const codec::H1Head& head = parser_->head();
+  head_request_ = head.method == "HEAD";
+  connect_request_ = head.method == "CONNECT";
+}
+
 void H1Server::beginExchange() {
   const codec::H1Head& head = parser_->head();
   minor_version_ = head.minor_version;
   keep_alive_ = head.keep_alive;
-  head_request_ = head.method == "HEAD";
-  connect_request_ = head.method == "CONNECT";
   body_.start(head.body, head.content_length);
   state_ = State::kExchange;
   head_sent_ = response_done_ = wants_body_ = full_ = false;
@@ -300,7 +309,7 @@ void H1Server::discardBody() {
   if (!body_.done()) return;
   state_ = State::kHead;
   stream_ = nullptr;
-  flushing_ = !out_.empty();
+  flushing_ = !flushed();
   setDeadline(flushing_ ? limits_->flush_timeout : limits_->idle_timeout);
   if (draining_ && in_.empty()) awaitLastRequest();
 }

@@ -95,6 +95,7 @@ class H1Server final : public ServerConnection,
   bool inHead() const { return parser_ != nullptr && parser_->started(); }
   void takeParser();
   void giveParser();
+  void takeMethod();
   void beginExchange();
   void beginRefused();
   void refuse(const codec::H1Refusal& why);
@@ -109,9 +110,13 @@ class H1Server final : public ServerConnection,
   void awaitLastRequest();
   Flow flow() {
     flush_.schedule();
-    full_ = full_ || out_.holdsPipe() || out_.size() > kH1OutHighBytes;
+    full_ = full_ || out_.holdsPipe() || out_.size() > limits_->unsent_bytes_max;
     return full_ ? Flow::kFull : Flow::kOpen;
   }
+  /// Nothing waits unsent, here or in the transport.
+  bool flushed() const { return out_.empty() && !transport_->unsent(); }
+  /// What waits unsent is little again.
+  bool hasRoom() const { return out_.size() <= limits_->unsent_bytes_max / 4; }
   HeaderMap requestHeaders() const;
 
   event::Loop& loop_;

@@ -67,6 +67,39 @@ struct Answerer : ServerObserver, StreamObserver {
   void onReset(ResetReason) override {}
 };
 
+TEST(H1Server, IsFullAboveItsLimitAndHasRoomAtAQuarter) {
+  struct Sender final : Answerer {
+    int writable = 0;
+    void onHeaders(HeaderMap, End) override {
+      stream->sendHeaders({{":status", "200"}, {"content-length", "2000"}}, End::kNo);
+    }
+    void onWritable() override { ++writable; }
+  } sender;
+  event::Loop loop;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  ServerLimits limits;
+  limits.limitUnsent(500);
+  ServerConnection* connection = startH1Server(loop, std::move(owned), {}, limits, sender);
+  transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
+  transport.observer->onReadable();
+  loop.runOnce();
+  transport.stuck = true;
+  base::Buffer little{std::string(500, 'x')};
+  EXPECT_EQ(sender.stream->sendData(little, End::kNo), Flow::kOpen);
+  base::Buffer more{"x"};
+  EXPECT_EQ(sender.stream->sendData(more, End::kNo), Flow::kFull);
+  loop.runOnce();
+  EXPECT_EQ(sender.writable, 0);
+  transport.stuck = false;
+  transport.observer->onWritable();
+  loop.runOnce();
+  EXPECT_EQ(sender.writable, 1);
+  connection->close();
+  loop.runOnce();
+}
+
 TEST(H1Server, GivesAnAbsoluteFormWithoutPathTheRoot) {
   struct Paths final : Answerer {
     std::string seen;

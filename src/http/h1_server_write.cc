@@ -141,16 +141,16 @@ void H1Server::flush() {
   if (state_ == State::kClosed || !transport_) return;
   net::IoResult result = out_.write(*transport_);
   if (result.status == net::IoStatus::kError) return shut(ResetReason::kConnectionLost);
-  if (out_.empty() && close_after_flush_) return closeGently();
-  if (flushing_ && out_.empty()) {
+  if (close_after_flush_ && flushed()) return closeGently();
+  if (flushing_ && flushed()) {
     flushing_ = false;
     if (state_ == State::kHead && !inHead()) setDeadline(limits_->idle_timeout);
   }
-  if (held_ && out_.size() < kH1OutLowBytes) {
+  if (held_ && hasRoom()) {
     held_ = false;
     resume_.schedule();
   }
-  if (full_ && !out_.holdsPipe() && out_.size() < kH1OutLowBytes) {
+  if (full_ && !out_.holdsPipe() && hasRoom()) {
     full_ = false;
     if (stream_ != nullptr) stream_->onWritable();
   }

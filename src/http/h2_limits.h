@@ -33,6 +33,8 @@ struct H2Limits {
   std::uint32_t resets_per_second = 100;
   // Server: decoded request headers of the streams that are not over.
   std::size_t held_header_bytes_max = 1024 * 1024;
+  // Unsent body of a stream: above it the stream is full, and has room again at a quarter of it.
+  std::size_t stream_unsent_bytes_max = 64 * 1024;
   // Unsent bodies of all streams: above it a stream is full early.
   std::size_t unsent_bytes_max = 1024 * 1024;
   bool extended_connect = false;            // server: offered (RFC 8441)

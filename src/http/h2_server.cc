@@ -79,7 +79,7 @@ class H2Server final : public H2Session, public ServerConnection {
   }
   void onSettled() override {
     if (!streams_.empty() || (drain_ != Drain::kFinal && !peer_leaves_)) return;
-    if (!out_.empty()) return settleWhenWritten();
+    if (!out_.empty() || transport_->unsent()) return settleWhenWritten();
     endGently({base::Errc::kClosed, "drained"}, ResetReason::kLocal);
   }
   bool startLinger() override {

@@ -121,6 +121,29 @@ TEST(H2Server, SendsAsTheWindowsAllowAndTellsWhenThereIsRoom) {
   EXPECT_TRUE(s.answers[1].ended);
 }
 
+TEST(H2Server, AStreamIsFullAboveItsLimitAndHasRoomAtAQuarter) {
+  ServerSide s({.h2 = {.stream_unsent_bytes_max = 1000}});
+  s.request(1);
+  s.send();
+  Seen& seen = *s.seen[0];
+  seen.stream->sendHeaders({{":status", "200"}}, End::kNo);
+  base::Buffer most{std::string(1000, 'x')};
+  EXPECT_EQ(seen.stream->sendData(most, End::kNo), Flow::kOpen);
+  codec::writeH2Settings(s.out, {{codec::H2SettingId::kInitialWindowSize, 0}});
+  s.request(3);
+  s.send();
+  Seen& shut = *s.seen[1];
+  shut.stream->sendHeaders({{":status", "200"}}, End::kNo);
+  base::Buffer full{std::string(1001, 'x')};
+  EXPECT_EQ(shut.stream->sendData(full, End::kNo), Flow::kFull);
+  codec::writeH2WindowUpdate(s.out, 3, 750);
+  s.send();
+  EXPECT_EQ(shut.writable, 0);
+  codec::writeH2WindowUpdate(s.out, 3, 1);
+  s.send();
+  EXPECT_EQ(shut.writable, 1);
+}
+
 TEST(H2Server, ChangesWindowsWithSettingsEvenBelowZero) {
   ServerSide s;
   s.request(1);

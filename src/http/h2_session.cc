@@ -14,7 +14,6 @@ namespace postern::http {
 namespace {
 
 constexpr std::size_t kOutHighBytes = 128 * 1024;   // no more DATA is framed above
-constexpr std::size_t kStreamLowBytes = 16 * 1024;  // below: onWritable
 constexpr std::size_t kWholeBlockBytes = 8 * 1024;  // a block this full is sent without a copy
 constexpr std::uint32_t kResetByUs = 0x80000000U;
 constexpr std::uint32_t kDefaultTableBytes = 4096;
@@ -401,8 +400,8 @@ bool H2Session::writeData(H2Stream& stream) {
     return true;
   }
   auto& waiting = static_cast<base::ListHook<H2WritableTag>&>(stream);
-  if (stream.full && !stream.local_ended && stream.out.size() < kStreamLowBytes &&
-      !waiting.linked())
+  if (stream.full && !stream.local_ended && !waiting.linked() &&
+      stream.out.size() <= options_.h2.stream_unsent_bytes_max / 4)
     writable_.pushBack(stream);
   if (!stream.out.empty() && stream.canSendData()) sending_.pushBack(stream);
   return true;

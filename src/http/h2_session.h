@@ -17,6 +17,7 @@
 #include "http/h2_stream_table.h"
 #include "net/transport.h"
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <string>
@@ -85,8 +86,12 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   /// The producer is done: a server stream is over for its observer.
   void producerEnded(H2Stream& stream);
   void resetByUs(H2Stream& stream, codec::H2Error code);
-  /// All streams together hold too much that is unsent.
-  bool crowded() const { return unsent_bytes_ > options_.h2.unsent_bytes_max; }
+  /// Above it a stream is full: early when all streams together hold too much that is unsent.
+  std::size_t streamUnsentMax() const {
+    constexpr std::size_t kCrowdedBytes = 8 * 1024;
+    const std::size_t most = options_.h2.stream_unsent_bytes_max;
+    return unsent_bytes_ > options_.h2.unsent_bytes_max ? std::min(most, kCrowdedBytes) : most;
+  }
   void countUnsent(std::ptrdiff_t change) { unsent_bytes_ += static_cast<std::size_t>(change); }
 
   // ---- net::TransportObserver ----

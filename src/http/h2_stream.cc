@@ -5,9 +5,6 @@
 namespace postern::http {
 namespace {
 
-constexpr std::size_t kStreamHighBytes = 64 * 1024;  // above: Flow::kFull
-constexpr std::size_t kCrowdedHighBytes = 8 * 1024;  // the same where all streams hold much
-
 codec::H2Error codeOf(ResetReason reason, bool server) {
   switch (reason) {
     case ResetReason::kRefused:
@@ -27,7 +24,7 @@ codec::H2Error codeOf(ResetReason reason, bool server) {
 }  // namespace
 
 Flow H2Stream::flow() {
-  full = full || out.size() > (session_.crowded() ? kCrowdedHighBytes : kStreamHighBytes);
+  full = full || out.size() > session_.streamUnsentMax();
   return full && !local_ended ? Flow::kFull : Flow::kOpen;
 }
 

@@ -11,6 +11,7 @@
 #include "net/socket.h"
 #include "tls/tls.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -19,6 +20,9 @@
 #include <vector>
 
 namespace postern::http {
+
+/// HTTP/1: above, a connection is full, and has room again at a quarter of it.
+inline constexpr std::size_t kUnsentBytesMax = 128 * 1024;
 
 /// Each limit has a test that reaches it.
 struct ServerLimits {
@@ -44,6 +48,14 @@ struct ServerLimits {
   bool chunked_beats_length = false;  // otherwise both together are refused
   bool trailers = true;               // otherwise dropped, both ways
   HeaderCase header_case = HeaderCase::kLower;
+  std::size_t unsent_bytes_max = kUnsentBytesMax;
+
+  /// What waits unsent is at most about so much, if that is less than by default: on an HTTP/1
+  /// connection, in an HTTP/2 stream. One piece more (64 KiB) may come before its sender stops.
+  void limitUnsent(std::size_t bytes) {
+    unsent_bytes_max = std::min(unsent_bytes_max, bytes);
+    h2.stream_unsent_bytes_max = std::min(h2.stream_unsent_bytes_max, bytes);
+  }
 };
 
 /// The limits of a connection: one copy for all that have the same.

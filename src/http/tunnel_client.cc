@@ -130,7 +130,7 @@ class TunnelClient final : public ClientConnection,
     const net::IoResult result = transport_->write(out_);
     if (result.status == net::IoStatus::kError)
       return shut(ResetReason::kConnectionLost, transport_->error());
-    if (out_.empty() && over_)
+    if (out_.empty() && over_ && !transport_->unsent())
       return shut(ResetReason::kLocal, {base::Errc::kClosed, "tunnel ended"});
     if (out_.empty() && ended_ && !std::exchange(shut_write_, true)) transport_->shutdownWrite();
     if (full_ && out_.size() < kOutLowBytes) {

@@ -95,6 +95,9 @@ class Transport {
   virtual IoResult read(base::Buffer& into, std::size_t max) = 0;
   /// Writes from the front of `from` and drains what was taken.
   virtual IoResult write(base::Buffer& from) = 0;
+  /// Bytes that write() took wait here, not in the kernel (TLS records): the transport's end would
+  /// lose them. onWritable is told when they are gone.
+  virtual bool unsent() const { return false; }
   /// Tells onWritable when there is room, after a write past this object (splice) found none.
   virtual void awaitWritable() {}
   /// Tells onReadable again in a later turn although nothing new arrived (the reader had stopped).

@@ -159,10 +159,10 @@ base::ConfigResult<void> readNetworkFilters(const listener::FilterChain& message
 }
 
 base::ConfigResult<std::shared_ptr<const FilterChain>> readChain(
-    const listener::FilterChain& message, const std::string& path) {
+    const listener::FilterChain& message, const std::string& path, const Listener& owner) {
   auto out = std::make_shared<FilterChain>();
   out->name = message.name();
-  out->fingerprint = api::serialize(message);
+  out->fingerprint = api::serialize(message) + std::to_string(owner.buffer_bytes_max);
   POSTERN_TRY(out->match,
               readChainMatch(message.filter_chain_match(), joinPath(path, "filter_chain_match")));
   out->match_key = api::serialize(message.filter_chain_match());
@@ -177,6 +177,8 @@ base::ConfigResult<std::shared_ptr<const FilterChain>> readChain(
                              joinPath(path, "transport_socket_connect_timeout")));
   }
   POSTERN_TRY_VOID(readNetworkFilters(message, path, *out));
+  if (auto* http = std::get_if<HttpManager>(&out->filter))
+    http->limits.limitUnsent(owner.buffer_bytes_max);
   return std::shared_ptr<const FilterChain>(std::move(out));
 }
 
@@ -211,13 +213,13 @@ base::ConfigResult<void> readChains(const listener::Listener& message, const std
   std::set<std::string> names;
   for (int i = 0; i < message.filter_chains_size(); ++i) {
     const std::string at = joinPath(path, "filter_chains", i);
-    POSTERN_TRY(auto chain, readChain(message.filter_chains(i), at));
+    POSTERN_TRY(auto chain, readChain(message.filter_chains(i), at, out));
     out.chains.push_back(std::move(chain));
   }
   POSTERN_TRY_VOID(checkDistinct(out, path));
   if (message.has_default_filter_chain()) {
-    POSTERN_TRY(out.fallback,
-                readChain(message.default_filter_chain(), joinPath(path, "default_filter_chain")));
+    POSTERN_TRY(out.fallback, readChain(message.default_filter_chain(),
+                                        joinPath(path, "default_filter_chain"), out));
   }
   if (out.chains.empty() && out.fallback == nullptr)
     return base::failConfig(

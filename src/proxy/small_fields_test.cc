@@ -271,20 +271,6 @@ TEST_F(TcpFieldsTest, WaitsBetweenAttemptsButNotTooLong) {
   EXPECT_LT(took, milliseconds(500));
 }
 
-TEST(BufferLimits, AreReadOnBothSides) {
-  json in = {{"name", "l"},
-             {"address", socketAddress("127.0.0.1", 0)},
-             {"per_connection_buffer_limit_bytes", 1234},
-             {"filter_chains", json::array({tcpChain("a")})}};
-  envoy::config::listener::v3::Listener listener;
-  ASSERT_TRUE(api::fromJson(in, listener));
-  EXPECT_EQ((*buildListener(listener, "l"))->buffer_bytes_max, 1234U);
-  envoy::config::cluster::v3::Cluster cluster;
-  ASSERT_TRUE(api::fromJson(
-      {{"name", "c"}, {"type", "STATIC"}, {"per_connection_buffer_limit_bytes", 1234}}, cluster));
-  EXPECT_EQ((*buildCluster(cluster, "c"))->buffer_bytes_max, 1234U);
-}
-
 TEST(UpstreamOptions, OfHttp2AreReadWhereTheClientChooses) {
   const std::string type = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
   json options = {{"@type", "type.googleapis.com/" + type},

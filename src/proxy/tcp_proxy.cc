@@ -278,7 +278,14 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     while (!done_ && to.ready && from.ready && !from.shut) {
       if (from.splice != nullptr ? !moveInKernel(from, to) : !moveByCopy(from, to)) return;
     }
-    if (client_.shut && server_.shut) finish({});
+    finishWhenSent();
+  }
+
+  /// Both directions ended, and nobody's last bytes are still here.
+  void finishWhenSent() {
+    if (client_.shut && server_.shut && !client_.transport->unsent() &&
+        !server_.transport->unsent())
+      finish({});
   }
 
   /// False: nothing more can be done now.

@@ -13,6 +13,7 @@ namespace postern::tls {
 namespace {
 
 constexpr std::size_t kInnerReadBytes = 65536;
+constexpr int kFillsPerRead = 4;
 // Ciphertext waiting for a slow socket; above it the writer is told to wait, and nothing is read
 // either: what a peer sends may ask for an answer (KeyUpdate), and it must not fill our memory.
 constexpr std::size_t kUnsentBytesMax = 256 * 1024;
@@ -77,6 +78,7 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
     }
     if (flush() == net::IoStatus::kOk && buffers_.out.empty()) inner_->shutdownWrite();
   }
+  bool unsent() const override { return !buffers_.out.empty(); }
   void resetOnClose() override { inner_->resetOnClose(); }
   base::Error error() const override { return error_; }
   const net::Address& local() const override { return inner_->local(); }
@@ -195,6 +197,7 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
 net::IoResult TlsTransport::read(base::Buffer& into, std::size_t max) {
   if (!established_) return {failed_ ? net::IoStatus::kError : net::IoStatus::kAgain, 0};
   std::size_t total = 0;
+  int fills = 0;  // a peer may send records without end that hold nothing for the reader
   net::IoStatus end = net::IoStatus::kOk;
   while (total < max && end == net::IoStatus::kOk) {
     char* out = nullptr;
@@ -208,8 +211,12 @@ net::IoResult TlsTransport::read(base::Buffer& into, std::size_t max) {
       continue;
     }
     const int error = SSL_get_error(ssl_.get(), result);
-    if (error == SSL_ERROR_WANT_READ) {
+    if (error == SSL_ERROR_WANT_READ && fills == kFillsPerRead) {
+      end = net::IoStatus::kAgain;
+      resumeRead();
+    } else if (error == SSL_ERROR_WANT_READ) {
       end = fill();
+      ++fills;
     } else if (error == SSL_ERROR_ZERO_RETURN) {
       end = net::IoStatus::kEof;
     } else {
@@ -244,7 +251,7 @@ net::IoResult TlsTransport::write(base::Buffer& from) {
     countWritten(taken);
   }
   if (flush() == net::IoStatus::kError) return {net::IoStatus::kError, total};
-  write_blocked_ = !from.empty();
+  write_blocked_ = !from.empty() || unsent();
   return {from.empty() ? net::IoStatus::kOk : net::IoStatus::kAgain, total};
 }
 
