@@ -13,6 +13,7 @@ constexpr int kInformationalMax = 16;  // 1xx answers before the final one
 }  // namespace
 
 void H1Client::fill() {
+  if (eof_) readable_ = false;  // a later report of the poller (a reset) brings nothing more
   while (readable_ && transport_ && state_ != State::kClosed && in_.size() < kH1InHighBytes &&
          !eof_ && !pipesNext()) {
     // One block shows whether a body follows that is better left to the kernel.

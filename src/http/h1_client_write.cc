@@ -89,8 +89,8 @@ void H1Client::flush() {
   if (result.status == net::IoStatus::kError) {
     out_.clear();
     request_done_ = true;
-    keep_alive_ = false;
-    eof_ = eof_ || in_.empty();
+    draining_ = true;
+    readable_ = true;
     resume_.schedule();
     return;
   }

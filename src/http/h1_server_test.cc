@@ -14,8 +14,9 @@ class ScriptedTransport final : public net::Transport {
  public:
   explicit ScriptedTransport(std::string& written) : written_(written) {}
   std::deque<std::string> reads;
-  bool stuck = false;  // takes nothing
-  bool ended = false;  // after the script
+  bool stuck = false;   // takes nothing
+  bool broken = false;  // writing fails
+  bool ended = false;   // after the script
   net::TransportObserver* observer = nullptr;
 
   void setObserver(net::TransportObserver* o) override { observer = o; }
@@ -28,6 +29,7 @@ class ScriptedTransport final : public net::Transport {
     return {net::IoStatus::kOk, next.size()};
   }
   net::IoResult write(base::Buffer& from) override {
+    if (broken) return {net::IoStatus::kError};
     if (stuck) return {net::IoStatus::kAgain};
     written_ += from.toString();
     std::size_t count = from.size();
@@ -477,6 +479,67 @@ TEST(H1Client, TakesNoSwitchThatNobodyAskedForAndFewInformationalAnswers) {
   answerWith(hints + "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", many);
   EXPECT_TRUE(many.reset);
   EXPECT_EQ(many.informational, 16);
+}
+
+/// What became of a request: "reset", or the status of the answer.
+struct Outcome : Asker {
+  bool reset = false;
+  bool closed = false;
+  void onReset(ResetReason) override { reset = true; }
+  void onClosed(ClientConnection&, base::Error) override { closed = true; }
+};
+
+TEST(H1Client, AfterAFailedWriteReadingTellsWhetherAnAnswerCameFirst) {
+  for (const bool answered : {false, true}) {
+    SCOPED_TRACE(answered);
+    event::Loop loop;
+    Outcome outcome;
+    std::string written;
+    auto owned = std::make_unique<ScriptedTransport>(written);
+    ScriptedTransport& transport = *owned;
+    ClientConnection* connection = startH1Client(loop, std::move(owned), {}, outcome);
+    transport.observer->onConnected();
+    Stream& stream = connection->open(outcome);
+    stream.sendHeaders(
+        {{":method", "POST"}, {":path", "/"}, {":authority", "a"}, {"content-length", "3"}},
+        End::kNo);
+    loop.runOnce();
+    transport.broken = transport.ended = true;
+    if (answered) transport.reads = {"HTTP/1.1 413 no\r\ncontent-length: 0\r\n\r\n"};
+    base::Buffer body{"abc"};
+    stream.sendData(body, End::kYes);
+    transport.observer->onWritable();  // the write fails
+    transport.observer->onReadable();  // and the poller reports the same reset
+    for (int i = 0; i < 3; ++i) loop.runOnce();
+    EXPECT_EQ(outcome.status, answered ? 413 : 0);
+    EXPECT_EQ(outcome.reset, !answered);
+    EXPECT_TRUE(outcome.closed);
+  }
+}
+
+TEST(H1Client, ReportsAfterTheEndEndNothingTwice) {
+  event::Loop loop;
+  Outcome outcome;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  ClientConnection* connection = startH1Client(loop, std::move(owned), {}, outcome);
+  transport.observer->onConnected();
+  Stream& stream = connection->open(outcome);
+  stream.sendHeaders({{":method", "GET"}, {":path", "/"}, {":authority", "a"}}, End::kYes);
+  loop.runOnce();
+  // A body until the end of the connection, all of which was taken; its end was not asked for.
+  transport.reads = {"HTTP/1.1 200 OK\r\n\r\nbody"};
+  transport.ended = true;
+  stream.read();
+  transport.observer->onReadable();
+  loop.runOnce();
+  EXPECT_EQ(outcome.status, 200);
+  for (int i = 0; i < 3; ++i) transport.observer->onReadable();
+  EXPECT_FALSE(outcome.reset);
+  stream.read();
+  for (int i = 0; i < 3; ++i) loop.runOnce();
+  EXPECT_TRUE(outcome.closed);
 }
 
 }  // namespace
