@@ -32,6 +32,23 @@ int acceptedDescriptorMax() {
   return static_cast<int>(std::max(limit.rlim_cur, reserve + 1) - reserve);
 }
 
+using envoy::config::bootstrap::v3::Bootstrap;
+
+/// The node as the flags name it.
+std::shared_ptr<const Bootstrap> named(std::shared_ptr<const Bootstrap> bootstrap,
+                                       const Options& options) {
+  if (options.service_node.empty() && options.service_cluster.empty() &&
+      options.service_zone.empty()) {
+    return bootstrap;
+  }
+  auto out = std::make_shared<Bootstrap>(*bootstrap);
+  auto& node = *out->mutable_node();
+  if (!options.service_node.empty()) node.set_id(options.service_node);
+  if (!options.service_cluster.empty()) node.set_cluster(options.service_cluster);
+  if (!options.service_zone.empty()) node.mutable_locality()->set_zone(options.service_zone);
+  return out;
+}
+
 }  // namespace
 
 std::string_view toString(ServerState state) {
@@ -112,7 +129,8 @@ base::ConfigResult<void> Server::validate(event::Loop& loop,
                                           const Options& given) {
   std::optional<config::Tolerance> tolerance;
   if (given.allow_unknown_static_fields) tolerance.emplace();
-  POSTERN_TRY(const BootstrapValues values, readBootstrap(bootstrap));
+  const auto with_flags = named(std::make_shared<const Bootstrap>(bootstrap), given);
+  POSTERN_TRY(const BootstrapValues values, readBootstrap(*with_flags));
   Stats stats;
   ConfigStore::Options options;
   options.bind = false;
@@ -122,11 +140,8 @@ base::ConfigResult<void> Server::validate(event::Loop& loop,
 
 base::ConfigResult<void> Server::start(
     std::shared_ptr<const envoy::config::bootstrap::v3::Bootstrap> bootstrap) {
-  bootstrap_ = std::move(bootstrap);
+  bootstrap_ = named(std::move(bootstrap), options_);
   POSTERN_TRY(values_, readBootstrap(*bootstrap_));
-  if (!options_.service_node.empty()) values_.node.id = options_.service_node;
-  if (!options_.service_cluster.empty()) values_.node.cluster = options_.service_cluster;
-  if (!options_.service_zone.empty()) values_.node.zone = options_.service_zone;
   connections_->max = values_.connections_max;
   POSTERN_TRY_VOID(joinHotRestart());
 
