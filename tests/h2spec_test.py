@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Our HTTP/2 server, and the proxy, judged by others' programs: h2spec (--strict, over TLS and cleartext), curl, nghttp and h2load.
+"""Our HTTP/2 server, and the proxy, judged by others' programs: h2spec (with --strict and without, over TLS and in clear), curl, nghttp
+and h2load.
 
 h2spec is built by Go into build/tools if it is not there. Ports are chosen by the kernel, files live in a temporary
 folder, and every process started here is ended here.
@@ -14,11 +15,14 @@ import tempfile
 import time
 import urllib.request
 
+from side_by_side import certificates
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BIN = os.environ.get("POSTERN_BIN", os.path.join(ROOT, "bin"))
 TOOLS = os.path.join(ROOT, "build", "tools")
 H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"
-H2SPEC_TESTS = 146
+H2SPEC_TESTS = 145
+H2SPEC_STRICT_TESTS = 146
 
 
 def run(*command, stdin=None, seconds=120):
@@ -47,10 +51,16 @@ class Servers:
         self.tls = self.start("tls=localhost", "http2")
         self.http2 = self.start("http2")
         self.auto = self.start()
-        self.proxy = self.start_proxy()
+        self.proxy, self.proxy_tls = self.start_proxy()
 
     def start_proxy(self):
-        """The proxy before the echo server: HTTP/2 to HTTP/1."""
+        """The proxy before the echo server, HTTP/2 to HTTP/1: its ports in clear and with TLS."""
+        certificates.make(os.path.join(self.folder, "made"))
+        pair = {"certificate_chain": {"filename": os.path.join(self.folder, "made", "server.crt")},
+                "private_key": {"filename": os.path.join(self.folder, "made", "server.key")}}
+        tls = {"name": "tls", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {"tls_certificates": [pair], "alpn_protocols": ["h2"]}}}
         address = lambda port: {"socket_address": {"address": "127.0.0.1", "port_value": port}}  # noqa: E731
         extension = "type.googleapis.com/envoy.extensions.filters."
         manager = {
@@ -58,8 +68,10 @@ class Servers:
             "http_filters": [{"name": "router", "typed_config": {"@type": extension + "http.router.v3.Router"}}],
             "route_config": {"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [
                 {"match": {"prefix": "/"}, "route": {"cluster": "echo"}}]}]}}
+        chain = {"filters": [{"name": "h", "typed_config": manager}]}
         config = {"admin": {"address": address(0)}, "static_resources": {
-            "listeners": [{"name": "in", "address": address(0), "filter_chains": [{"filters": [{"name": "h", "typed_config": manager}]}]}],
+            "listeners": [{"name": "clear", "address": address(0), "filter_chains": [chain]},
+                          {"name": "tls", "address": address(0), "filter_chains": [{**chain, "transport_socket": tls}]}],
             "clusters": [{"name": "echo", "type": "STATIC", "load_assignment": {"cluster_name": "echo", "endpoints": [
                 {"lb_endpoints": [{"endpoint": {"address": address(self.auto)}}]}]}}]}}
         path, admin = os.path.join(self.folder, "proxy.json"), os.path.join(self.folder, "admin")
@@ -73,7 +85,8 @@ class Servers:
             assert time.monotonic() < end, "the proxy did not start"
             time.sleep(0.02)
         with open(admin, encoding="utf-8") as file, urllib.request.urlopen(f"http://{file.read().strip()}/listeners?format=json") as answer:
-            return json.load(answer)["listener_statuses"][0]["local_address"]["socket_address"]["port_value"]
+            ports = {each["name"]: each["local_address"]["socket_address"]["port_value"] for each in json.load(answer)["listener_statuses"]}
+        return ports["clear"], ports["tls"]
 
     def start(self, *arguments):
         process = subprocess.Popen((os.path.join(BIN, "postern-demo"), "echo", "0") + arguments, stdin=subprocess.DEVNULL,
@@ -89,23 +102,32 @@ class Servers:
 
 
 def h2spec(port, *arguments):
-    text = run(h2spec_program(), "-h", "127.0.0.1", "-p", str(port), "--strict", *arguments, seconds=600).stdout.decode()
+    text = run(h2spec_program(), "-h", "127.0.0.1", "-p", str(port), *arguments, seconds=600).stdout.decode()
     total = re.search(r"(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed", text)
     assert total, text[-2000:]
     failures = text[text.find("Failures:"):] if "Failures:" in text else ""
-    assert total.groups() == (str(H2SPEC_TESTS), str(H2SPEC_TESTS), "0", "0"), total.group(0) + "\n" + failures
+    tests = str(H2SPEC_STRICT_TESTS if "--strict" in arguments else H2SPEC_TESTS)
+    assert total.groups() == (tests, tests, "0", "0"), total.group(0) + "\n" + failures
 
 
 def test_h2spec_strict_over_tls(servers):
-    h2spec(servers.tls, "-t", "-k")
+    h2spec(servers.tls, "--strict", "-t", "-k")
 
 
 def test_h2spec_strict_over_cleartext(servers):
-    h2spec(servers.http2)
+    h2spec(servers.http2, "--strict")
+
+
+def test_h2spec_of_the_proxy(servers):
+    h2spec(servers.proxy)
 
 
 def test_h2spec_strict_of_the_proxy(servers):
-    h2spec(servers.proxy)
+    h2spec(servers.proxy, "--strict")
+
+
+def test_h2spec_strict_of_the_proxy_over_tls(servers):
+    h2spec(servers.proxy_tls, "--strict", "-t", "-k")
 
 
 def curl(port, *arguments, scheme="http"):

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from operation_harness import PROXY, Http2, Proxy, cluster, http_listener, run_tests, socket_address, until
+from operation_harness import PROXY, Http1, Http2, Proxy, cluster, direct, http_listener, run_tests, socket_address, until
 
 LONG = os.environ.get("POSTERN_LONG") == "1"
 SECONDS = 30 if LONG else 5
@@ -155,7 +155,7 @@ class Mesh:
         return {"clusters": [{"name": "app", "type": "EDS", "connect_timeout": "5s", "eds_cluster_config": {"eds_config": ADS}}, other],
                 "endpoints": [{"cluster_name": "app", "endpoints": [
                     {"lb_endpoints": [dict(endpoint, metadata={"filter_metadata": {"t": {"n": "@COUNTER@"}}})]}]}],
-                "listeners": [web],
+                "listeners": [web, http_listener("unasked", 0, direct("@COUNTER@"))],
                 "routes": [route]}
 
     def bootstrap(self):
@@ -196,6 +196,11 @@ def test_a_thousand_updates_a_second():
                 print("%d updates in %.1f s (%d/s), %s responses accepted, %s refused; routes taken %d times" % (
                     made, took, made / took, after["accepted"], after["refused"], proxy.stat("http.rds.update_success")), flush=True)
                 assert after["refused"] == "0" and int(after["accepted"]) > made / 10, after
+                # Of each kind the last one is in effect, and on the way there the proxy took many.
+                version = int(Http1(port).get()[1]["x-version"])
+                assert version >= before + 1000 * SECONDS, (version, before)
+                for kind in ("http.rds", "listener_manager.lds", "cluster_manager.cds"):
+                    assert proxy.stat(kind + ".update_success") > made / 100, kind
                 assert proxy.info()["state"] == "LIVE"
         finally:
             mesh.close()
