@@ -388,7 +388,7 @@ def test_windows_that_stay_shut(proxy, _):
                 client.send(h2.window(1, 1))
         for client in clients:
             client.close()
-    assert measured.most < 160 * MB
+    assert measured.most < 110 * MB  # of each answer one piece of 64 KB
     # A stream that does not move ends by stream_idle_timeout.
     client = h2.Client(proxy.port, window=0)
     client.send(h2.headers(1, h2.request("/bytes/1000000")))

@@ -126,8 +126,25 @@ def test_counters_are_carried_on_and_gauges_while_both_live():
     origin.close()
 
 
-def test_queued_connections_survive_fewer_workers():
-    """The workers of the old process stand still, so that connections wait in all of its sockets."""
+def test_connections_queued_at_the_hand_over_are_served():
+    """The old process stands still while they come, into all of its sockets, and while the new one asks for these."""
+    for workers in ("1", "6"):
+        with Chain(web(), "--concurrency", "4") as chain:
+            first = chain.all[0]
+            port = first.port("web")
+            first.signal(STOP)
+            waiting = [Http1(port) for _ in range(60)]
+            for each in waiting:
+                each.send()
+            second = chain.start(web(), "--concurrency", workers, wait=False)
+            time.sleep(0.3)
+            first.signal(CONT)
+            assert [each.receive()[0] for each in waiting] == [200] * 60
+            second.wait_live()
+            assert first.wait(8) == 0
+
+
+def test_fewer_and_more_workers_follow_under_load():
     origin = Origin()
     config = bootstrap([http_listener("web", 0, to_cluster("origin"))], [cluster("origin", origin.port)])
     with Chain(config, "--concurrency", "4") as chain:

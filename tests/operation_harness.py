@@ -150,8 +150,8 @@ class Proxy:
 class Http1:
     """One HTTP/1.1 connection."""
 
-    def __init__(self, port, timeout=5):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port, timeout=5, address="127.0.0.1"):
+        self.socket = socket.create_connection((address, port), timeout=timeout)
         self.buffer = b""
 
     def send(self, path="/", head=""):
@@ -202,8 +202,8 @@ class Http2:
     """One HTTP/2 connection with prior knowledge: frames by hand, header blocks without compression."""
     DATA, HEADERS, RST, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
 
-    def __init__(self, port, timeout=5):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port, timeout=5, address="127.0.0.1"):
+        self.socket = socket.create_connection((address, port), timeout=timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.next_stream = 1
@@ -277,10 +277,11 @@ class Http2:
 class Origin(ThreadServer):
     """An origin that answers "origin" after a delay the request may name (/delay/MS), and echoes bytes for TCP."""
 
-    def __init__(self, echo=False):
+    def __init__(self, echo=False, address="127.0.0.1"):
         self.echo = echo
         self.requests = 0
-        super().__init__()
+        self.last_head = ""
+        super().__init__(address=address)
 
     def serve(self, connection):
         data = b""
@@ -293,6 +294,7 @@ class Origin(ThreadServer):
                 head, data = data.split(b"\r\n\r\n", 1)
                 path = head.split(b" ")[1].decode()
                 self.requests += 1
+                self.last_head = head.decode("latin-1") + "\r\n"
                 if path.startswith("/delay/"):
                     time.sleep(int(path.split("/")[2]) / 1000)
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\norigin")

@@ -65,6 +65,63 @@ def test_help_names_every_flag_of_envoys_users():
         assert flag in text, flag
 
 
+def test_ipv6_from_the_client_and_to_the_origin():
+    origin = Origin(address="::1")
+    six = cluster("six", 0)
+    six["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = socket_address(origin.port, "::1")
+    pipe = tcp_listener("tcp", 0, "six")
+    pipe["address"] = socket_address(0, "::1")
+    with Proxy(bootstrap([http_listener("web", 0, to_cluster("six"), address=socket_address(0, "::1"), use_remote_address=True), pipe], [six])) as proxy:
+        assert Http1(proxy.port("web"), address="::1").get()[2] == b"origin"
+        assert "x-envoy-external-address: ::1\r\n" in origin.last_head, origin.last_head
+        assert Http1(proxy.port("tcp"), address="::1").get()[2] == b"origin"
+    origin.close()
+
+
+def test_version_is_one_line():
+    assert re.fullmatch(r"postern-proxy version: \d+\.\d+\.\d+\n", run("--version")[1]), run("--version")
+
+
+def test_text_is_merged_over_the_file():
+    text = json.dumps({"node": {"id": "merged"}, "static_resources": {"listeners": [http_listener("second", 0, direct("of the text"))]}})
+    with Proxy(bootstrap([http_listener("web", 0, direct())]), "--config-yaml", text) as proxy:
+        assert proxy.info()["node"]["id"] == "merged" and proxy.info()["node"]["cluster"] == "test", proxy.info()
+        assert Http1(proxy.port("web")).get()[2] == b"ok"
+        assert Http1(proxy.port("second")).get()[2] == b"of the text"
+
+
+def test_validate_serves_nothing_and_says_what_is_wrong():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "bootstrap.json")
+        with socket.create_server(("127.0.0.1", 0)) as taken:  # nobody needs the port
+            with open(path, "w", encoding="utf-8") as out:
+                json.dump(bootstrap([http_listener("web", taken.getsockname()[1], direct())]), out)
+            assert run("--mode", "validate", "-c", path) == (0, f"configuration '{path}' OK\n", "")
+        with open(path, "w", encoding="utf-8") as out:
+            json.dump(bootstrap([http_listener("web", 0, to_cluster("nowhere"), no_such_field=1)]), out)
+        code, out, text = run("--mode", "validate", "-c", path)
+        assert code == 1 and out == "" and "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.no_such_field" in text, text
+
+
+def test_flags_name_the_node():
+    config = bootstrap([http_listener("web", 0, direct())])
+    del config["node"]
+    with Proxy(config, "--service-node", "n", "--service-cluster", "c", "--service-zone", "z") as proxy:
+        node = proxy.info()["node"]
+        assert (node["id"], node["cluster"], node["locality"]["zone"]) == ("n", "c", "z"), node
+
+
+def test_one_worker_for_each_processor_it_may_run_on():
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        for flags in ((), ("--concurrency", "0")):
+            with Proxy(bootstrap([http_listener("web", 0, direct())]), *flags) as proxy:
+                assert proxy.info()["command_line_options"]["concurrency"] == 1, flags
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def test_unknown_static_fields_are_left_out_when_allowed():
     config = bootstrap([http_listener("web", 0, direct(), no_such_field=1, http3_protocol_options={})], grpc_async_client_manager_config={})
     with Proxy(config, wait=False) as proxy:

@@ -4,10 +4,11 @@ import threading
 
 
 class ThreadServer:
-    """Listens on 127.0.0.1 until closed. `serve(connection)` has a connection to itself; it is closed after that."""
+    """Listens on `address` until closed. `serve(connection)` has a connection to itself; it is closed after that."""
 
-    def __init__(self, serve=None, port=0, timeout=None):
-        self.listener = socket.create_server(("127.0.0.1", port), backlog=4096)
+    def __init__(self, serve=None, port=0, timeout=None, address="127.0.0.1"):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.listener = socket.create_server((address, port), family=family, backlog=4096)
         self.port, self.timeout = self.listener.getsockname()[1], timeout
         if serve is not None:
             self.serve = serve

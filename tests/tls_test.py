@@ -203,6 +203,37 @@ def test_plain_text_of_an_origin_is_no_answer(proxy):
     return "503, nothing of the injected bytes"
 
 
+# ---- passed on by the name
+
+
+def test_a_chain_passes_on_to_the_cluster_of_the_name(proxy):
+    seen = {"one.example": [], "two.example": []}
+    for name, first in seen.items():
+        origin = ThreadServer(lambda sock, first=first: first.append(sock.recv(4096)), timeout=10)
+        proxy.clusters.append({"name": name, "connect_timeout": "2s", "load_assignment": {"cluster_name": name, "endpoints": [
+            {"lb_endpoints": [{"endpoint": {"address": address(origin.port)}}]}]}})
+    port = free_port()
+    proxy.listeners.append({
+        "name": "pass", "address": address(port),
+        "listener_filters": [{"name": "tls", "typed_config": typed("extensions.filters.listener.tls_inspector.v3.TlsInspector")}],
+        "filter_chains": [{"filters": [
+            {"name": "sni", "typed_config": typed("extensions.filters.network.sni_cluster.v3.SniCluster")},
+            {"name": "tcp", "typed_config": typed("extensions.filters.network.tcp_proxy.v3.TcpProxy", stat_prefix="pass",
+                                                  cluster="two.example")}]}]})
+    proxy.start()
+    # The name chooses; an unknown one finds no cluster; without a name it is the one that is configured.
+    for name in ("one.example", "unknown.example", None):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            try:
+                context().wrap_socket(sock, server_hostname=name)
+            except OSError:
+                pass  # the origins speak no TLS
+    eventually(lambda: len(seen["one.example"]) == 1 and len(seen["two.example"]) == 1)
+    assert b"one.example" in seen["one.example"][0] and seen["two.example"][0][:1] == b"\x16"
+    assert proxy.counter("tcp.pass.downstream_cx_no_route") == 1
+    return "2 passed on, 1 without a cluster"
+
+
 # ---- the handshake as a weapon
 
 

@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <memory>
+#include <set>
+#include <string>
 
 namespace postern::base {
 namespace {
@@ -152,6 +154,17 @@ TEST(Random, UuidHasVersionAndVariant) {
   EXPECT_NE(std::string("89ab").find(id[19]), std::string::npos);
   for (const std::size_t at : {8u, 13u, 18u, 23u}) EXPECT_EQ(id[at], '-');
   EXPECT_EQ(std::count(id.begin(), id.end(), '-'), 4);
+}
+
+TEST(Random, NoTwoUuidsAreAlikeAlsoOfTwoSources) {
+  Random one;
+  Random other;
+  std::set<std::string> seen;
+  for (int i = 0; i < 1000; ++i) {
+    seen.insert(one.uuid());
+    seen.insert(other.uuid());
+  }
+  EXPECT_EQ(seen.size(), 2000U);
 }
 
 TEST(Published, GivesWhatWasSetLastAndLetsGoOfTheOneBefore) {

@@ -132,6 +132,30 @@ class ConfigStoreTest : public ::testing::Test {
   int version_ = 0;
 };
 
+TEST_F(ConfigStoreTest, TwoOfOneNameInOneResponseAreRefused) {
+  EXPECT_EQ(clusters({edsCluster("a"), edsCluster("b"), edsCluster("a")}),
+            "a: duplicate resource a");
+}
+
+TEST_F(ConfigStoreTest, UnknownFieldsAreCountedOrRefused) {
+  envoy::config::cluster::v3::Cluster message;
+  ASSERT_TRUE(api::fromJson(edsCluster("a"), message));
+  message.GetReflection()->MutableUnknownFields(&message)->AddVarint(9999, 1);
+  google::protobuf::Any any;
+  api::pack(message, any);
+  const std::vector<xds::Update> updates = {{"a", "1", &any}};
+  EXPECT_TRUE(store_->update(api::kClusterType, updates, {}));
+  EXPECT_EQ(stats_.value("server.dynamic_unknown_fields"), 1);
+  ConfigStore::Options options;
+  options.reject_unknown_fields = true;
+  ConfigStore strict(
+      loop_, stats_.makeStore(), std::move(options), [](std::shared_ptr<const Snapshot>) {},
+      [](std::string_view, const std::set<std::string>&) {});
+  const auto taken = strict.update(api::kClusterType, updates, {});
+  ASSERT_FALSE(taken);
+  EXPECT_EQ(taken.error().message(), "a: has 1 unknown fields");
+}
+
 TEST_F(ConfigStoreTest, ClusterWaitsForItsEndpoints) {
   store_->expect(std::chrono::milliseconds(0), {});
   EXPECT_EQ(clusters({edsCluster("a")}), "");
