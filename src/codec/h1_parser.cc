@@ -78,9 +78,16 @@ bool H1HeadParser::refuse(const char* text, const char* details, int status) {
 
 H1HeadParser::Status H1HeadParser::feed(std::string_view bytes, std::size_t& consumed) {
   consumed = 0;
+  if (partial_ == "\r" && bytes.starts_with('\n')) {  // an empty line in two pieces
+    partial_.clear();
+    bytes.remove_prefix(1);
+    consumed = 1;
+  }
   if (partial_.empty()) {
-    while (bytes.substr(consumed, 2) == "\r\n" && consumed < kEmptyLinesBytesMax) consumed += 2;
-    bytes.remove_prefix(consumed);
+    std::size_t skipped = 0;
+    while (bytes.substr(skipped, 2) == "\r\n" && skipped < kEmptyLinesBytesMax) skipped += 2;
+    bytes.remove_prefix(skipped);
+    consumed += skipped;
     if (bytes.empty()) return Status::kNeedMore;
     std::size_t end = bytes.find("\r\n\r\n");
     if (end != std::string_view::npos) {

@@ -16,7 +16,7 @@ Status parseAll(H1HeadParser& parser, std::string_view bytes) {
 TEST(H1Request, ParsesWholeAndBytewiseAlike) {
   const std::string text =
       "\r\nPOST /a?b=c HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nX-A:  v \r\n\r\nabc";
-  for (std::size_t piece : {text.size(), std::size_t{2}, std::size_t{7}}) {
+  for (std::size_t piece : {text.size(), std::size_t{1}, std::size_t{2}, std::size_t{7}}) {
     H1HeadParser parser(Role::kRequest, {});
     Status status = Status::kNeedMore;
     std::size_t at = 0;
