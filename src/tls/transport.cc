@@ -72,10 +72,9 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
   void resumeRead() override { inner_->resumeRead(); }
   void shutdownWrite() override {
     shutdown_ = true;
-    if (established_) {
-      SSL_shutdown(ssl_.get());
-      ERR_clear_error();
-    }
+    if (!established_) return;  // after the handshake
+    SSL_shutdown(ssl_.get());
+    ERR_clear_error();
     if (flush() == net::IoStatus::kOk && buffers_.out.empty()) inner_->shutdownWrite();
   }
   bool unsent() const override { return !buffers_.out.empty(); }
@@ -112,9 +111,14 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
     }
   }
   void onWritable() override {
-    if (flush() == net::IoStatus::kError) return report(error_);
+    if (flush() == net::IoStatus::kError) {
+      if (!established_) return report(error_);
+      inner_empty_ =
+          false;  // what the peer said before it broke off: reading tells, and then the error
+      return readSoon();
+    }
     if (!buffers_.out.empty()) return;
-    if (shutdown_) inner_->shutdownWrite();
+    if (shutdown_ && established_) inner_->shutdownWrite();
     if (std::exchange(read_blocked_, false)) readSoon();
     if (established_ && std::exchange(write_blocked_, false) && observer_ != nullptr)
       observer_->onWritable();
@@ -163,6 +167,7 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
     if (buffers_.out.empty()) return net::IoStatus::kOk;
     const net::IoResult result = inner_->write(buffers_.out);
     if (result.status == net::IoStatus::kError) error_ = inner_->error();
+    write_blocked_ = write_blocked_ || unsent();
     return result.status;
   }
 
@@ -203,6 +208,7 @@ net::IoResult TlsTransport::read(base::Buffer& into, std::size_t max) {
     char* out = nullptr;
     const std::size_t room = std::min(into.reserve(out), max - total);
     std::size_t got = 0;
+    ERR_clear_error();  // of others: SSL_get_error would take it for ours
     const int result = SSL_read_ex(ssl_.get(), out, room, &got);
     into.commit(result == 1 ? got : 0);
     if (result == 1) {
@@ -312,6 +318,7 @@ void TlsTransport::finishHandshake() {
   // Application bytes may already lie decrypted or undecrypted here: no socket report will follow
   // for them. Nor for a write that was tried too early.
   writable_pending_ = std::exchange(write_blocked_, false);
+  if (shutdown_) shutdownWrite();
   readSoon();
   if (observer_ != nullptr) observer_->onConnected();
 }
