@@ -189,6 +189,8 @@ HostPtr ClusterState::originalHost(const net::Address& original) {
     stats_.membership_change.add();
     countMembers(hosts_.size(), 0);
     if (!cleanup_.armed()) cleanup_.arm(config().cleanup_interval);
+  } else {
+    host->removed = true;  // no list has it: its pool goes with its last request
   }
   return host;
 }

@@ -15,6 +15,7 @@ namespace postern::proxy {
 namespace {
 
 constexpr int kBacklog = 8;
+constexpr int kRefusedMax = 1000;  // at once
 
 base::Result<base::Fd> makeSocket(const net::Address& address) {
   base::Fd out(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -51,9 +52,12 @@ base::Result<base::Fd> connectPackets(const std::string& name) {
 }
 
 base::Fd acceptPackets(int listener) {
-  base::Fd out(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (out && !isSameUser(out.get())) out.reset();
-  return out;
+  // Whoever is refused leaves the next one in the queue, which nobody reports again.
+  for (int i = 0; i < kRefusedMax; ++i) {
+    base::Fd out(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!out || isSameUser(out.get())) return out;
+  }
+  return {};
 }
 
 bool isSameUser(int socket) {
