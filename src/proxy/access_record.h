@@ -145,6 +145,7 @@ struct AccessRecord {
   std::string failure;                  // UPSTREAM_TRANSPORT_FAILURE_REASON
   std::string_view downstream_failure;  // DOWNSTREAM_TRANSPORT_FAILURE_REASON; static text
   std::string local_reply;              // LOCAL_REPLY_BODY
+  std::string upstream_host_name;       // a copy: the host may go, or get another name
   std::uint64_t bytes_received = 0;
   std::uint64_t bytes_sent = 0;
   std::uint64_t connection_id = 0;
@@ -152,7 +153,6 @@ struct AccessRecord {
   std::uint32_t attempts = 0;
   std::string_view upstream_cluster;   // its name; owned by the configuration or the cluster
   std::string_view upstream_observed;  // what it is called in statistics and logs; empty: its name
-  std::string_view upstream_host_name;
   std::string_view upstream_protocol;  // static text
   AddressText upstream_host;
   AddressText upstream_local;

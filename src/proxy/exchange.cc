@@ -12,7 +12,6 @@ namespace postern::proxy {
 
 namespace {
 
-constexpr base::Duration kTunnelEndAfter = std::chrono::seconds(1);
 constexpr std::size_t kKeptExchanges = 256;  // free ones of a thread
 
 std::vector<void*>& freeExchanges() {

@@ -31,6 +31,9 @@ struct FailureText {
 };
 FailureText failureText(UpstreamFailure failure);
 
+/// After the end of one direction of a tunnel without a byte in the other.
+inline constexpr base::Duration kTunnelEndAfter = std::chrono::seconds(1);
+
 class Exchange final : public http::StreamObserver,
                        public UpstreamPool::Waiter,
                        public event::Deferred,
@@ -244,6 +247,7 @@ class Exchange final : public http::StreamObserver,
   bool body_kept_ = true;  // body_ holds everything that came so far
   bool waiting_ = false;
   bool attempt_open_ = false;
+  bool attempt_sent_ = false;  // it has a connection, and counts as a request there
   bool retry_slot_ = false;
   bool response_started_ = false;
   bool response_ended_ = false;

@@ -25,7 +25,7 @@ FailureText failureText(UpstreamFailure failure) {
 }
 
 void Exchange::attemptFailed(UpstreamFailure failure, std::string_view transport_error) {
-  const bool sent = record_.upstream_connection_id != 0;
+  const bool sent = attempt_sent_;
   if (host_ != nullptr) ++host_->rq_error;
   if (!transport_error.empty()) record_.failure = transport_error;
   if (retry_.wantsRetry(failure, sent) && retryLater(false)) return;

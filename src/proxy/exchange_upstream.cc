@@ -102,6 +102,7 @@ void Exchange::tryUpstream() {
     pick.attempts_max = retry_.policy()->host_attempts_max;
   }
   ++record_.attempts;
+  record_.upstream_connection_id = 0;
   host_ = cluster_->pick(pick);
   if (host_ == nullptr) {
     return reply({.status = 503,
@@ -137,11 +138,10 @@ void Exchange::endAttempt() {
   if (attempt_open_) {
     attempt_open_ = false;
     --host_->rq_active;
-    if (record_.upstream_connection_id != 0) {
+    if (std::exchange(attempt_sent_, false)) {
       cluster_->give(Resource::kRequests, static_cast<RoutingPriority>(action_->high_priority));
       cluster_->stats().upstream_rq_active.sub();
     }
-    record_.upstream_connection_id = 0;
   }
   if (retry_slot_) {
     retry_slot_ = false;
@@ -159,6 +159,7 @@ void Exchange::onReady(const PooledConnection& connection) {
   record_.upstream_local = connection.local;
   if (connection.tls != record_.upstream_tls) record_.upstream_tls = connection.tls;
   record_.upstream_connection_id = connection.id;
+  attempt_sent_ = true;
   record_.upstream_protocol = connection.http2 ? "HTTP/2" : "HTTP/1.1";
   if (upgrade_ == "connect" && action_->ends_connect) record_.upstream_protocol = {};
   cluster_->stats().upstream_rq_total.add();
@@ -326,7 +327,11 @@ void Exchange::upPiece(std::size_t bytes, End end) {
   record_.bytes_sent += bytes;
   touch();
   touchAttempt();
-  if (end == End::kNo) return;
+  if (end == End::kNo) {
+    // The client has ended its direction; what still comes for it is no end.
+    if (tunnel_ && request_ended_) setDeadline(Deadline::kTunnelEnd, kTunnelEndAfter);
+    return;
+  }
   up_ = nullptr;
   record_.at.upstream_rx_end = now();
 }

@@ -175,7 +175,8 @@ std::string upgradeType(const http::HeaderMap& headers) {
     const std::string_view protocol = headers.value(":protocol");
     return protocol.empty() ? "connect" : base::toLower(protocol);
   }
-  const std::string_view upgrade = headers.value("upgrade");
+  if (!headers.has("upgrade")) return {};
+  const std::string upgrade = *headers.joined("upgrade");  // of several none is what is allowed
   if (upgrade.empty()) return {};
   const auto connection = headers.joined("connection");
   if (!connection) return {};

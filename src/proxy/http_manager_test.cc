@@ -250,6 +250,25 @@ TEST_F(HttpManagerTest, InjectsFaults) {
   EXPECT_EQ(stats_.value("http.in.fault.active_faults"), 0);
 }
 
+TEST_F(HttpManagerTest, OfTwoUpgradesNoneIsAllowed) {
+  manager_["upgrade_configs"] = json::array({{{"upgrade_type", "websocket"}}});
+  start({allTo({{"cluster", "app"}})});
+  EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n"
+                              "Upgrade: websocket\r\nUpgrade: other\r\n\r\n")),
+            403);
+  EXPECT_EQ(origin_.requests(), 0U);
+}
+
+TEST_F(HttpManagerTest, TheLogKnowsTheUpstreamConnectionAndTheHostsName) {
+  format_ = "%UPSTREAM_CONNECTION_ID% %UPSTREAM_HOST_NAME%\n";
+  origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+  start({allTo({{"cluster", "app"}}), route({{"prefix", "/none"}}, {{"cluster", "nowhere"}})});
+  EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n")), 200);
+  const std::string line = log();
+  EXPECT_NE(line.substr(0, 2), "- ") << line;
+  EXPECT_TRUE(line.ends_with(" 127.0.0.1:" + std::to_string(origin_.port()) + "\n")) << line;
+}
+
 TEST_F(HttpManagerTest, TunnelsWebSockets) {
   manager_["upgrade_configs"] = {{{"upgrade_type", "websocket"}}};
   origin_.answer(
