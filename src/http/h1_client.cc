@@ -20,10 +20,14 @@ void H1Client::fill() {
     const std::size_t most = head_seen_ ? kH1InHighBytes : base::Buffer::kBlockBytes;
     net::IoResult result = transport_->read(in_, most);
     readable_ = result.status == net::IoStatus::kOk && result.bytes == most;
-    if (!head_seen_ && readable_) return;
     if (result.bytes > 0) any_byte_ = true;
+    if (!head_seen_ && readable_) return;
     if (result.status == net::IoStatus::kEof) eof_ = true;
-    if (result.status == net::IoStatus::kError) return shut(lostReason(), transport_->error());
+    if (result.status == net::IoStatus::kError) {
+      const bool nothing = in_.empty() && !body_.done();
+      if (!head_seen_ || nothing) return shut(lostReason(), transport_->error());
+      eof_ = failed_ = true;  // what came before is still delivered, and may be all
+    }
     if (result.status != net::IoStatus::kOk) return;
   }
 }
@@ -119,6 +123,10 @@ bool H1Client::deliverBody() {
   H1BodyReader::Status status = body_.read(in_, piece);
   if (status == H1BodyReader::Status::kNeedMore) {
     if (!eof_) return false;
+    if (failed_) {
+      shut(lostReason(), transport_->error());
+      return false;
+    }
     status = body_.end();
     if (status == H1BodyReader::Status::kError) {
       shut(ResetReason::kProtocol, {base::Errc::kClosed, "closed inside the answer"});
@@ -195,6 +203,10 @@ bool H1Client::deliverRaw() {
     return true;
   }
   if (!eof_) return false;
+  if (failed_) {
+    shut(lostReason(), transport_->error());
+    return false;
+  }
   wants_body_ = false;
   keep_alive_ = false;
   StreamObserver* told = stream_;

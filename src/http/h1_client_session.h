@@ -158,6 +158,7 @@ class H1Client final : public ClientConnection,
   bool any_sent_ = false;  // of the request
   bool full_ = false;
   bool eof_ = false;
+  bool failed_ = false;    // with eof_: by an error
   bool readable_ = false;  // the transport may have more
   bool switched_ = false;
   bool connect_request_ = false;

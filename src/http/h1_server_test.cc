@@ -16,11 +16,13 @@ class ScriptedTransport final : public net::Transport {
   std::deque<std::string> reads;
   bool stuck = false;   // takes nothing
   bool broken = false;  // writing fails
+  bool failed = false;  // after the script
   bool ended = false;   // after the script
   net::TransportObserver* observer = nullptr;
 
   void setObserver(net::TransportObserver* o) override { observer = o; }
   net::IoResult read(base::Buffer& into, std::size_t) override {
+    if (reads.empty() && failed) return {net::IoStatus::kError};
     if (reads.empty()) return {ended ? net::IoStatus::kEof : net::IoStatus::kAgain};
     std::string next = std::move(reads.front());
     reads.pop_front();
@@ -540,6 +542,35 @@ TEST(H1Client, ReportsAfterTheEndEndNothingTwice) {
   stream.read();
   for (int i = 0; i < 3; ++i) loop.runOnce();
   EXPECT_TRUE(outcome.closed);
+}
+
+TEST(H1Client, AnAnswerThatCameWholeOutlivesABrokenConnection) {
+  for (const char* length : {"4", "5"}) {
+    SCOPED_TRACE(length);
+    event::Loop loop;
+    Outcome outcome;
+    std::string written;
+    auto owned = std::make_unique<ScriptedTransport>(written);
+    ScriptedTransport& transport = *owned;
+    ClientConnection* connection = startH1Client(loop, std::move(owned), {}, outcome);
+    transport.observer->onConnected();
+    Stream& stream = connection->open(outcome);
+    stream.sendHeaders({{":method", "GET"}, {":path", "/"}, {":authority", "a"}}, End::kYes);
+    loop.runOnce();
+    transport.reads = {"HTTP/1.1 200 OK\r\ncontent-length: " + std::string(length) +
+                       "\r\n\r\nbody"};
+    transport.observer->onReadable();
+    transport.failed = true;
+    transport.observer->onReadable();
+    EXPECT_FALSE(outcome.reset);
+    for (int i = 0; i < 2 && !outcome.closed; ++i) {
+      stream.read();
+      loop.runOnce();
+    }
+    EXPECT_EQ(outcome.reset, length[0] == '5');
+    EXPECT_TRUE(outcome.closed);
+    loop.runOnce();
+  }
 }
 
 }  // namespace

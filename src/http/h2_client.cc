@@ -12,6 +12,7 @@ namespace {
 using codec::H2Error;
 
 constexpr std::uint32_t kStreamNumberMax = 0x7fffffffU;
+constexpr int kInformationalMax = 16;  // 1xx answers before the final one
 
 H2Options sessionOptions(const ClientLimits& limits) {
   return {.header_bytes_max = limits.header_bytes_max,
@@ -83,7 +84,7 @@ class H2Client final : public H2Session, public ClientConnection {
   void onGoAway(std::uint32_t last_stream, H2Error code) override;
   void onSettings() override { settleLater(); }
   void onSettled() override;
-  void onEof() override;
+  void onEnd(base::Error error) override;
   bool isIdle(std::uint32_t id) const override { return id % 2 == 0 || id >= next_number_; }
   void number(H2Stream& stream) override;
   void onGone(base::Error error) override { owner_.onClosed(*this, error); }
@@ -124,6 +125,8 @@ void H2Client::onResponse(H2Stream& stream, H2HeaderReader& fields) {
   const int status = headers.status();
   if (status < 200) {
     if (reader_.endStream()) return invalidMessage(stream.id, "1xx that ends the stream");
+    if (++stream.informational > kInformationalMax)
+      return invalidMessage(stream.id, "too many informational answers");
     if (stream.observer != nullptr) stream.observer->onInformational(std::move(headers));
     return;
   }
@@ -161,7 +164,7 @@ void H2Client::onGoAway(std::uint32_t last_stream, H2Error) {
   if (!isClosed()) settleLater();
 }
 
-void H2Client::onEof() {
+void H2Client::onEnd(base::Error error) {
   draining_ = true;
   const bool before = opened_ > 1;
   resetWhere([](const H2Stream& s) { return s.id == 0; }, ResetReason::kNotSent);
@@ -169,7 +172,7 @@ void H2Client::onEof() {
              before ? ResetReason::kLostBeforeReply : ResetReason::kConnectionLost);
   resetWhere([](const H2Stream& s) { return !s.remote_ended; }, ResetReason::kConnectionLost);
   if (isClosed()) return;
-  if (activeStreams() == 0) return lost({base::Errc::kClosed, "closed by the peer"});
+  if (activeStreams() == 0) return lost(error);
   settleLater();  // answers that came whole are still read
 }
 

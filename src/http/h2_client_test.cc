@@ -5,6 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <memory>
+#include <vector>
+
 namespace postern::http {
 namespace {
 
@@ -185,6 +189,82 @@ TEST(H2Client, ReadsWholeAnswersAfterTheServersEnd) {
   c.turn();
   EXPECT_EQ(whole.body, "all");
   EXPECT_TRUE(c.closed);
+}
+
+TEST(H2Client, WholeAnswersOutliveABrokenConnection) {
+  ClientSide c;
+  Seen whole, part;
+  c.open(whole);
+  c.open(part);
+  c.headers(1, {{":status", "200"}}, End::kNo);
+  c.data(1, std::string(16'000, 'b'), End::kNo);
+  for (int i = 0; i < 8; ++i) c.data(1, std::string(16'000, 'b'), End::kNo);
+  c.data(1, "end", End::kYes);
+  c.headers(3, {{":status", "200"}}, End::kNo);
+  c.data(3, "part", End::kNo);
+  c.send();
+  c.wire.broken = true;
+  c.wire.observer->onReadable();
+  EXPECT_FALSE(whole.reset);
+  EXPECT_EQ(part.reset, ResetReason::kConnectionLost);
+  c.wire.observer->onReadable();  // the poller once more
+  for (int i = 0; i < 5 && !whole.ended; ++i) {
+    whole.stream->read();
+    c.turn();
+  }
+  EXPECT_TRUE(whole.ended);
+  EXPECT_EQ(whole.body.size(), 144'003U);
+  EXPECT_TRUE(c.closed);
+}
+
+TEST(H2Client, ThreeThatReadNothingLeaveTheFourthARollingWindow) {
+  std::array<Seen, 4> seen;
+  ClientSide c;
+  for (Seen& each : seen) c.open(each);
+  std::uint64_t sent = 0;
+  const std::string piece(16'000, 'b');
+  for (std::uint32_t id : {1U, 3U, 5U, 7U}) c.headers(id, {{":status", "200"}}, End::kNo);
+  for (std::uint32_t id : {1U, 3U, 5U}) {
+    for (int i = 0; i < 16; ++i, sent += piece.size()) c.data(id, piece, End::kNo);
+  }
+  c.send();
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_GE(65'535 + c.window_updates[0], sent + piece.size()) << i;
+    c.data(7, piece, End::kNo);
+    sent += piece.size();
+    seen[3].stream->read();
+    c.send();
+  }
+  EXPECT_EQ(seen[3].body.size(), 100 * piece.size());
+}
+
+TEST(H2Client, ALateAnswerOfAResetStreamIsNothingHoweverManyEndedSince) {
+  std::vector<std::unique_ptr<Seen>> seen;
+  ClientSide c;
+  for (int i = 0; i < 90; ++i) {
+    seen.push_back(std::make_unique<Seen>());
+    c.open(*seen.back());
+  }
+  seen[1]->stream->reset(ResetReason::kCancel);
+  for (std::uint32_t i = 2; i < 80; ++i) c.headers(2 * i + 1, {{":status", "204"}}, End::kYes);
+  c.headers(1, {{":status", "204"}}, End::kYes);  // the lowest number ends last
+  c.headers(3, {{":status", "200"}}, End::kNo);
+  c.data(3, "late", End::kYes);
+  c.headers(161, {{":status", "204"}}, End::kYes);
+  c.send();
+  EXPECT_FALSE(c.goaway);
+  EXPECT_TRUE(seen[80]->ended);
+  EXPECT_FALSE(c.closed);
+}
+
+TEST(H2Client, TakesFewInformationalAnswers) {
+  ClientSide c;
+  Seen seen;
+  c.open(seen);
+  for (int i = 0; i < 17; ++i) c.headers(1, {{":status", "103"}}, End::kNo);
+  c.send();
+  EXPECT_EQ(seen.reset, ResetReason::kProtocol);
+  EXPECT_FALSE(c.closed);
 }
 
 TEST(H2Client, RefusesMalformedAnswers) {

@@ -110,6 +110,7 @@ const char* H2HeaderReader::checkRequest() {
   if (!codec::isToken(method)) return "invalid method";
   if (method == "CONNECT" && (seen_ & kProtocol) == 0) {
     if ((seen_ & (kScheme | kPath)) != 0) return "CONNECT with scheme or path";
+    map_.remove("host");  // nobody sees two
     return codec::isConnectTarget(map_.authority()) ? nullptr : "wrong authority";
   }
   if ((seen_ & kProtocol) != 0 && method != "CONNECT") return ":protocol without CONNECT";

@@ -28,6 +28,7 @@ ResetReason reasonOf(H2Error code) {
 
 void H2Session::onReadable() {
   if (lingers()) return linger();
+  if (eof_) return;
   last_activity_ = loop_.now();
   if (keepalive_ != nullptr) keepalive_->heard = last_activity_;
   refill();
@@ -59,14 +60,20 @@ void H2Session::readSome() {
     backlog_ = !process();
     if (isClosed()) return;
     if (backlog_) return transport_->resumeRead();
-    if (result.status == net::IoStatus::kError) return lost(transport_->error());
-    if (result.status == net::IoStatus::kEof) {
-      eof_ = true;
-      return onEof();
-    }
+    if (result.status == net::IoStatus::kError) return ended(transport_->error());
+    if (result.status == net::IoStatus::kEof)
+      return ended({base::Errc::kClosed, "closed by the peer"});
     if (result.status == net::IoStatus::kAgain || result.bytes < kReadChunkBytes) return;
   }
   transport_->resumeRead();
+}
+
+/// Nothing more comes, and nothing that is written would be read.
+void H2Session::ended(base::Error error) {
+  eof_ = true;
+  keepalive_.reset();
+  out_.clear();
+  onEnd(error);
 }
 
 bool H2Session::process() {
@@ -135,10 +142,11 @@ void H2Session::tellFlood() {
 
 // ---- DATA and windows ----
 
-/// Bytes that no stream keeps: the connection's window opens again.
+/// Bytes that no stream keeps: the connection's window opens again, at the latest when the peer has
+/// used up half of what streams whose bytes nobody takes leave of it.
 void H2Session::discard(std::size_t bytes) {
   give_back_ += static_cast<std::uint32_t>(bytes);
-  if (give_back_ < options_.h2.connection_window_bytes / 2 || isClosed()) return;
+  if (give_back_ == 0 || give_back_ < receive_window_ || isClosed()) return;
   codec::writeH2WindowUpdate(out_, 0, give_back_);
   receive_window_ += std::exchange(give_back_, 0);
   schedule();

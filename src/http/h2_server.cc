@@ -96,7 +96,7 @@ class H2Server final : public H2Session, public ServerConnection {
       if (drain_ == Drain::kNo) armTimer(limits_.headers_timeout);
     }
   }
-  void onEof() override { lost({base::Errc::kClosed, "closed by the peer"}); }
+  void onEnd(base::Error error) override { lost(error); }
   bool isIdle(std::uint32_t id) const override {
     return id % 2 == 0 || id > std::max(last_peer_stream_, last_ignored_stream_);
   }
@@ -228,6 +228,7 @@ void H2Server::finishDrain() {
   drain_ = Drain::kFinal;
   sendGoAway(last_peer_stream_, H2Error::kNone);
   settleLater();
+  armTimer(limits_.idle_timeout);
 }
 
 /// Nobody above waits for them any more: only this timer ends them.

@@ -280,6 +280,28 @@ TEST(H2Server, DrainedBeforeThePrefaceItStillTakesTheFirstRequests) {
   EXPECT_TRUE(s.closed);
 }
 
+TEST(H2Server, OfConnectNobodySeesAHostBesideTheAuthority) {
+  ServerSide s;
+  s.headers(1, {{":method", "CONNECT"}, {":authority", "a:1"}, {"host", "x"}}, End::kNo);
+  s.send();
+  ASSERT_EQ(s.seen.size(), 1U);
+  EXPECT_EQ(s.seen[0]->headers.authority(), "a:1");
+  EXPECT_FALSE(s.seen[0]->headers.has("host"));
+}
+
+TEST(H2Server, DrainedItEndsAClientThatTakesNothingAndSaysNothing) {
+  using std::chrono::milliseconds;
+  ServerSide s({.idle_timeout = milliseconds(50),
+                .delayed_close_timeout = milliseconds(50),
+                .flush_timeout = milliseconds(50)});
+  s.wire.room = 0;
+  s.wire.peer_ends = false;
+  s.connection->drain();
+  // A second for the acknowledgement that does not come, then the timeouts.
+  for (int i = 0; i < 500 && !s.closed; ++i) s.loop.runOnce(milliseconds(10));
+  EXPECT_TRUE(s.closed);
+}
+
 TEST(H2Server, ResetsAnswersThatTheClientDoesNotTake) {
   ServerSide s({.idle_timeout = std::chrono::seconds(1),
                 .headers_timeout = std::chrono::hours(1),

@@ -118,19 +118,19 @@ void H2Session::closeStream(H2Stream& stream) {
 }
 
 void H2Session::remember(std::uint32_t id, bool reset_by_us) {
-  closed_[closed_count_++ % closed_.size()] = id | (reset_by_us ? kResetByUs : 0U);
+  std::uint32_t& place = closed_[closed_count_++ % closed_.size()];
+  forgotten_ = std::max(forgotten_, place & ~kResetByUs);
+  place = id | (reset_by_us ? kResetByUs : 0U);
 }
 
 H2Past H2Session::past(std::uint32_t id) const {
   if (isIdle(id)) return H2Past::kIdle;
   const std::size_t known = std::min(closed_count_, closed_.size());
-  std::uint32_t lowest = 0xffffffffU;
   for (std::size_t i = 0; i < known; ++i) {
     const std::uint32_t number = closed_[i] & ~kResetByUs;
     if (number == id) return (closed_[i] & kResetByUs) != 0 ? H2Past::kResetByUs : H2Past::kClosed;
-    lowest = std::min(lowest, number);
   }
-  return known == closed_.size() && id < lowest ? H2Past::kForgotten : H2Past::kSkipped;
+  return id <= forgotten_ ? H2Past::kForgotten : H2Past::kSkipped;
 }
 
 void H2Session::resetByUs(H2Stream& stream, codec::H2Error code) {
@@ -408,6 +408,7 @@ bool H2Session::writeData(H2Stream& stream) {
 }
 
 void H2Session::flush() {
+  if (eof_) return out_.clear();
   if (write_blocked_) return;
   for (;;) {
     fillOut();

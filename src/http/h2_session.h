@@ -98,7 +98,10 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   void onConnected() override;
   void onReadable() override;
   void onWritable() override;
-  void onError(base::Error error) override { lost(error); }
+  /// After the end of what comes it is no news.
+  void onError(base::Error error) override {
+    if (!eof_) lost(error);
+  }
 
  protected:
   /// A header block on a number that is not in the table. The fields are decoded; `too_large`: not
@@ -112,8 +115,8 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   virtual void onPingAck() {}
   /// End of a turn in which streams ended, or draining was asked for.
   virtual void onSettled() = 0;
-  /// The peer ended its direction.
-  virtual void onEof() = 0;
+  /// The peer ended its direction, or the connection is broken.
+  virtual void onEnd(base::Error error) = 0;
   /// Bytes were read. `inside`: they end inside a frame or header block.
   virtual void onBytes(bool inside) { (void)inside; }
   /// Numbers never used so far.
@@ -203,6 +206,7 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   void linger();
   void resetStreams(std::optional<ResetReason> reason);
   void readSome();
+  void ended(base::Error error);
   /// False: enough for this turn, `in_` may hold more.
   bool process();
   void handle(codec::H2FrameReader::Event event);
@@ -248,6 +252,7 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   // The last numbers that left the table; the top bit: reset by us, late frames are expected.
   std::array<std::uint32_t, 64> closed_{};
   std::size_t closed_count_ = 0;
+  std::uint32_t forgotten_ = 0;  // the highest number that left `closed_`
   std::int64_t send_window_ = 65535;
   std::int64_t receive_window_ = 65535;
   std::uint32_t give_back_ = 0;

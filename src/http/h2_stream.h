@@ -58,6 +58,7 @@ class H2Stream final : public Stream,
   std::uint32_t held_header_bytes = 0;  // server: of the request
   std::uint32_t give_back = 0;          // consumed, not yet told by WINDOW_UPDATE
   std::uint32_t id;                     // client: 0 until the request is sent
+  unsigned char informational = 0;      // client: answers before the final one
   bool wants_body = false;              // read() was called
   bool head_seen = false;               // client: the final response headers came
   bool head_sent = false;               // final headers of ours were sent

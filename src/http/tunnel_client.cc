@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::size_t kTunnelOutHighBytes = 128 * 1024;
 constexpr std::size_t kOutLowBytes = 32 * 1024;
+constexpr base::Duration kLastBytesAfter = std::chrono::minutes(1);
 
 class TunnelClient final : public ClientConnection,
                            public Stream,
@@ -21,6 +22,7 @@ class TunnelClient final : public ClientConnection,
         transport_(std::move(transport)),
         owner_(observer),
         flush_(loop, [this] { flush(); }),
+        last_(loop, [this] { shut(ResetReason::kLocal, {base::Errc::kTimeout, "tunnel ended"}); }),
         resume_(loop, [this] { advance(); }) {
     transport_->setObserver(this);
   }
@@ -112,6 +114,7 @@ class TunnelClient final : public ClientConnection,
     if (result.status != net::IoStatus::kEof) return stream_->onData(piece, End::kNo);
     StreamObserver* told = std::exchange(stream_, nullptr);
     over_ = true;
+    last_.arm(kLastBytesAfter);
     flush_.schedule();
     told->onData(piece, End::kYes);
   }
@@ -155,6 +158,7 @@ class TunnelClient final : public ClientConnection,
   StreamObserver* stream_ = nullptr;
   base::Buffer out_;
   event::TurnEnd flush_;
+  event::Timer last_;  // for a peer that has ended and takes nothing
   event::Soon resume_;
   bool connected_ = false;
   bool opened_ = false;

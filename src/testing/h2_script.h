@@ -29,6 +29,7 @@ struct Wire {
   std::string written;
   std::size_t room = SIZE_MAX;
   bool eof = false;
+  bool broken = false;    // reading fails after what is there, writing at once
   bool ended = false;     // our direction
   bool peer_ends = true;  // then the peer ends its own, too
   net::TransportObserver* observer = nullptr;
@@ -46,11 +47,13 @@ class MemoryTransport final : public net::Transport {
   void setObserver(net::TransportObserver* o) override { wire_.observer = o; }
   net::IoResult read(base::Buffer& into, std::size_t max) override {
     const std::size_t count = std::min(max, wire_.to_us.size());
+    if (count == 0 && wire_.broken) return {net::IoStatus::kError};
     if (count == 0) return {wire_.eof ? net::IoStatus::kEof : net::IoStatus::kAgain};
     into.append(wire_.to_us, count);
     return {net::IoStatus::kOk, count};
   }
   net::IoResult write(base::Buffer& from) override {
+    if (wire_.broken) return {net::IoStatus::kError};
     const std::size_t count = std::min(from.size(), wire_.room);
     base::Buffer part;
     part.append(from, count);
