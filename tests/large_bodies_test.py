@@ -17,6 +17,7 @@ import time
 import h2_raw as h2
 from operation_harness import Http1, Proxy, bootstrap, cluster, http_listener, run_tests, tcp_listener, to_cluster, until
 from side_by_side import certificates
+from thread_server import ThreadServer
 
 MB = 1 << 20
 BLOCK = bytes((i * 131 >> 7) & 255 for i in range(MB))
@@ -27,7 +28,7 @@ RECORD = 16384  # what a TLS record holds at most, and a block of the proxy's
 
 class BulkOrigin:
     """GET /SIZE (or /chunked/SIZE, /close/SIZE, /break/SIZE: a reset after half of it, /paced/SIZE: a record now and then) answers so
-    many bytes; POST answers with the digest of what came, /late: a moment after it could have been read."""
+    many bytes; POST answers with the digest of what came, /late: a moment after it could have been read, /refuse: with 413 at once."""
 
     def __init__(self, context=None):
         self.context = context
@@ -53,6 +54,9 @@ class BulkOrigin:
                         name, value = field.split(b": ", 1)
                         fields[name.lower()] = value
                     method, path, _ = line.decode().split(" ")
+                    if path == "/refuse":  # before the body, which nobody reads: the kernel answers it with a reset
+                        connection.sendall(b"HTTP/1.1 413 no\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno!")
+                        return
                     if method == "POST":
                         time.sleep(1 if path == "/late" else 0)
                         self.take(connection, reader, fields)
@@ -319,6 +323,24 @@ def test_slow_tls_clients_get_the_last_bytes():
                 assert got == (expected(size), 0), (listener, how, size, got)
 
 
+def test_an_early_answer_outlives_the_reset_behind_it():
+    with Secure() as place:
+        body = BLOCK * 4
+        for listener in ("in", "out"):
+            seen = []
+            for _ in range(20):
+                with place.client(listener) as client, client.makefile("rb") as reader:
+                    try:
+                        client.sendall(b"POST /refuse HTTP/1.1\r\nhost: test\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+                    except OSError:
+                        pass  # the answer ends the connection before all of it is taken
+                    try:
+                        seen.append(reader.readline().split(b" ")[1])
+                    except (OSError, IndexError) as error:
+                        seen.append(repr(error))
+            assert seen == [b"413"] * 20, (listener, seen)
+
+
 def test_records_as_large_as_a_block_wait_for_a_window():
     with Secure() as place:
         size = 40 * RECORD
@@ -344,6 +366,29 @@ def test_frames_as_large_as_a_record_wait_for_the_origin():
         assert client.wait(lambda: client.over(1), 10), "no answer"
         assert client.statuses[1] == 200 and client.bodies[1].decode() == hashlib.sha256(frame * 12).hexdigest()
         client.close()
+
+
+def test_a_tunnel_goes_on_in_one_direction():
+    """The client has ended its own; what the origin still sends, now and then, is no less wanted."""
+    def serve(connection):
+        while connection.recv(65536):
+            pass
+        for _ in range(6):
+            time.sleep(0.5)
+            connection.sendall(BLOCK[:1000])
+    origin = ThreadServer(serve)
+    routes = [{"match": {"connect_matcher": {}}, "route": {"cluster": "a", "upgrade_configs": [
+        {"upgrade_type": "CONNECT", "connect_config": {}}]}}]
+    listener = http_listener("in", 0, routes, upgrade_configs=[{"upgrade_type": "CONNECT"}])
+    with Proxy(bootstrap([listener], [cluster("a", origin.port)])) as proxy:
+        client = socket.create_connection(("127.0.0.1", proxy.port("in")), timeout=20)
+        with client, client.makefile("rb") as reader:
+            client.sendall(b"CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n")
+            assert head(reader)[0].startswith(b"HTTP/1.1 200"), "refused"
+            client.sendall(b"bytes")
+            client.shutdown(socket.SHUT_WR)
+            assert len(reader.read()) == 6000
+    origin.close()
 
 
 if __name__ == "__main__":
