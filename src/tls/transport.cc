@@ -113,8 +113,6 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
   void onWritable() override {
     if (flush() == net::IoStatus::kError) {
       if (!established_) return report(error_);
-      inner_empty_ =
-          false;  // what the peer said before it broke off: reading tells, and then the error
       return readSoon();
     }
     if (!buffers_.out.empty()) return;
@@ -166,7 +164,13 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
   net::IoStatus flush() {
     if (buffers_.out.empty()) return net::IoStatus::kOk;
     const net::IoResult result = inner_->write(buffers_.out);
-    if (result.status == net::IoStatus::kError) error_ = inner_->error();
+    if (result.status == net::IoStatus::kError) {
+      // Nothing is written any more. What the peer said before it broke off, reading tells.
+      error_ = inner_->error();
+      write_failed_ = true;
+      buffers_.out.clear();
+      inner_empty_ = false;
+    }
     write_blocked_ = write_blocked_ || unsent();
     return result.status;
   }
@@ -192,6 +196,7 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
   bool established_ = false;
   bool failed_ = false;
   bool write_blocked_ = false;
+  bool write_failed_ = false;
   bool read_blocked_ = false;
   bool shutdown_ = false;
   bool inner_empty_ = false;  // until its next report
@@ -230,8 +235,7 @@ net::IoResult TlsTransport::read(base::Buffer& into, std::size_t max) {
     }
   }
   // Reading may have made an answer: an alert, a key update.
-  if (!buffers_.out.empty() && flush() == net::IoStatus::kError && total == 0)
-    end = net::IoStatus::kError;
+  if (!buffers_.out.empty() && flush() == net::IoStatus::kError) readSoon();
   if (total == 0) return {end, 0};
   if (end == net::IoStatus::kEof || end == net::IoStatus::kError) readSoon();
   return {net::IoStatus::kOk, total};
@@ -242,6 +246,7 @@ net::IoResult TlsTransport::write(base::Buffer& from) {
     write_blocked_ = true;
     return {failed_ ? net::IoStatus::kError : net::IoStatus::kAgain, 0};
   }
+  if (write_failed_) return {net::IoStatus::kError, 0};
   std::size_t total = 0;
   while (!from.empty()) {
     if (buffers_.out.size() >= kUnsentBytesMax) {
