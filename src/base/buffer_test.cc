@@ -61,7 +61,9 @@ TEST(Buffer, BehavesLikeAStringUnderRandomOperations) {
       }
       ASSERT_EQ(a.size(), model_a.size());
       ASSERT_EQ(a.front().empty(), model_a.empty());
-      if (a.empty()) ASSERT_LE(a.capacity(), Buffer::kBlockBytes);
+      if (a.empty()) {
+        ASSERT_LE(a.capacity(), Buffer::kBlockBytes);
+      }
     }
     EXPECT_EQ(a.toString(), model_a);
     EXPECT_EQ(b.toString(), model_b);
