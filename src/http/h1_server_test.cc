@@ -428,26 +428,45 @@ struct Asker : ClientObserver, StreamObserver {
   void onReset(ResetReason) override {}
 };
 
-TEST(H1Client, RemembersAcrossA1xxThatHeadHasNoBody) {
+/// One request of a client over a scripted transport, sent as far as `end` says.
+struct Asked {
   event::Loop loop;
-  Asker asker;
   std::string written;
-  auto owned = std::make_unique<ScriptedTransport>(written);
-  ScriptedTransport& transport = *owned;
-  ClientConnection* connection = startH1Client(loop, std::move(owned), {}, asker);
-  transport.observer->onConnected();
-  connection->open(asker).sendHeaders({{":method", "HEAD"}, {":path", "/"}, {":authority", "a"}},
-                                      End::kYes);
-  loop.runOnce();
-  EXPECT_TRUE(written.starts_with("HEAD / HTTP/1.1\r\nhost: a\r\n"));
-  transport.reads = {
+  ScriptedTransport* transport;
+  ClientConnection* connection;
+  Stream* stream;
+
+  template <class Observer>
+  Asked(Observer& observer, HeaderMap headers, End end = End::kYes) {
+    auto owned = std::make_unique<ScriptedTransport>(written);
+    transport = owned.get();
+    connection = startH1Client(loop, std::move(owned), {}, observer);
+    transport->observer->onConnected();
+    stream = &connection->open(observer);
+    stream->sendHeaders(headers, end);
+    loop.runOnce();
+  }
+  void turns(int count) {
+    for (int i = 0; i < count; ++i) loop.runOnce();
+  }
+};
+
+HeaderMap headersOf(std::string_view method) {
+  return {{":method", method}, {":path", "/"}, {":authority", "a"}};
+}
+
+TEST(H1Client, RemembersAcrossA1xxThatHeadHasNoBody) {
+  Asker asker;
+  Asked a(asker, headersOf("HEAD"));
+  EXPECT_TRUE(a.written.starts_with("HEAD / HTTP/1.1\r\nhost: a\r\n"));
+  a.transport->reads = {
       "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"};
-  transport.observer->onReadable();
+  a.transport->observer->onReadable();
   EXPECT_EQ(asker.informational, 1);
   EXPECT_EQ(asker.status, 200);
   EXPECT_TRUE(asker.ended);
-  connection->close();
-  loop.runOnce();
+  a.connection->close();
+  a.turns(1);
 }
 
 /// What a client makes of these bytes of an answer to GET.
@@ -457,18 +476,11 @@ struct Verdict : Asker {
 };
 
 void answerWith(const std::string& bytes, Verdict& verdict) {
-  event::Loop loop;
-  std::string written;
-  auto owned = std::make_unique<ScriptedTransport>(written);
-  ScriptedTransport& transport = *owned;
-  ClientConnection* connection = startH1Client(loop, std::move(owned), {}, verdict);
-  transport.observer->onConnected();
-  connection->open(verdict).sendHeaders({{":method", "GET"}, {":path", "/"}, {":authority", "a"}},
-                                        End::kYes);
-  transport.reads = {bytes};
-  transport.observer->onReadable();
-  if (!verdict.reset) connection->close();
-  loop.runOnce();
+  Asked a(verdict, headersOf("GET"));
+  a.transport->reads = {bytes};
+  a.transport->observer->onReadable();
+  if (!verdict.reset) a.connection->close();
+  a.turns(1);
 }
 
 TEST(H1Client, TakesNoSwitchThatNobodyAskedForAndFewInformationalAnswers) {
@@ -494,25 +506,17 @@ struct Outcome : Asker {
 TEST(H1Client, AfterAFailedWriteReadingTellsWhetherAnAnswerCameFirst) {
   for (const bool answered : {false, true}) {
     SCOPED_TRACE(answered);
-    event::Loop loop;
     Outcome outcome;
-    std::string written;
-    auto owned = std::make_unique<ScriptedTransport>(written);
-    ScriptedTransport& transport = *owned;
-    ClientConnection* connection = startH1Client(loop, std::move(owned), {}, outcome);
-    transport.observer->onConnected();
-    Stream& stream = connection->open(outcome);
-    stream.sendHeaders(
-        {{":method", "POST"}, {":path", "/"}, {":authority", "a"}, {"content-length", "3"}},
-        End::kNo);
-    loop.runOnce();
-    transport.broken = transport.ended = true;
-    if (answered) transport.reads = {"HTTP/1.1 413 no\r\ncontent-length: 0\r\n\r\n"};
+    HeaderMap headers = headersOf("POST");
+    headers.add("content-length", "3");
+    Asked a(outcome, headers, End::kNo);
+    a.transport->broken = a.transport->ended = true;
+    if (answered) a.transport->reads = {"HTTP/1.1 413 no\r\ncontent-length: 0\r\n\r\n"};
     base::Buffer body{"abc"};
-    stream.sendData(body, End::kYes);
-    transport.observer->onWritable();  // the write fails
-    transport.observer->onReadable();  // and the poller reports the same reset
-    for (int i = 0; i < 3; ++i) loop.runOnce();
+    a.stream->sendData(body, End::kYes);
+    a.transport->observer->onWritable();  // the write fails
+    a.transport->observer->onReadable();  // and the poller reports the same reset
+    a.turns(3);
     EXPECT_EQ(outcome.status, answered ? 413 : 0);
     EXPECT_EQ(outcome.reset, !answered);
     EXPECT_TRUE(outcome.closed);
@@ -520,56 +524,40 @@ TEST(H1Client, AfterAFailedWriteReadingTellsWhetherAnAnswerCameFirst) {
 }
 
 TEST(H1Client, ReportsAfterTheEndEndNothingTwice) {
-  event::Loop loop;
   Outcome outcome;
-  std::string written;
-  auto owned = std::make_unique<ScriptedTransport>(written);
-  ScriptedTransport& transport = *owned;
-  ClientConnection* connection = startH1Client(loop, std::move(owned), {}, outcome);
-  transport.observer->onConnected();
-  Stream& stream = connection->open(outcome);
-  stream.sendHeaders({{":method", "GET"}, {":path", "/"}, {":authority", "a"}}, End::kYes);
-  loop.runOnce();
+  Asked a(outcome, headersOf("GET"));
   // A body until the end of the connection, all of which was taken; its end was not asked for.
-  transport.reads = {"HTTP/1.1 200 OK\r\n\r\nbody"};
-  transport.ended = true;
-  stream.read();
-  transport.observer->onReadable();
-  loop.runOnce();
+  a.transport->reads = {"HTTP/1.1 200 OK\r\n\r\nbody"};
+  a.transport->ended = true;
+  a.stream->read();
+  a.transport->observer->onReadable();
+  a.turns(1);
   EXPECT_EQ(outcome.status, 200);
-  for (int i = 0; i < 3; ++i) transport.observer->onReadable();
+  for (int i = 0; i < 3; ++i) a.transport->observer->onReadable();
   EXPECT_FALSE(outcome.reset);
-  stream.read();
-  for (int i = 0; i < 3; ++i) loop.runOnce();
+  a.stream->read();
+  a.turns(3);
   EXPECT_TRUE(outcome.closed);
 }
 
 TEST(H1Client, AnAnswerThatCameWholeOutlivesABrokenConnection) {
   for (const char* length : {"4", "5"}) {
     SCOPED_TRACE(length);
-    event::Loop loop;
     Outcome outcome;
-    std::string written;
-    auto owned = std::make_unique<ScriptedTransport>(written);
-    ScriptedTransport& transport = *owned;
-    ClientConnection* connection = startH1Client(loop, std::move(owned), {}, outcome);
-    transport.observer->onConnected();
-    Stream& stream = connection->open(outcome);
-    stream.sendHeaders({{":method", "GET"}, {":path", "/"}, {":authority", "a"}}, End::kYes);
-    loop.runOnce();
-    transport.reads = {"HTTP/1.1 200 OK\r\ncontent-length: " + std::string(length) +
-                       "\r\n\r\nbody"};
-    transport.observer->onReadable();
-    transport.failed = true;
-    transport.observer->onReadable();
+    Asked a(outcome, headersOf("GET"));
+    a.transport->reads = {"HTTP/1.1 200 OK\r\ncontent-length: " + std::string(length) +
+                          "\r\n\r\nbody"};
+    a.transport->observer->onReadable();
+    a.transport->failed = true;
+    a.transport->observer->onReadable();
     EXPECT_FALSE(outcome.reset);
     for (int i = 0; i < 2 && !outcome.closed; ++i) {
-      stream.read();
-      loop.runOnce();
+      a.stream->read();
+      a.turns(1);
     }
     EXPECT_EQ(outcome.reset, length[0] == '5');
     EXPECT_TRUE(outcome.closed);
-    loop.runOnce();
+    a.turns(1);
   }
 }
 
