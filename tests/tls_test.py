@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """TLS of postern-proxy under attack and while certificates are exchanged: bytes before the handshake, renegotiation, huge
 chains, names with NUL, an expired revocation list, resumption across listeners, two identities towards one origin, thousands
-of silent clients, secrets from files. Every test prints the bound it saw.
+of silent clients, secrets from files. Every test prints the bound it saw: memory, and the p99 of a client that behaves, at the same
+moment.
 
 Certificates are made by openssl; ports are chosen by the kernel, files live in a temporary folder, every process started
 here is ended here. Environment: POSTERN_BIN (default bin).
@@ -20,7 +21,8 @@ import time
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from side_by_side import certificates  # noqa: E402 (after the path)
+from attack_harness import PATIENCE, Bystander, waited_ms  # noqa: E402 (after the path)
+from side_by_side import certificates  # noqa: E402
 from thread_server import ThreadServer  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -63,7 +65,7 @@ class Proxy:
         certificates.make(os.path.join(self.folder, "made"))
         certificates.copy(os.path.join(self.folder, "made"), self.folder)
         self.admin = free_port()
-        self.listeners, self.clusters, self.process = [], [], None
+        self.listeners, self.clusters, self.process, self.bystander, self.before, self.waited = [], [], None, None, 0, 0
 
     def files(self, name):
         return {"certificate_chain": {"filename": f"{self.folder}/{name}.crt"},
@@ -90,7 +92,8 @@ class Proxy:
             {"lb_endpoints": [{"endpoint": {"address": address(port)}}]}]}, "transport_socket": {
                 "name": "tls", "typed_config": typed(TLS + "UpstreamTlsContext", common_tls_context=common or {}, **context)}})
 
-    def start(self):
+    def start(self, answers=lambda self: "LIVE" in self.ask("/ready")):
+        good = self.listen("/bystander", tls=False)
         path = os.path.join(self.folder, "bootstrap.json")
         with open(path, "w", encoding="utf-8") as file:
             json.dump({"admin": {"address": address(self.admin)},
@@ -98,7 +101,20 @@ class Proxy:
         with open(os.path.join(self.folder, "output"), "wb") as output:
             self.process = subprocess.Popen([PROXY, "-c", path, "--concurrency", "2", "-l", "warning", "--drain-time-s", "1"],
                                             stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        eventually(lambda: "LIVE" in self.ask("/ready"))
+        eventually(lambda: answers(self))
+        self.before, self.waited = self.memory(), waited_ms(self.process.pid)
+        self.bystander = Bystander(good)
+
+    def judge(self):
+        """What the test cost the process and a client that behaves."""
+        self.bystander.stop = True
+        self.bystander.thread.join(PATIENCE)
+        grown, p99 = self.memory() - self.before, self.bystander.p99_ms()
+        bound = self.bystander.bound_ms(waited_ms(self.process.pid) - self.waited)
+        assert self.bystander.failed == 0, f"{self.bystander.failed} requests of the bystander failed"
+        assert grown < MEMORY_BYTES_MAX, f"{grown >> 20} MB"
+        assert p99 < bound, f"p99 {p99:.1f} ms, bound {bound:.1f} ms"
+        return f"{grown / (1 << 20):+.1f} MB, bystander p99 {p99:.1f} ms"
 
     def ask(self, path):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=10) as answer:
@@ -113,6 +129,8 @@ class Proxy:
             return int(re.search(r"RssAnon:\s+(\d+) kB", file.read()).group(1)) * 1024
 
     def close(self):
+        if self.bystander:
+            self.bystander.stop = True
         if self.process:
             self.process.terminate()
             try:
@@ -562,7 +580,7 @@ def test_a_listener_waits_for_its_secret(proxy):
     sds = proxy.listen("wait", {"tls_certificate_sds_secret_configs": [{"name": "late", "sds_config": {
         "path_config_source": {"path": proxy.folder + "/late.yaml"}, "initial_fetch_timeout": "60s"}}]})
     other = proxy.listen("other")
-    proxy.start_later()
+    proxy.start(answers=lambda proxy: proxy.counter("listener_manager.total_listeners_active") == 2)
     assert status(dial(other, context())) == 200
     try:
         socket.create_connection(("127.0.0.1", sds), timeout=2).close()
@@ -579,20 +597,6 @@ def test_a_listener_waits_for_its_secret(proxy):
     return "refused until the secret was there"
 
 
-def start_later(self):
-    """Does not wait for all listeners."""
-    ready, self.ask = self.ask, lambda path: "LIVE"
-    try:
-        self.start()
-    finally:
-        self.ask = ready
-    eventually(lambda: self.ask("/server_info"))
-    time.sleep(0.2)
-
-
-Proxy.start_later = start_later
-
-
 def main():
     passed, failed = 0, 0
     wanted = sys.argv[1:]
@@ -601,7 +605,7 @@ def main():
             continue
         proxy = Proxy()
         try:
-            print(f"{name[5:].replace('_', ' ')}: {test(proxy)}", flush=True)
+            print(f"{name[5:].replace('_', ' ')}: {test(proxy)}; {proxy.judge()}", flush=True)
             passed += 1
         except Exception as error:  # pylint: disable=broad-except
             failed += 1

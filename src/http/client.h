@@ -11,13 +11,14 @@
 #include "net/socket.h"
 #include "tls/tls.h"
 
-#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
 
 namespace postern::http {
+
+inline constexpr int kInformationalMax = 16;  // 1xx answers before the final one
 
 struct ClientLimits {
   std::size_t header_bytes_max = 60 * 1024;  // HTTP/2
@@ -33,12 +34,6 @@ struct ClientLimits {
   bool absolute_form = false;         // "GET http://host/path"
   bool chunked_beats_length = false;  // otherwise both together are a protocol error
   std::size_t unsent_bytes_max = kUnsentBytesMax;
-
-  /// As ServerLimits::limitUnsent().
-  void limitUnsent(std::size_t bytes) {
-    unsent_bytes_max = std::min(unsent_bytes_max, bytes);
-    h2.stream_unsent_bytes_max = std::min(h2.stream_unsent_bytes_max, bytes);
-  }
 };
 
 class ClientConnection;

@@ -6,11 +6,6 @@
 #include <utility>
 
 namespace postern::http {
-namespace {
-
-constexpr int kInformationalMax = 16;  // 1xx answers before the final one
-
-}  // namespace
 
 void H1Client::fill() {
   if (eof_) readable_ = false;  // a later report of the poller (a reset) brings nothing more

@@ -84,7 +84,7 @@ TEST(H1Server, IsFullAboveItsLimitAndHasRoomAtAQuarter) {
   auto owned = std::make_unique<ScriptedTransport>(written);
   ScriptedTransport& transport = *owned;
   ServerLimits limits;
-  limits.limitUnsent(500);
+  limitUnsent(limits, 500);
   ServerConnection* connection = startH1Server(loop, std::move(owned), {}, limits, sender);
   transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\n\r\n"};
   transport.observer->onReadable();

@@ -12,7 +12,6 @@ namespace {
 using codec::H2Error;
 
 constexpr std::uint32_t kStreamNumberMax = 0x7fffffffU;
-constexpr int kInformationalMax = 16;  // 1xx answers before the final one
 
 H2Options sessionOptions(const ClientLimits& limits) {
   return {.header_bytes_max = limits.header_bytes_max,

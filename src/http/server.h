@@ -49,14 +49,16 @@ struct ServerLimits {
   bool trailers = true;               // otherwise dropped, both ways
   HeaderCase header_case = HeaderCase::kLower;
   std::size_t unsent_bytes_max = kUnsentBytesMax;
-
-  /// What waits unsent is at most about so much, if that is less than by default: on an HTTP/1
-  /// connection, in an HTTP/2 stream. One piece more (64 KiB) may come before its sender stops.
-  void limitUnsent(std::size_t bytes) {
-    unsent_bytes_max = std::min(unsent_bytes_max, bytes);
-    h2.stream_unsent_bytes_max = std::min(h2.stream_unsent_bytes_max, bytes);
-  }
 };
+
+/// What waits unsent is at most about so much, if that is less than by default: on an HTTP/1
+/// connection, in an HTTP/2 stream. One piece more (64 KiB) may come before its sender stops.
+/// `limits`: ServerLimits or ClientLimits.
+template <class Limits>
+void limitUnsent(Limits& limits, std::size_t bytes) {
+  limits.unsent_bytes_max = std::min(limits.unsent_bytes_max, bytes);
+  limits.h2.stream_unsent_bytes_max = std::min(limits.h2.stream_unsent_bytes_max, bytes);
+}
 
 /// The limits of a connection: one copy for all that have the same.
 class SharedLimits {

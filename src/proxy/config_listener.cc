@@ -178,7 +178,7 @@ base::ConfigResult<std::shared_ptr<const FilterChain>> readChain(
   }
   POSTERN_TRY_VOID(readNetworkFilters(message, path, *out));
   if (auto* http = std::get_if<HttpManager>(&out->filter))
-    http->limits.limitUnsent(owner.buffer_bytes_max);
+    http::limitUnsent(http->limits, owner.buffer_bytes_max);
   return std::shared_ptr<const FilterChain>(std::move(out));
 }
 

@@ -111,7 +111,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     limits.trailers = config.h1_trailers;
     limits.absolute_form = config.h1_absolute_form;
     limits.chunked_beats_length = config.h1_chunked_beats_length;
-    limits.limitUnsent(config.buffer_bytes_max);
+    http::limitUnsent(limits, config.buffer_bytes_max);
     client_ = http::ClientConnection::start(
         loop(), cluster.connect(*pool.host_, pool.greeting(), alpnOf(pool.protocol_)),
         pool.protocol_, limits, *this);

@@ -79,6 +79,8 @@ class Side:
 def choose(only, shard):
     """`shard` (i, n): every n-th case, from the i-th on."""
     names = [name for name in cases.ALL if any(fnmatch.fnmatchcase(name, pattern) for pattern in only or ["*"])]
+    if not names:
+        sys.exit(f"error: no case is named {' or '.join(only)}; --list prints the names")
     return names[shard[0] - 1::shard[1]]
 
 
