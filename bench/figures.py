@@ -186,6 +186,10 @@ def at_rate(r):
     return [r.per_request(requests, failed, 64)]
 
 
+def far_upload(r):
+    return [load.upload(r.peer.port, LAST, 64, 25)]
+
+
 def median(values):
     return sorted(values)[len(values) // 2]
 
@@ -229,5 +233,7 @@ def figures(certificate, key):
         Figure("F6tls", PROXIES, tls(), "small", [Row("F6tls", "idle connection, TLS", [Aim(None, 15)], "KB")], idle_connections),
         Figure("F7", PROXIES, Work(), "small", [Row("F7", "start to first 200", [Aim(None, 15)], "ms")], start_to_answer),
         Figure("F8a", ("postern",), Work(cores="0,1"), "small", [Row("F8a", "15 k/s, one worker", [])], at_rate),
-        Figure("F8b", ("postern",), Work(workers=2, cores="0,1"), "small", [Row("F8b", "15 k/s, two workers", [Aim("F8a", 1.05)])], at_rate)]
+        Figure("F8b", ("postern",), Work(workers=2, cores="0,1"), "small", [Row("F8b", "15 k/s, two workers", [Aim("F8a", 1.05)])], at_rate),
+        Figure("F9", ("postern", "haproxy", "envoy"), Work("h2"), "sink",
+               [Row("F9", "one upload of 64 MB over h2, 50 ms there and back", [], "MB/s", max, True)], far_upload)]
     return out

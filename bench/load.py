@@ -5,6 +5,8 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -73,10 +75,31 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; s
   client_body_temp_path {folder}/ob; proxy_temp_path {folder}/op; fastcgi_temp_path {folder}/of; uwsgi_temp_path {folder}/ou;
   scgi_temp_path {folder}/os;
 {servers} }}""")
+        self.sink = socket.create_server(("127.0.0.1", 0))
+        self.ports["sink"] = self.sink.getsockname()[1]
+        threading.Thread(target=self.swallow, daemon=True).start()
         self.process = subprocess.Popen(["taskset", "-c", LOAD_CORE, shutil.which("nginx") or "/usr/sbin/nginx", "-c", config, "-p",
                                          folder], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         Client(self.ports["small"]).first()
         self.extra = 0
+
+    def swallow(self):
+        """Reads bodies of any size, one after the other, and answers."""
+        while True:
+            try:
+                connection, _ = self.sink.accept()
+            except OSError:
+                return
+            with connection:
+                data = b""
+                while b"\r\n\r\n" not in data and (piece := connection.recv(65536)):
+                    data += piece
+                head, _, body = data.partition(b"\r\n\r\n")
+                length = re.search(rb"content-length: (\d+)", head.lower())
+                left = int(length.group(1)) - len(body) if length else 0
+                while left > 0 and (piece := connection.recv(1 << 20)):
+                    left -= len(piece)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\nconnection: close\r\n\r\nhello, world\n")
 
     def requests(self):
         """Requests so far, without those of this method."""
@@ -86,6 +109,7 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; s
         return int(re.search(r"\n\s*\d+\s+\d+\s+(\d+)", text).group(1)) - self.extra
 
     def stop(self):
+        self.sink.close()
         self.process.terminate()
         self.process.wait(10)
 
@@ -191,6 +215,26 @@ def pull(port, path, times):
     """Gigabytes moved."""
     out = run(os.path.join(TOOLS, "load"), "pull", str(port), path, str(BIG_BYTES), str(times))
     return float(out.split()[0]) / 1e9
+
+
+def upload(port, path, megabytes, way_ms):
+    """MB/s of one upload over HTTP/2, the proxy `way_ms` away in each direction."""
+    near = free_port()
+    relay = subprocess.Popen([sys.executable, os.path.join(ROOT, "bench", "long_way.py"), str(near), str(port), str(way_ms)],
+                             stdin=subprocess.DEVNULL)
+    try:
+        with tempfile.NamedTemporaryFile() as body:
+            body.truncate(megabytes << 20)
+            time.sleep(0.5)
+            out = run("curl", "-s", "-o", os.devnull, "-w", "%{http_code} %{speed_upload}", "--http2-prior-knowledge", "-T", body.name,
+                      f"http://127.0.0.1:{near}{path}")
+    finally:
+        relay.terminate()
+        relay.wait(10)
+    status, speed = out.split()
+    if status != "200":
+        raise RuntimeError("upload: " + out)
+    return float(speed) / 1e6
 
 
 def beside(action):

@@ -19,9 +19,14 @@ struct H2Keepalive {
 /// Each limit has a test that reaches it. Units: bytes, frames, streams.
 struct H2Limits {
   std::uint32_t concurrent_streams_max = 100;  // client: our own; the peer's SETTINGS may lower it
+  // What a peer may send before we have taken any of it, at first; and how far both grow, in the
+  // same steps, while the peer uses them up within a round trip. What a connection makes us hold is
+  // at most its window.
   std::uint32_t stream_window_bytes = 256 * 1024;
   std::uint32_t connection_window_bytes = 1024 * 1024;
-  std::uint32_t header_table_bytes = 4096;  // HPACK, of either direction
+  std::uint32_t window_growth_max = 64;                          // times; 1: they stay as they are
+  std::uint32_t connection_window_bytes_max = 24 * 1024 * 1024;  // however they grow
+  std::uint32_t header_table_bytes = 4096;                       // HPACK, of either direction
   // Frames that were made and that the peer does not take.
   std::uint32_t outbound_frames_max = 10'000;
   std::uint32_t outbound_control_frames_max = 1'000;

@@ -17,6 +17,10 @@ constexpr int kReadsPerTurn = 8;                  // then other connections have
 constexpr std::uint32_t kNewStreamsPerTurn = 32;  // the same
 constexpr std::size_t kPauseBytes = 512 * 1024;   // answers nobody takes: stop reading
 constexpr std::int32_t kCreditPerSecond = 200;
+constexpr std::string_view kRoundTripPing = "roundtrp";
+// After a round trip in which the windows were wide enough; one so short never needs wider ones.
+constexpr base::Duration kNextRoundTripAfter = std::chrono::seconds(1);
+constexpr base::Duration kRoundTripMin = std::chrono::milliseconds(2);
 
 /// Whatever code the peer gives, it was the peer who ended the stream; one says that nothing of it
 /// was done.
@@ -29,8 +33,7 @@ ResetReason reasonOf(H2Error code) {
 void H2Session::onReadable() {
   if (lingers()) return linger();
   if (eof_) return;
-  last_activity_ = loop_.now();
-  if (keepalive_ != nullptr) keepalive_->heard = last_activity_;
+  if (keepalive_ != nullptr) keepalive_->heard = loop_.now();
   refill();
   readSome();
 }
@@ -107,7 +110,7 @@ void H2Session::handle(Event event) {
     case Event::kPing:
       return writePing(reader_.payload(), codec::H2PingKind::kAck);
     case Event::kPingAck:
-      return onPingAck();
+      return reader_.payload() == kRoundTripPing ? onRoundTrip() : onPingAck();
     case Event::kGoAway:
       return onGoAway(reader_.lastStream(), reader_.code());
     case Event::kWindowUpdate:
@@ -146,10 +149,10 @@ void H2Session::tellFlood() {
 /// used up half of what streams whose bytes nobody takes leave of it.
 void H2Session::discard(std::size_t bytes) {
   give_back_ += static_cast<std::uint32_t>(bytes);
+  taken_bytes_ += bytes;
   if (give_back_ == 0 || give_back_ < receive_window_ || isClosed()) return;
-  codec::writeH2WindowUpdate(out_, 0, give_back_);
-  receive_window_ += std::exchange(give_back_, 0);
-  schedule();
+  receive_window_ += give_back_;
+  writeWindowUpdate(0, std::exchange(give_back_, 0));
 }
 
 /// Bytes the observer of a stream has taken.
@@ -157,9 +160,60 @@ void H2Session::giveBack(H2Stream& stream, std::size_t bytes) {
   discard(bytes);
   if (stream.remote_ended) return;
   stream.give_back += static_cast<std::uint32_t>(bytes);
-  if (stream.give_back < options_.h2.stream_window_bytes / 2) return;
-  codec::writeH2WindowUpdate(out_, stream.id, stream.give_back);
-  stream.receive_window += std::exchange(stream.give_back, 0);
+  if (stream.give_back < options_.h2.stream_window_bytes * window_growth_ / 2) return;
+  stream.receive_window += stream.give_back;
+  writeWindowUpdate(stream.id, std::exchange(stream.give_back, 0));
+}
+
+void H2Session::writeWindowUpdate(std::uint32_t id, std::uint32_t bytes) {
+  codec::writeH2WindowUpdate(out_, id, bytes);
+  measureRoundTrip();
+  schedule();
+}
+
+/// How much is taken between a PING and its answer is what fits on the way: a window that is not
+/// twice as wide holds the peer back. The first windows are for short ways; nobody pays for wide
+/// ones who does not need them.
+void H2Session::measureRoundTrip() {
+  if (measuring_ || window_growth_ >= options_.h2.window_growth_max) return;
+  if (measured_ != base::MonotonicTime{} && loop_.now() - measured_ < kNextRoundTripAfter) return;
+  measuring_ = true;
+  measured_ = loop_.now();
+  taken_before_ = taken_bytes_;
+  writePing(kRoundTripPing, codec::H2PingKind::kAsk);
+}
+
+void H2Session::onRoundTrip() {
+  if (!std::exchange(measuring_, false)) return;
+  const std::uint64_t taken = taken_bytes_ - taken_before_;
+  const base::Duration took = loop_.now() - std::exchange(measured_, loop_.now());
+  const std::uint64_t window = std::uint64_t{options_.h2.stream_window_bytes} * window_growth_;
+  if (took < kRoundTripMin || taken < window / 2) return;
+  growWindows();
+  measured_ = {};  // and again, to see whether that was enough
+}
+
+/// Twice what they were. SETTINGS widen the window of every stream, of later ones too.
+void H2Session::growWindows() {
+  const std::uint32_t old = window_growth_;
+  window_growth_ = std::min(2 * old, options_.h2.window_growth_max);
+  const std::uint32_t stream_bytes = options_.h2.stream_window_bytes * window_growth_;
+  const std::int64_t wider = stream_bytes - std::int64_t{options_.h2.stream_window_bytes} * old;
+  codec::writeH2Settings(out_, {{codec::H2SettingId::kInitialWindowSize, stream_bytes}});
+  unsent_frames_.add(H2UnsentFrames::Kind::kControl);
+  findStream([&](H2Stream& stream) {
+    stream.receive_window += wider;
+    return false;
+  });
+  const auto connection_bytes = [&](std::uint32_t growth) {
+    const std::uint64_t bytes = std::uint64_t{options_.h2.connection_window_bytes} * growth;
+    return static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(bytes, options_.h2.connection_window_bytes_max));
+  };
+  if (const std::uint32_t more = connection_bytes(window_growth_) - connection_bytes(old)) {
+    codec::writeH2WindowUpdate(out_, 0, more);
+    receive_window_ += more;
+  }
   schedule();
 }
 

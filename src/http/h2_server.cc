@@ -42,7 +42,7 @@ class H2Server final : public H2Session, public ServerConnection {
         owner_(observer),
         timer_(loop, [this] { onTimer(); }) {
     begin();
-    armTimer(limits_.headers_timeout);
+    armTimer();
   }
 
   // ---- ServerConnection ----
@@ -93,7 +93,7 @@ class H2Server final : public H2Session, public ServerConnection {
       partial_since_ = {};
     } else if (partial_since_ == base::MonotonicTime{}) {
       partial_since_ = loop_.now();
-      if (drain_ == Drain::kNo) armTimer(limits_.headers_timeout);
+      if (drain_ == Drain::kNo) armTimer();
     }
   }
   void onEnd(base::Error error) override { lost(error); }
@@ -118,9 +118,16 @@ class H2Server final : public H2Session, public ServerConnection {
   void finishDrain();
   void resetStuckStreams();
   void onTimer();
-  /// In time for answers that nobody takes, too.
-  void armTimer(base::Duration after) {
-    timer_.arm(std::min<base::Duration>(after, limits_.flush_timeout));
+  void armTimer();
+  base::Duration frameTimeLeft() const {
+    return limits_.headers_timeout - (loop_.now() - partial_since_);
+  }
+  /// The first frames are waited for as for a head of HTTP/1.
+  base::Duration idleTimeLeft() const {
+    const base::Duration most = reader_.begun()
+                                    ? limits_.idle_timeout
+                                    : std::min(limits_.headers_timeout, limits_.idle_timeout);
+    return most - (loop_.now() - last_activity_);
   }
 
   const ServerLimits limits_;
@@ -228,7 +235,7 @@ void H2Server::finishDrain() {
   drain_ = Drain::kFinal;
   sendGoAway(last_peer_stream_, H2Error::kNone);
   settleLater();
-  armTimer(limits_.idle_timeout);
+  armTimer();
 }
 
 /// Nobody above waits for them any more: only this timer ends them.
@@ -244,7 +251,15 @@ void H2Server::resetStuckStreams() {
     tell(H2Event::kTxFlushTimeout);
     resetByUs(*stream, H2Error::kInternal);
   }
-  armTimer(limits_.idle_timeout);
+}
+
+/// To the first moment at which something may have lasted too long. Streams that end later only
+/// make it later.
+void H2Server::armTimer() {
+  base::Duration left = std::min(limits_.flush_timeout, limits_.idle_timeout);
+  if (partial_since_ != base::MonotonicTime{}) left = std::min(left, frameTimeLeft());
+  if (streams_.empty()) left = std::min(left, idleTimeLeft());
+  timer_.arm(std::max(left, base::Duration::zero()));
 }
 
 void H2Server::onTimer() {
@@ -253,17 +268,14 @@ void H2Server::onTimer() {
     return shut({base::Errc::kTimeout, "the client does not end"}, ResetReason::kLocal);
   }
   if (drain_ == Drain::kTold) return finishDrain();
-  if (partial_since_ != base::MonotonicTime{}) {
-    const auto left = limits_.headers_timeout - (loop_.now() - partial_since_);
-    if (left > base::Duration::zero()) return timer_.arm(left);
+  if (partial_since_ != base::MonotonicTime{} && frameTimeLeft() <= base::Duration::zero())
     return connectionError(H2Error::kNone, "frame without end");
+  if (streams_.empty() && idleTimeLeft() <= base::Duration::zero()) {
+    owner_.onEvent(*this, ServerObserver::Event::kIdleTimeout);
+    return connectionError(H2Error::kNone, "idle");
   }
-  if (!streams_.empty()) return resetStuckStreams();
-  const auto idle = loop_.now() - last_activity_;
-  const auto limit = !reader_.begun() ? limits_.headers_timeout : limits_.idle_timeout;
-  if (idle < limit) return armTimer(limit - idle);
-  owner_.onEvent(*this, ServerObserver::Event::kIdleTimeout);
-  connectionError(H2Error::kNone, "idle");
+  resetStuckStreams();
+  if (!isClosed()) armTimer();
 }
 
 }  // namespace

@@ -71,6 +71,175 @@ TEST(H2Server, OpensTheWindowOnlyAsTheBodyIsRead) {
   EXPECT_FALSE(s.closed);
 }
 
+TEST(H2Server, AnIdleConnectionEndsWhateverTheOtherTimesAre) {
+  const ServerLimits limits{.idle_timeout = std::chrono::milliseconds(30),
+                            .headers_timeout = std::chrono::milliseconds(0),
+                            .flush_timeout = std::chrono::milliseconds(0)};
+  ServerSide served(limits);
+  served.request(1);
+  served.send();
+  served.seen[0]->stream->sendHeaders({{":status", "204"}}, End::kYes);
+  served.turn();
+  EXPECT_TRUE(closes(served));
+  EXPECT_EQ(served.goaway, H2Error::kNone);
+  EXPECT_EQ(served.events[H2Event::kProtocolError], 0);
+  ServerSide silent(limits, false);
+  EXPECT_TRUE(closes(silent));
+  ServerSide half(limits);  // of a frame
+  half.out.append(std::string_view("\0\0", 2));
+  half.send();
+  EXPECT_TRUE(closes(half));
+}
+
+TEST(H2Server, PingsAreNoActivity) {
+  ServerSide s({.idle_timeout = std::chrono::milliseconds(50)});
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (!s.closed && std::chrono::steady_clock::now() < end) {
+    codec::writeH2Ping(s.out, "12345678", codec::H2PingKind::kAsk);
+    s.send();
+    s.loop.runOnce(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE(s.closed);
+  EXPECT_GT(s.ping_acks, 0);
+}
+
+TEST(H2Server, ARequestThatRunsIsNoIdleConnection) {
+  ServerSide s({.idle_timeout = std::chrono::milliseconds(20)});
+  s.request(1);
+  s.send();
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+  while (std::chrono::steady_clock::now() < end) s.loop.runOnce(std::chrono::milliseconds(10));
+  EXPECT_FALSE(s.closed);
+  s.seen[0]->stream->sendHeaders({{":status", "204"}}, End::kYes);
+  EXPECT_TRUE(closes(s));
+}
+
+TEST(H2Server, EndsAndTrailersDoNotWaitForTheConnectionsWindow) {
+  ServerSide s;
+  for (const std::uint32_t id : {1U, 3U, 5U}) s.request(id);
+  s.send();
+  for (const auto& each : s.seen) each->stream->sendHeaders({{":status", "200"}}, End::kNo);
+  base::Buffer most{std::string(65'536, 'x')};
+  s.seen[0]->stream->sendData(most, End::kNo);
+  s.turn();
+  ASSERT_EQ(s.answers[1].body.size(), 65'535u);
+  s.seen[1]->stream->sendTrailers({{"grpc-status", "0"}});
+  base::Buffer one{"y"};
+  s.seen[2]->stream->sendData(one, End::kYes);
+  s.turn();
+  EXPECT_TRUE(s.answers[3].ended);
+  EXPECT_EQ(s.answers[3].trailers.value("grpc-status"), "0");
+  EXPECT_FALSE(s.answers[5].ended);
+  codec::writeH2WindowUpdate(s.out, 1, 1);
+  codec::writeH2WindowUpdate(s.out, 0, 2);
+  s.send();
+  EXPECT_EQ(s.answers[1].body.size(), 65'536u);
+  EXPECT_TRUE(s.answers[5].ended);
+}
+
+TEST(H2Server, TrailersBringNoFraming) {
+  ServerSide s;
+  s.request(1, End::kNo);
+  s.headers(1, {{"content-length", "5"}, {"host", "b"}, {"te", "trailers"}, {"x-sum", "1"}},
+            End::kYes);
+  s.send();
+  Seen& seen = *s.seen[0];
+  seen.stream->read();
+  s.turn();
+  ASSERT_TRUE(seen.ended);
+  EXPECT_FALSE(seen.trailers.has("content-length"));
+  EXPECT_FALSE(seen.trailers.has("host"));
+  EXPECT_FALSE(seen.trailers.has("te"));
+  EXPECT_EQ(seen.trailers.value("x-sum"), "1");
+}
+
+/// A client that sends one body over a way of `way`, each time as much as it may within a round
+/// trip.
+struct LongWay {
+  explicit LongWay(http::ServerLimits limits = {}) : s(limits, true, clock) {
+    s.request(1, End::kNo);
+    s.send();
+    s.seen[0]->stream->read();
+  }
+  void upload(std::size_t bytes) {
+    const std::string piece(8192, 'x');
+    for (std::size_t sent = 0; sent < bytes; sent += piece.size()) {
+      s.data(1, piece, End::kNo);
+      s.send();
+      s.seen[0]->stream->read();
+      s.turn();
+    }
+  }
+  void answerPing() {
+    codec::writeH2Ping(s.out, s.last_ping, codec::H2PingKind::kAck);
+    s.send();
+  }
+  std::uint32_t window() { return s.settings_seen[codec::H2SettingId::kInitialWindowSize]; }
+
+  base::ManualClock clock;
+  ServerSide s;
+};
+
+TEST(H2Server, GrowsItsWindowsWhenARoundTripUsesThemUp) {
+  LongWay way;
+  ServerSide& s = way.s;
+  EXPECT_EQ(way.window(), 256U * 1024);
+  constexpr std::uint64_t kMiB = 1024 * 1024;
+  std::uint64_t connection = 65'535 + s.window_updates[0];
+  EXPECT_EQ(connection, kMiB);
+  int asked = 0;
+  for (std::uint32_t window = 256 * 1024; window < 16 * kMiB; window *= 2) {
+    way.upload(window / 2);  // a WINDOW_UPDATE is due, and a PING with it
+    ASSERT_EQ(s.pings, ++asked);
+    way.clock.advance(std::chrono::milliseconds(50));
+    way.upload(window / 2);
+    const std::uint64_t before = s.window_updates[0];
+    way.answerPing();
+    ASSERT_EQ(way.window(), window * 2);
+    const std::uint64_t wider = std::min(2 * connection, 24 * kMiB);
+    ASSERT_EQ(s.window_updates[0] - before, wider - connection);
+    connection = wider;
+  }
+  way.upload(32 * kMiB);
+  EXPECT_EQ(s.pings, asked);  // this is the most
+  EXPECT_EQ(way.window(), 16U * kMiB);
+  s.request(3, End::kNo);  // a new stream has it at once
+  for (std::size_t sent = 0; sent < 8 * kMiB; sent += 16 * 1024) {
+    s.data(3, std::string(16 * 1024, 'x'), End::kNo);
+    s.send();
+  }
+  EXPECT_FALSE(s.answers[3].reset);
+  EXPECT_FALSE(s.goaway);
+}
+
+TEST(H2Server, LeavesTheWindowsWhereTheyAreWideEnough) {
+  LongWay way;
+  ServerSide& s = way.s;
+  way.upload(128 * 1024);
+  ASSERT_EQ(s.pings, 1);
+  way.clock.advance(std::chrono::milliseconds(1));  // no way at all
+  way.upload(256 * 1024);
+  way.answerPing();
+  EXPECT_EQ(way.window(), 256U * 1024);
+  way.upload(1024 * 1024);
+  EXPECT_EQ(s.pings, 1);
+  way.clock.advance(std::chrono::milliseconds(1100));
+  way.upload(128 * 1024);
+  ASSERT_EQ(s.pings, 2);  // it looks again, but not often
+  way.clock.advance(std::chrono::milliseconds(50));
+  way.upload(100 * 1024);  // a client that had more to send would have
+  way.answerPing();
+  way.answerPing();  // nobody asked for this one
+  EXPECT_EQ(way.window(), 256U * 1024);
+  EXPECT_FALSE(s.closed);
+}
+
+TEST(H2Server, LeavesWindowsThatAreFixed) {
+  LongWay way({.h2 = {.window_growth_max = 1}});
+  way.upload(1024 * 1024);
+  EXPECT_EQ(way.s.pings, 0);
+}
+
 TEST(H2Server, GivesTheConnectionWindowBackForBytesNobodyReads) {
   ServerSide s({.h2 = {.stream_window_bytes = 100'000, .connection_window_bytes = 200'000}});
   const std::uint64_t initial = s.window_updates[0];

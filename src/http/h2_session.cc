@@ -81,7 +81,7 @@ void H2Session::begin() {
 
 std::unique_ptr<H2Stream> H2Session::makeStream(std::uint32_t id) {
   return std::make_unique<H2Stream>(*this, id, peer_initial_window_,
-                                    options_.h2.stream_window_bytes);
+                                    options_.h2.stream_window_bytes * window_growth_);
 }
 
 H2Stream& H2Session::addStream(std::unique_ptr<H2Stream> stream) {
@@ -93,6 +93,7 @@ H2Stream& H2Session::addStream(std::unique_ptr<H2Stream> stream) {
 /// Out of the table; the object stays until the end of the turn.
 void H2Session::closeStream(H2Stream& stream) {
   if (stream.closed) return;
+  last_activity_ = loop_.now();
   stream.closed = stream.over = true;
   stream.observer = nullptr;
   static_cast<base::ListHook<H2ReadyTag>&>(stream).unlink();
@@ -214,7 +215,7 @@ void H2Session::connectionError(codec::H2Error code, const char* text, ResetReas
   if (isClosed()) return;
   codec::writeH2GoAway(out_, last_peer_stream_, code, text);
   tell(H2Event::kGoAwaySent);
-  tell(H2Event::kProtocolError);
+  if (code != codec::H2Error::kNone) tell(H2Event::kProtocolError);
   endGently({base::Errc::kProtocol, text}, reason);
 }
 
@@ -350,16 +351,19 @@ void H2Session::wanted(H2Stream& stream) {
   deliver_.schedule();
 }
 
-/// Frames what the windows allow, one frame per stream and round.
+/// Frames what the windows allow, one frame per stream and round. When the connection's window is
+/// used up, bytes wait for it, in the same order; an end or trailers without bytes before them do
+/// not.
 void H2Session::fillOut() {
+  base::IntrusiveList<H2Stream, H2SendTag> waiting;
   while (out_.size() < kOutHighBytes) {
     H2Stream* stream = sending_.popFront();
-    if (stream == nullptr) return;
-    if (!writeData(*stream)) {
-      // The connection's window is used up: everything waits for it, in the same order.
-      sending_.pushFront(*stream);
-      return;
-    }
+    if (stream == nullptr) break;
+    if (!writeData(*stream)) waiting.pushBack(*stream);
+  }
+  while (H2Stream* stream = waiting.back()) {
+    static_cast<base::ListHook<H2SendTag>&>(*stream).unlink();
+    sending_.pushFront(*stream);
   }
 }
 
@@ -414,7 +418,6 @@ void H2Session::flush() {
     fillOut();
     if (out_.empty()) return;
     const net::IoResult result = transport_->write(out_);
-    if (result.bytes > 0) last_activity_ = loop_.now();
     sent_bytes_ += result.bytes;
     unsent_frames_.moved(sent_bytes_, out_.size());
     if (result.status == net::IoStatus::kError) {
@@ -434,7 +437,7 @@ void H2Session::onConnected() { onWritable(); }
 
 void H2Session::onWritable() {
   if (lingers()) return linger();
-  write_blocked_ = false;
+  if (std::exchange(write_blocked_, false)) last_activity_ = loop_.now();
   schedule();
 }
 

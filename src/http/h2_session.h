@@ -195,9 +195,9 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   codec::HpackEncoder encoder_;
   H2StreamTable streams_;
   std::vector<std::unique_ptr<H2Stream>> unsent_;  // client: opened, request not yet sent
-  base::MonotonicTime last_activity_{};
-  std::uint32_t last_peer_stream_ = 0;  // server: highest number the client used
-  std::uint32_t new_streams_ = 0;       // since onReadable()
+  base::MonotonicTime last_activity_{};  // a stream ended, or the peer took what had to wait
+  std::uint32_t last_peer_stream_ = 0;   // server: highest number the client used
+  std::uint32_t new_streams_ = 0;        // since onReadable()
   bool eof_ = false;
 
  private:
@@ -218,6 +218,10 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   void handleUnknownData(std::uint32_t id, std::size_t bytes);
   void discard(std::size_t bytes);
   void giveBack(H2Stream& stream, std::size_t bytes);
+  void writeWindowUpdate(std::uint32_t id, std::uint32_t bytes);
+  void measureRoundTrip();
+  void onRoundTrip();
+  void growWindows();
   void endOfTurn();
   void deliverReady();
   void deliver(H2Stream& stream);
@@ -256,6 +260,10 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   std::int64_t send_window_ = 65535;
   std::int64_t receive_window_ = 65535;
   std::uint32_t give_back_ = 0;
+  std::uint32_t window_growth_ = 1;  // times what the windows were at first
+  std::uint64_t taken_bytes_ = 0;    // of DATA, since the connection began
+  std::uint64_t taken_before_ = 0;   // when the round trip that is measured began
+  base::MonotonicTime measured_{};   // when it began, or the last one ended
   std::uint32_t peer_initial_window_ = 65535;
   std::uint32_t reset_tokens_;
   H2UnsentFrames unsent_frames_;
@@ -265,6 +273,7 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   base::MonotonicTime refilled_{};
   std::size_t discarded_ = 0;  // while it lingers
   State state_ = State::kNew;
+  bool measuring_ = false;
   bool settle_ = false;
   bool backlog_ = false;  // `in_` holds what the last turn left
   bool paused_ = false;   // too much unsent: nothing is read

@@ -68,6 +68,8 @@ void readHttp2Options(const core::Http2ProtocolOptions& message, const Place& pl
   read.number("initial_connection_window_size", message.has_initial_connection_window_size(),
               message.initial_connection_window_size(), kWindowMin, kMax31,
               out.connection_window_bytes);
+  if (message.has_initial_stream_window_size() || message.has_initial_connection_window_size())
+    out.window_growth_max = 1;
   read.number("max_outbound_frames", message.has_max_outbound_frames(),
               message.max_outbound_frames(), 1, kMax31, out.outbound_frames_max);
   read.number("max_outbound_control_frames", message.has_max_outbound_control_frames(),

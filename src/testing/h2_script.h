@@ -78,6 +78,7 @@ class MemoryTransport final : public net::Transport {
 
 /// The other end of the wire, written by hand.
 struct Script {
+  explicit Script(const base::Clock& clock = base::systemClock()) : loop(clock) {}
   Wire wire;
   event::Loop loop;
   codec::HpackEncoder encoder;

@@ -16,7 +16,9 @@ struct ServerSide : Script, http::ServerObserver {
   bool closed = false;
   bool timed_out = false;  // waiting for the client's end
 
-  explicit ServerSide(http::ServerLimits limits = {}, bool begin = true) {
+  explicit ServerSide(http::ServerLimits limits = {}, bool begin = true,
+                      const base::Clock& clock = base::systemClock())
+      : Script(clock) {
     connection =
         http::startH2Server(loop, std::make_unique<MemoryTransport>(wire), {}, limits, *this);
     if (!begin) return;
