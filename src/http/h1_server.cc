@@ -159,7 +159,8 @@ bool H1Server::readHead() {
       return true;
     }
     in_.drain(consumed);
-    if (first) setDeadline(limits_->headers_timeout);
+    // An empty line is no request yet.
+    if (first && inHead()) setDeadline(limits_->headers_timeout);
   }
   return false;
 }

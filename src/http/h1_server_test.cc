@@ -370,6 +370,51 @@ TEST(H1Server, IdleConnectionsEnd) {
   loop.runOnce();
 }
 
+TEST(H1Server, AnEmptyLineIsNoRequest) {
+  event::Loop loop;
+  Refuser refuser;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  startH1Server(loop, std::move(owned), {},
+                ServerLimits{.idle_timeout = std::chrono::milliseconds(20),
+                             .headers_timeout = std::chrono::milliseconds(0)},
+                refuser);
+  transport.reads = {"\r\n"};
+  transport.observer->onReadable();
+  EXPECT_TRUE(turnUntil(loop, refuser.closed));
+  EXPECT_TRUE(refuser.idle);
+  loop.runOnce();
+}
+
+TEST(H1Server, AConnectionWhoseSwitchIsNotTakenEnds) {
+  struct Switcher final : Answerer {
+    bool closed = false;
+    int resets = 0;
+    bool taken = false;
+    void onHeaders(HeaderMap, End) override {
+      stream->sendHeaders({{":status", "101"}, {"connection", "upgrade"}, {"upgrade", "x"}},
+                          End::kNo);
+      base::Buffer unread;
+      taken = stream->takeTransport(unread) != nullptr;
+    }
+    void onReset(ResetReason) override { ++resets; }
+    void onClosed(ServerConnection&) override { closed = true; }
+  } switcher;
+  event::Loop loop;
+  std::string written;
+  auto owned = std::make_unique<ScriptedTransport>(written);
+  ScriptedTransport& transport = *owned;
+  transport.stuck = true;
+  startH1Server(loop, std::move(owned), {}, {}, switcher);
+  transport.reads = {"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"};
+  transport.observer->onReadable();
+  loop.runOnce();
+  EXPECT_FALSE(switcher.taken);
+  EXPECT_TRUE(switcher.closed);
+  EXPECT_EQ(switcher.resets, 0);  // who asked for it may be gone
+}
+
 TEST(H1Server, AClientThatDoesNotTakeItsAnswerIsGivenUp) {
   event::Loop loop;
   Refuser refuser;

@@ -188,7 +188,11 @@ void H1Server::reset(ResetReason) {
 std::unique_ptr<net::Transport> H1Server::takeTransport(base::Buffer& unread) {
   if (!switched_ || !transport_) return nullptr;
   out_.write(*transport_);
-  if (!out_.empty()) return nullptr;  // a client that does not even read the 101
+  if (!out_.empty()) {  // a client that does not even read the 101
+    stream_ = nullptr;
+    shut(ResetReason::kLocal);
+    return nullptr;
+  }
   unread.append(in_);
   std::unique_ptr<net::Transport> taken = std::move(transport_);
   taken->setObserver(nullptr);

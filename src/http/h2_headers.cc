@@ -73,6 +73,10 @@ void H2HeaderReader::onField(std::string_view name, std::string_view value) {
     cookie_ += value;
     return;
   }
+  // As from HTTP/1: who merges trailers into the head must not find framing in them (RFC
+  // 9110 6.5.1).
+  if (kind_ == H2Message::kTrailers && (name == "content-length" || name == "host" || name == "te"))
+    return;
   if (name == "content-length") {
     const auto length = base::parseInteger<std::uint64_t>(value);
     if (!length || (content_length_ && *content_length_ != *length))

@@ -7,6 +7,8 @@
 
 #include <optional>
 
+#include <sys/socket.h>
+
 namespace postern::http {
 namespace {
 
@@ -151,6 +153,26 @@ TEST(Http, StreamsAndTellsTheProducerThatTheReaderWentAway) {
   call.reset();
   f.until([&] { return gone; });
   kept.reset();
+}
+
+TEST(Http, AnAnswerWhoseWriterHasLeftEndsWhenItIsRead) {
+  Fixture f([&](Request, std::unique_ptr<Responder> responder) {
+    responder->start(200, {{"content-length", std::to_string(16 << 20)}});
+    for (int i = 0; i < 16; ++i) responder->write(std::string(1 << 20, 'x'));
+    responder->end();
+  });
+  const base::Fd client(::socket(f.address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::connect(client.get(), f.address.sockaddrPtr(), f.address.length()), 0);
+  const std::string request = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+  ASSERT_GT(::send(client.get(), request.data(), request.size(), 0), 0);
+  for (int i = 0; i < 20; ++i) f.loop.runOnce(milliseconds(1));
+  std::size_t got = 0;
+  std::string room(1 << 20, 0);
+  f.until([&] {
+    const ssize_t n = ::recv(client.get(), room.data(), room.size(), MSG_DONTWAIT);
+    if (n > 0) got += static_cast<std::size_t>(n);
+    return got > 16 << 20;
+  });
 }
 
 TEST(Http, ServesPipelinedRequestsInOrder) {

@@ -85,6 +85,7 @@ class ServerExchange final : public StreamObserver {
   void onTrailers(HeaderMap) override { dispatch(); }
   void onWritable() override {
     if (stream_ == nullptr || !started_) return;
+    const std::shared_ptr<ServerExchange> kept = self_;  // the end may be the last of us
     full_ = false;
     if (!pending_.empty() || ended_) pump();
     if (pending_.empty() && drained_) std::exchange(drained_, nullptr)();
