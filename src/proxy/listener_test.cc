@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 namespace postern::proxy {
 namespace {
 
@@ -143,6 +145,24 @@ TEST(HttpInspector, TellsVersions) {
   EXPECT_EQ(at("\x16\x03\x01"), "no");
   EXPECT_EQ(at(std::string(40, 'A')), "no");
   EXPECT_EQ(at("GET /" + std::string(kInspectedBytesMax, 'a')), "no");
+}
+
+TEST(TlsInspector, ANameThatCannotBeOneDoesNotReachLogsOrFields) {
+  std::string hello;
+  std::ifstream file(std::string(POSTERN_SOURCE_DIR) +
+                     "/fuzz/corpus/codec_client_hello_fuzz/tls13");
+  hello.assign(std::istreambuf_iterator<char>(file), {});
+  const std::size_t at = hello.find("a.example");
+  ASSERT_NE(at, std::string::npos);
+  const std::pair<std::string, std::string> names[] = {{"a_b.e-x.2", "a_b.e-x.2"},
+                                                       {"a\r\nx: y\n1", "invalid:a__x__y_1"},
+                                                       {"*.example", "invalid:_.example"}};
+  for (const auto& [sent, shown] : names) {
+    hello.replace(at, 9, sent);
+    ConnectionFacts facts;
+    ASSERT_EQ(detectTls(hello, kInspectedBytesMax, facts), Detection::kFound);
+    EXPECT_EQ(facts.server_name, shown);
+  }
 }
 
 TEST(TlsInspector, HasALimit) {

@@ -15,6 +15,20 @@ bool isTokenChar(char c) {
          kOthers.find(c) != std::string_view::npos;
 }
 
+/// Anybody may write anything there, and it goes to logs and into header fields. What cannot be a
+/// host's name matches nothing, and is shown as Envoy shows it.
+std::string printable(std::string name) {
+  bool valid = true;
+  for (char& c : name) {
+    const bool good = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                      c == '-' || c == '.' || c == '_';
+    if (good) continue;
+    c = '_';
+    valid = false;
+  }
+  return valid ? name : "invalid:" + name;
+}
+
 }  // namespace
 
 Detection detectTls(std::string_view bytes, std::size_t bytes_max, ConnectionFacts& facts) {
@@ -28,7 +42,7 @@ Detection detectTls(std::string_view bytes, std::size_t bytes_max, ConnectionFac
       break;
   }
   facts.transport_protocol = "tls";
-  facts.server_name = std::move(hello.server_name);
+  facts.server_name = printable(std::move(hello.server_name));
   facts.application_protocols = std::move(hello.protocols);
   return Detection::kFound;
 }

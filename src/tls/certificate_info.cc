@@ -4,6 +4,7 @@
 
 #include <openssl/sha.h>
 
+#include <algorithm>
 #include <ctime>
 
 #include <arpa/inet.h>
@@ -110,7 +111,11 @@ std::vector<std::string> sanNames(X509* certificate, SanType type, const std::st
   const NamesPtr names = alternativeNames(certificate);
   for (int i = 0; i < sk_GENERAL_NAME_num(names.get()); ++i) {
     std::string name = nameOf(sk_GENERAL_NAME_value(names.get(), i), type, oid);
-    if (name.empty() || name.find('\0') != std::string::npos) continue;
+    // A name with a control character is nobody's, and must not reach a log or a header field.
+    const bool printable = std::none_of(name.begin(), name.end(), [](const char c) {
+      return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+    });
+    if (name.empty() || !printable) continue;
     out.push_back(std::move(name));
   }
   return out;
