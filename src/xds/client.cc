@@ -142,6 +142,7 @@ void Client::Impl::send(Request& request) {
 
 void Client::Impl::sendInitial(const std::string& type_url, const Wanted& subscription) {
   if (!delta()) return sendState(type_url, subscription);
+  if (!subscription.wildcard && subscription.names.empty()) return;  // may be read as all of them
   discovery::DeltaDiscoveryRequest request;
   request.set_type_url(type_url);
   if (subscription.wildcard) request.add_resource_names_subscribe("*");
@@ -187,13 +188,15 @@ void Client::Impl::receiveState(std::string_view message) {
     updated.push_back({nameOf(resource), response.version_info(), &resource});
     present.insert(updated.back().name);
   }
-  // Only a complete list of a type says what is gone.
+  // Only a complete list of a type says what is gone; one that cannot be read may be any of them.
+  const bool complete = subscription.wildcard && !present.contains("");
   std::vector<std::string> removed;
   for (const auto& [name, version] : subscription.held) {
-    if (subscription.wildcard && !present.contains(name)) removed.push_back(name);
+    if (complete && !present.contains(name)) removed.push_back(name);
   }
   const auto accepted = on_update(response.type_url(), updated, removed);
   if (accepted) subscription.version = response.version_info();
+  present.erase("");
   for (const auto& name : present) subscription.held[name] = response.version_info();
   for (const auto& name : removed) subscription.held.erase(name);
   sendState(found->first, subscription, accepted ? "" : accepted.error().message());

@@ -158,6 +158,91 @@ TEST_F(Xds, NamesAreToldAbsentOnceAndArriveLater) {
   EXPECT_EQ(log.back(), "+y@1");
 }
 
+/// The client's other end, written by hand.
+struct Upstream : ::testing::Test {
+  class Stream final : public http::GrpcStream {
+   public:
+    explicit Stream(std::vector<std::string>& sent) : sent_(sent) {}
+    void send(std::string_view message) override { sent_.emplace_back(message); }
+    std::size_t unsentBytes() const override { return 0; }
+    void close(http::GrpcStatus) override {}
+    const net::PeerInfo& peer() const override { return info_; }
+    const net::Address& remote() const override { return address_; }
+
+   private:
+    std::vector<std::string>& sent_;
+    net::PeerInfo info_;
+    net::Address address_;
+  };
+  class Channel final : public http::GrpcChannel {
+   public:
+    explicit Channel(Upstream& upstream) : upstream_(upstream) {}
+    std::unique_ptr<http::GrpcStream> call(std::string_view, const http::HeaderMap&,
+                                           http::GrpcCallbacks callbacks) override {
+      ++upstream_.calls;
+      upstream_.client_side = std::move(callbacks);
+      return std::make_unique<Stream>(upstream_.sent);
+    }
+
+   private:
+    Upstream& upstream_;
+  };
+  Client make(Client::Options options) {
+    return {loop,
+            {.id = "n"},
+            std::move(options),
+            [this] { return std::make_unique<Channel>(*this); },
+            [this](std::string_view, const std::vector<Update>&,
+                   const std::vector<std::string>& gone) -> base::ConfigResult<void> {
+              removed.insert(removed.end(), gone.begin(), gone.end());
+              return {};
+            }};
+  }
+  base::ManualClock clock;
+  event::Loop loop{clock};
+  int calls = 0;
+  http::GrpcCallbacks client_side;
+  std::vector<std::string> sent;
+  std::vector<std::string> removed;
+};
+
+TEST_F(Upstream, AResourceThatCannotBeReadRemovesNothing) {
+  Client client = make({.variant = Client::Variant::kStateOfTheWorld});
+  client.subscribeAll(api::kClusterType);
+  client.start();
+  envoy::service::discovery::v3::DiscoveryResponse response;
+  response.set_type_url(std::string(api::kClusterType));
+  for (const char* name : {"a", "b"}) {
+    envoy::config::cluster::v3::Cluster cluster;
+    cluster.set_name(name);
+    api::pack(cluster, *response.add_resources());
+  }
+  client_side.on_message(api::serialize(response));
+  response.mutable_resources(1)->set_value("\xff\xff");
+  client_side.on_message(api::serialize(response));
+  EXPECT_EQ(removed, std::vector<std::string>{});
+  response.mutable_resources()->RemoveLast();
+  client_side.on_message(api::serialize(response));
+  EXPECT_EQ(removed, std::vector<std::string>{"b"});
+}
+
+TEST_F(Upstream, ATypeOfWhichNothingIsWantedIsNotAskedForAgain) {
+  Client client = make({});
+  client.subscribe(api::kRouteType, {"r"});
+  client.subscribe(api::kEndpointType, {"e"});
+  client.start();
+  client.subscribe(api::kRouteType, {});
+  sent.clear();
+  client_side.on_close({});
+  clock.advance(std::chrono::minutes(5));
+  loop.runOnce();
+  ASSERT_EQ(calls, 2);
+  ASSERT_EQ(sent.size(), 1U);
+  envoy::service::discovery::v3::DeltaDiscoveryRequest request;
+  ASSERT_TRUE(api::parseBytes(sent[0], request));
+  EXPECT_EQ(request.type_url(), api::kEndpointType);
+}
+
 /// A peer that speaks the messages itself: it keeps responses until told to acknowledge.
 template <class Request, class Response>
 struct Peer {
