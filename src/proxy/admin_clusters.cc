@@ -82,10 +82,14 @@ std::array<Numbers, 8> numbersOf(const Host& host) {
            {"rq_total", false, count(host.rq_total)}}};
 }
 
+const std::string& observedName(const Cluster& cluster) {
+  return cluster.observed_name.empty() ? cluster.name : cluster.observed_name;
+}
+
 void addText(std::string& out, const Cluster& cluster, bool by_api,
              const std::map<std::string, Host>& hosts) {
   const std::string& name = cluster.name;
-  out += fmt::format("{0}::observability_name::{0}\n", name);
+  out += fmt::format("{}::observability_name::{}\n", name, observedName(cluster));
   constexpr std::array kPriorities = {"default", "high"};
   for (std::size_t i = 0; i < kPriorities.size(); ++i) {
     const CircuitBreaker& breaker = cluster.breakers[i];
@@ -153,7 +157,7 @@ json statusOf(const Cluster& cluster, bool by_api, const std::map<std::string, H
   }
   json out = {{"name", cluster.name},
               {"added_via_api", by_api},
-              {"observability_name", cluster.name},
+              {"observability_name", observedName(cluster)},
               {"circuit_breakers", thresholds(cluster)},
               {"host_statuses", std::move(statuses)}};
   if (!cluster.eds_name.empty()) out["eds_service_name"] = cluster.eds_name;

@@ -107,10 +107,11 @@ void addHistogram(std::string& out, const std::string& name, const std::string& 
   std::uint64_t sum = 0;
   for (std::size_t i = 0; i < kHistogramBounds.size(); ++i) {
     sum += values.buckets[i];
-    out += fmt::format("{}_bucket{{{}le=\"{:g}\"}} {}\n", name, before, kHistogramBounds[i], sum);
+    out +=
+        fmt::format("{}_bucket{{{}le=\"{:.32g}\"}} {}\n", name, before, kHistogramBounds[i], sum);
   }
   out += fmt::format("{}_bucket{{{}le=\"+Inf\"}} {}\n", name, before, values.count);
-  out += fmt::format("{}_sum{{{}}} {:g}\n", name, labels, values.sum);
+  out += fmt::format("{}_sum{{{}}} {:.32g}\n", name, labels, values.sum);
   out += fmt::format("{}_count{{{}}} {}\n", name, labels, values.count);
 }
 

@@ -59,9 +59,9 @@ Balancer::Balancer(BalancerOptions options, base::Random& random, const std::vec
     };
     healthy_share[level] = share(healthy.size());
     degraded_share[level] = std::min(share(degraded.size()), 100 - healthy_share[level]);
-    add(levels_[level].healthy, healthy, hosts, locality_weights, hosts);
-    add(levels_[level].degraded, degraded, hosts, locality_weights, hosts);
-    add(levels_[level].all, all, hosts, locality_weights, hosts);
+    add(levels_[level].healthy, healthy, hosts, locality_weights);
+    add(levels_[level].degraded, degraded, hosts, locality_weights);
+    add(levels_[level].all, all, hosts, {});  // in panic a host is a host
     const std::size_t available = (healthy.size() + degraded.size()) * 100;
     levels_[level].panic = available < options_.panic_percent * all.size();
   }
@@ -70,22 +70,25 @@ Balancer::Balancer(BalancerOptions options, base::Random& random, const std::vec
 
 void Balancer::add(HostSet& set, const std::vector<std::size_t>& members,
                    const std::vector<HostPtr>& hosts,
-                   const std::vector<std::uint32_t>& locality_weights,
-                   const std::vector<HostPtr>& everyone) {
+                   const std::vector<std::uint32_t>& locality_weights) {
   using Key = std::tuple<std::string, std::string, std::string>;
   std::map<Key, std::size_t> index;
   std::vector<std::uint32_t> weights;
+  // If no locality of theirs has a weight, they are all alike.
+  const bool weighted = options_.locality_weighted && !locality_weights.empty() &&
+                        std::any_of(members.begin(), members.end(),
+                                    [&](const std::size_t i) { return locality_weights[i] != 0; });
   for (const std::size_t i : members) {
     const HostPtr& host = hosts[i];
     Key key;
-    if (options_.locality_weighted) {
+    if (weighted) {
       if (locality_weights[i] == 0) continue;  // a locality without a weight gets nothing
       key = {host->locality.region, host->locality.zone, host->locality.sub_zone};
     }
     const auto [at, added] = index.try_emplace(key, set.groups.size());
     if (added) {
       set.groups.emplace_back();
-      weights.push_back(locality_weights[i]);
+      weights.push_back(weighted ? locality_weights[i] : 1);
     }
     set.groups[at->second].hosts.push_back(host);
   }
@@ -104,8 +107,8 @@ void Balancer::add(HostSet& set, const std::vector<std::size_t>& members,
         group.queue.next();
       }
     }
-    if (!options_.locality_weighted) continue;
-    const auto total = std::count_if(everyone.begin(), everyone.end(), [&](const HostPtr& host) {
+    if (!weighted) continue;
+    const auto total = std::count_if(hosts.begin(), hosts.end(), [&](const HostPtr& host) {
       return host->priority == group.hosts.front()->priority &&
              host->locality == group.hosts.front()->locality;
     });

@@ -73,8 +73,7 @@ class Balancer {
     bool panic = false;
   };
   void add(HostSet& set, const std::vector<std::size_t>& members, const std::vector<HostPtr>& hosts,
-           const std::vector<std::uint32_t>& locality_weights,
-           const std::vector<HostPtr>& everyone);
+           const std::vector<std::uint32_t>& locality_weights);
   void distribute(const std::vector<std::uint32_t>& healthy,
                   const std::vector<std::uint32_t>& degraded);
   HostPtr pickFrom(HostSet& set);

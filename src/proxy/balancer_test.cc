@@ -101,6 +101,27 @@ TEST(Balancer, LocalitiesByWeight) {
   EXPECT_FALSE(picks.contains(3));
 }
 
+TEST(Balancer, WithoutWeightsOfLocalitiesAllAreAlike) {
+  BalancerOptions options;
+  options.locality_weighted = true;
+  const auto a = host(1, 1, 0, Health::kHealthy, "a");
+  const auto b = host(2, 1, 0, Health::kHealthy, "b");
+  EXPECT_EQ(run({a, b}, options).picks, (std::map<std::uint16_t, int>{{1, 500}, {2, 500}}));
+  // Of those that have one, nobody is healthy.
+  const auto ill = host(3, 1, 0, Health::kUnhealthy, "c");
+  const auto picks = run({a, b, ill}, options, 1000, {0, 0, 1}).picks;
+  EXPECT_EQ(picks, (std::map<std::uint16_t, int>{{1, 500}, {2, 500}}));
+}
+
+TEST(Balancer, InPanicLocalitiesDoNotCount) {
+  BalancerOptions options;
+  options.locality_weighted = true;
+  const auto run_panic =
+      run({host(1, 1, 0, Health::kUnhealthy, "a"), host(2, 1, 0, Health::kUnhealthy, "b")}, options,
+          1000, {0, 1});
+  EXPECT_EQ(run_panic.picks, (std::map<std::uint16_t, int>{{1, 500}, {2, 500}}));
+}
+
 TEST(Balancer, WithoutHostsThereIsNone) { EXPECT_EQ(run({}).none, 1000); }
 
 }  // namespace

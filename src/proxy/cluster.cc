@@ -70,7 +70,9 @@ void ClusterState::update(ClusterEntry entry) {
   entry_ = std::move(entry);
   showBreakers();
   for (auto& [text, host] : originals_) {
-    if (const ClusterSocket* socket = socketFor({})) host->tls = socket->tls;
+    const ClusterSocket* socket = socketFor({});
+    if (socket != nullptr) host->tls = socket->tls;
+    host->greets = socket != nullptr && socket->greets;
   }
   rebuild();
 }
@@ -104,6 +106,7 @@ void ClusterState::rebuild() {
       host->socket_criteria = endpoint.socket_criteria;
       host->tls = socket == nullptr ? nullptr : socket->tls;
       host->security = socket == nullptr ? "" : socket->fingerprint;
+      host->greets = socket != nullptr && socket->greets;
       host->address = *endpoint.address;
       host->hostname = hostname;
       host->locality = locality.locality;
@@ -182,6 +185,7 @@ HostPtr ClusterState::originalHost(const net::Address& original) {
   if (const ClusterSocket* socket = socketFor({})) {
     host->tls = socket->tls;
     host->security = socket->fingerprint;
+    host->greets = socket->greets;
   }
   if (originals_.size() < kOriginalsMax) {
     originals_.emplace(key, host);
@@ -225,7 +229,7 @@ const ClusterSocket* ClusterState::socketFor(const SocketCriteria& criteria) con
           const auto it = criteria.find(want.first);
           return it != criteria.end() && it->second == want.second;
         });
-    if (fits) return each.tls == nullptr && each.fingerprint.empty() ? nullptr : &each;
+    if (fits) return &each;
   }
   return nullptr;
 }
@@ -250,10 +254,9 @@ std::unique_ptr<net::Transport> ClusterState::secure(std::unique_ptr<net::Transp
   return tls::connectTls(loop_, std::move(plain), std::move(context), options);
 }
 
-std::string ClusterState::greeting(const ConnectionFacts& downstream) const {
-  return config().proxy_protocol
-             ? writeUpstreamHeader(*config().proxy_protocol, downstream, stats_.scope)
-             : "";
+std::string ClusterState::greeting(const Host& host, const ConnectionFacts& downstream) const {
+  if (!host.greets || !config().proxy_protocol) return "";
+  return writeUpstreamHeader(*config().proxy_protocol, downstream, stats_.scope);
 }
 
 std::unique_ptr<net::Transport> ClusterState::connect(const Host& host, std::string_view greeting,

@@ -33,6 +33,7 @@ struct Host {
   SocketCriteria socket_criteria;
   std::shared_ptr<TlsSocket> tls;  // null: plain
   std::string security;            // the socket's fingerprint; stays what it was
+  bool greets = false;             // its connections begin with the cluster's PROXY header
   bool removed = false;  // no longer of the cluster: connections may finish, none is reused
 
   std::uint64_t cx_total = 0;
@@ -112,8 +113,8 @@ class ClusterState {
 
   /// The next host by the balancer, or null when there is none.
   HostPtr pick(const PickRequest& request = {});
-  /// The PROXY header that a connection on behalf of `downstream` begins with; "": none.
-  std::string greeting(const ConnectionFacts& downstream) const;
+  /// The PROXY header that a connection to `host` on behalf of `downstream` begins with; "": none.
+  std::string greeting(const Host& host, const ConnectionFacts& downstream) const;
   /// Starts connecting; the caller holds an UpstreamTicket as long as the connection lives.
   /// `alpn` is offered where TLS is spoken and its configuration names none.
   std::unique_ptr<net::Transport> connect(const Host& host, std::string_view greeting,

@@ -208,6 +208,7 @@ struct ClusterSocket {
   SocketCriteria criteria;         // empty: any host
   std::shared_ptr<TlsSocket> tls;  // null: plain
   std::string fingerprint;         // equal for equal configuration
+  bool greets = false;             // connections begin with the cluster's PROXY header
 };
 
 struct Endpoint {

@@ -233,6 +233,7 @@ base::ConfigResult<void> readSockets(const cluster::Cluster& message, std::strin
     POSTERN_TRY(const core::TransportSocket socket,
                 readProxyProtocol(message.transport_socket(), at, out));
     POSTERN_TRY(rest, readSocket(socket, at));
+    rest.greets = out.proxy_protocol.has_value();
   }
   out.sockets.push_back(std::move(rest));
   return {};

@@ -8,8 +8,6 @@
 
 namespace postern::proxy {
 
-namespace {}  // namespace
-
 void ConfigStore::restore(const std::vector<DynamicResources>& saved) {
   std::size_t count = 0;
   for (const DynamicResources& type : saved) {
@@ -27,6 +25,9 @@ void ConfigStore::restore(const std::vector<DynamicResources>& saved) {
     if (type.type_url == api::kClusterType) clusters_expected_ = false;
     if (type.type_url == api::kListenerType) listeners_expected_ = false;
     subscribeNames();  // so that endpoints and routes find who wants them
+    // One of them that needs what is not saved (a secret, endpoints that were not there) fails the
+    // requests for it, not all listeners.
+    if (type.type_url == api::kClusterType) clusters_ready_ = true;
   }
   if (count == 0) return;
   kConfigLog.info("took {} saved resources until the control plane answers", count);

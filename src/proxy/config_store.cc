@@ -229,7 +229,11 @@ base::ConfigResult<void> ConfigStore::takeCluster(const Message& message, const 
     return {};
   }
   stats.counter(record.active == nullptr ? "cluster_added" : "cluster_modified").add();
-  if (record.use == nullptr) record.use = std::make_shared<ClusterUse>();
+  if (record.use == nullptr) {
+    if (const auto it = retired_uses_.find(cluster->name); it != retired_uses_.end())
+      record.use = it->second.lock();
+    if (record.use == nullptr) record.use = std::make_shared<ClusterUse>();
+  }
   record.warming = cluster;
   record.warming_text = std::move(text);
   record.warming_dns.reset();
@@ -427,6 +431,7 @@ void ConfigStore::remove(std::string_view type_url, const std::string& name) {
   if (type_url == api::kClusterType) {
     const auto it = clusters_.find(name);
     if (it == clusters_.end() || it->second.is_static) return;
+    retired_uses_[name] = it->second.use;
     clusters_.erase(it);
     stats_.scope("cluster_manager.").counter("cluster_removed").add();
   } else if (type_url == api::kListenerType) {

@@ -172,6 +172,8 @@ class ConfigStore {
   std::unique_ptr<net::Resolver> resolver_;
   base::Random random_;
   Records<ClusterRecord> clusters_;
+  /// Of removed clusters on which something still runs: it counts when one of that name comes back.
+  std::map<std::string, std::weak_ptr<ClusterUse>> retired_uses_;
   Records<ListenerRecord> listeners_;
   Records<RouteRecord> routes_;
   Records<EndpointRecord> endpoints_;

@@ -187,6 +187,65 @@ TEST_F(ConfigStoreTest, ClusterDoesNotWaitForEverForWhatDoesNotExist) {
   EXPECT_TRUE(snapshot_->clusters.contains("b"));
 }
 
+TEST_F(ConfigStoreTest, WhatIsRefusedIsNotWaitedFor) {
+  store_->expect(std::chrono::milliseconds(0), std::chrono::milliseconds(0));
+  EXPECT_EQ(clusters({edsCluster("a"), edsCluster("b")}), "");
+  json named = endpoints("a", 80);
+  named["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["address"] =
+      "not.an.address";
+  EXPECT_NE(assign({named, endpoints("b", 80)}), "");
+  ASSERT_TRUE(snapshot_->clusters.contains("a"));
+  EXPECT_EQ(assignment("a"), nullptr);
+  ASSERT_NE(assignment("b"), nullptr);
+  EXPECT_EQ(listeners({listenerNamed("web", json::array({rdsChain("r")}))}), "");
+  json table = routes("r");
+  table["virtual_hosts"][0]["domains"] = json::array();
+  EXPECT_NE(route({table}), "");
+  EXPECT_TRUE(snapshot_->listeners.contains("web"));
+  EXPECT_TRUE(store_->initialized());
+  // Good ones still come.
+  EXPECT_EQ(assign({endpoints("a", 80)}), "");
+  EXPECT_NE(assignment("a"), nullptr);
+  EXPECT_EQ(route({routes("r")}), "");
+  EXPECT_TRUE(snapshot_->routes.contains("r"));
+}
+
+TEST_F(ConfigStoreTest, AClusterThatComesBackCountsWhatStillRunsOnIt) {
+  EXPECT_EQ(clusters({edsCluster("a", "1s")}), "");
+  EXPECT_EQ(assign({endpoints("a", 80)}), "");
+  const std::shared_ptr<ClusterUse> runs = snapshot_->clusters.at("a").use;
+  EXPECT_EQ(clusters({}, {"a"}), "");
+  EXPECT_EQ(clusters({edsCluster("b", "1s")}), "");  // the store forgets nothing meanwhile
+  EXPECT_EQ(clusters({edsCluster("a", "1s")}), "");
+  EXPECT_EQ(assign({endpoints("a", 80)}), "");
+  EXPECT_EQ(snapshot_->clusters.at("a").use, runs);
+}
+
+TEST_F(ConfigStoreTest, ASavedClusterThatCannotWarmKeepsNoListenerAway) {
+  std::vector<DynamicResources> saved(2);
+  const auto add = [](DynamicResources& to, std::string_view type_url, const std::string& name,
+                      const google::protobuf::Message& message) {
+    to.type_url = type_url;
+    ResourceText text;
+    text.version = "1";
+    api::pack(message, text.message);
+    to.resources.emplace_back(name, std::move(text));
+  };
+  envoy::config::cluster::v3::Cluster cluster;
+  ASSERT_TRUE(api::fromJson(edsCluster("a"), cluster));
+  add(saved[0], api::kClusterType, "a", cluster);
+  envoy::config::listener::v3::Listener listener;
+  ASSERT_TRUE(api::fromJson(listenerNamed("web", json::array({tcpChain("t", 1, "a")})), listener));
+  add(saved[1], api::kListenerType, "web", listener);
+  store_->expect(std::chrono::milliseconds(0), std::chrono::milliseconds(0));
+  store_->restore(saved);
+  EXPECT_FALSE(snapshot_->clusters.contains("a"));
+  EXPECT_TRUE(snapshot_->listeners.contains("web"));
+  EXPECT_TRUE(store_->initialized());
+  EXPECT_EQ(assign({endpoints("a", 80)}), "");
+  EXPECT_TRUE(snapshot_->clusters.contains("a"));
+}
+
 TEST_F(ConfigStoreTest, ListenerWaitsForClustersAndRoutes) {
   store_->expect(std::chrono::milliseconds(0), std::chrono::milliseconds(0));
   EXPECT_EQ(listeners({listenerNamed("web", json::array({rdsChain("r")}))}), "");

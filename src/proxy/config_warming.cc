@@ -8,7 +8,8 @@
 
 namespace postern::proxy {
 
-namespace {}  // namespace
+// What the control plane sent and we refused is not waited for: one bad resource would keep all of
+// the configuration away, for ever where initial_fetch_timeout is 0.
 
 bool ConfigStore::isWarm(const TlsSocket& socket) const {
   return std::none_of(socket.secrets().begin(), socket.secrets().end(),
@@ -23,7 +24,7 @@ bool ConfigStore::isWarm(const ClusterRecord& record) const {
   if (record.warming_dns != nullptr) return record.warming_dns->assignment() != nullptr;
   if (cluster.type != Cluster::Type::kEds || record.deadline <= loop_.now()) return true;
   const auto it = endpoints_.find(cluster.eds_name);
-  return it != endpoints_.end() && it->second.assignment != nullptr;
+  return it != endpoints_.end() && (it->second.assignment != nullptr || it->second.error);
 }
 
 bool ConfigStore::isWarm(const ListenerRecord& record) const {
@@ -32,11 +33,11 @@ bool ConfigStore::isWarm(const ListenerRecord& record) const {
     if (chain->tls != nullptr && !isWarm(*chain->tls)) return false;
   }
   if (record.deadline <= loop_.now()) return true;
-  return std::all_of(listener.route_names.begin(), listener.route_names.end(),
-                     [&](const std::string& name) {
-                       const auto it = routes_.find(name);
-                       return it != routes_.end() && it->second.table != nullptr;
-                     });
+  return std::all_of(
+      listener.route_names.begin(), listener.route_names.end(), [&](const std::string& name) {
+        const auto it = routes_.find(name);
+        return it != routes_.end() && (it->second.table != nullptr || it->second.error);
+      });
 }
 
 void ConfigStore::activateClusters() {
@@ -187,6 +188,7 @@ void ConfigStore::publish() {
   listeners.gauge("total_listeners_active").set(active_listeners);
   listeners.gauge("total_listeners_warming").set(warming_listeners);
   published_ = snapshot;
+  std::erase_if(retired_uses_, [](const auto& each) { return each.second.expired(); });
   if (publish_) publish_(std::move(snapshot));
 }
 

@@ -68,6 +68,12 @@ void DnsCluster::answered(Name& name, base::Result<net::DnsAnswer> answer) {
     name.answered = true;
     changed = --unanswered_ == 0;
   }
+  // No address any more is an answer, too: the last ones may be somebody else's by now. A logical
+  // name keeps the one it has.
+  if (!answer && answer.error().code == base::Errc::kNotFound) {
+    answer = net::DnsAnswer{};
+    if (config_->type == Cluster::Type::kLogicalDns) answer->addresses = name.addresses;
+  }
   if (!answer) {  // the last good answer stays in use
     stats_.counter("update_failure").add();
     kUpstreamLog.debug("cluster {}: {}: {}", config_->name, name.name, answer.error().message());

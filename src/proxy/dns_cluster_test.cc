@@ -24,7 +24,7 @@ class ScriptedResolver final : public net::Resolver {
     callback_ = std::move(callback);
     return std::make_unique<Query>();
   }
-  void answer(net::DnsAnswer answer) { callback_(std::move(answer)); }
+  void answer(base::Result<net::DnsAnswer> answer) { callback_(std::move(answer)); }
   net::DnsFamily family() const { return family_; }
   std::vector<std::string> asked;
 
@@ -88,6 +88,29 @@ TEST_F(DnsClusterTest, EachAddressIsAHostOrALogicalNameIsOne) {
   start({{"type", "LOGICAL_DNS"}});
   resolver_.answer(answerOf({"10.0.0.2", "10.0.0.1"}));
   EXPECT_EQ(hosts().size(), 1U);
+}
+
+TEST_F(DnsClusterTest, ANameThatIsGoneHasNoHostsALogicalOneKeepsItsAddress) {
+  const auto gone = std::unexpected(base::Error{base::Errc::kNotFound, "name not found"});
+  const auto failed = std::unexpected(base::Error{base::Errc::kUnavailable, "DNS failure"});
+  start({{"dns_refresh_rate", "1s"}});
+  resolver_.answer(answerOf({"10.0.0.1"}));
+  askedAfter(milliseconds(1001));
+  resolver_.answer(failed);  // who cannot be asked says nothing
+  EXPECT_EQ(hosts().size(), 1U);
+  askedAfter(milliseconds(1001));
+  resolver_.answer(gone);
+  EXPECT_EQ(hosts().size(), 0U);
+  EXPECT_EQ(all_stats_.value("cluster.c.update_failure"), 1);
+  EXPECT_EQ(all_stats_.value("cluster.c.update_success"), 2);
+  askedAfter(milliseconds(1001));
+  resolver_.answer(answerOf({"10.0.0.2"}));
+  EXPECT_EQ(hosts(), std::vector<std::string>{"10.0.0.2:80"});
+  start({{"type", "LOGICAL_DNS"}, {"dns_refresh_rate", "1s"}});
+  resolver_.answer(answerOf({"10.0.0.1"}));
+  askedAfter(milliseconds(1001));
+  resolver_.answer(gone);
+  EXPECT_EQ(hosts(), std::vector<std::string>{"10.0.0.1:80"});
 }
 
 TEST_F(DnsClusterTest, AsksAgainAfterTheRefreshRate) {

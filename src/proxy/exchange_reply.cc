@@ -66,6 +66,7 @@ http::HeaderMap Exchange::tunnelHead() const {
   out.set(":status", "200");
   out.remove("upgrade");
   out.remove("connection");
+  if (out.value("content-length") == "0") out.remove("content-length");  // DATA follows
   if (!request_.has("sec-websocket-key")) out.remove("sec-websocket-accept");
   return out;
 }

@@ -231,6 +231,8 @@ void Exchange::sendUpgrade(const PooledConnection& connection) {
     converted.set(":method", "CONNECT");
     converted.add(":protocol", upgrade_);
     converted.remove("upgrade");
+    // Go says so in every upgrade; what follows would be malformed.
+    if (converted.value("content-length") == "0") converted.remove("content-length");
   } else if (extended) {
     // HTTP/2 needs no key, an HTTP/1 origin does not answer without one.
     if (upgrade_ == "websocket" && !converted.has("sec-websocket-key")) {

@@ -41,6 +41,7 @@ TEST(Http2Options, EachFieldIsReadWithinItsBounds) {
   EXPECT_EQ(out.concurrent_streams_max, 7u);
   EXPECT_EQ(out.stream_window_bytes, 65535u);
   EXPECT_EQ(out.connection_window_bytes, 70000u);
+  EXPECT_EQ(out.window_growth_max, 1u);
   EXPECT_TRUE(out.extended_connect);
   EXPECT_EQ(out.outbound_frames_max, 8u);
   EXPECT_EQ(out.outbound_control_frames_max, 9u);
@@ -123,6 +124,16 @@ TEST_F(UpgradeToHttp2, BecomesAnExtendedConnect) {
   EXPECT_TRUE(client.waitFor("pong"));
   request.connection->data(request.id, "", http::End::kYes);
   EXPECT_TRUE(waitUntil([&] { return client.ended(); }));
+}
+
+TEST_F(UpgradeToHttp2, SaysNothingOfALengthThatWasNone) {
+  startH2({{"allow_connect", true}});
+  Client client(loop_, port());
+  client.send(
+      "POST /exec HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+      "content-length: 0\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+  ASSERT_TRUE(waitUntil([&] { return h2_.requests.size() == 1; }));
+  EXPECT_FALSE(h2_.requests.front().headers.has("content-length"));
 }
 
 TEST_F(UpgradeToHttp2, IsRefusedByAnOrdinaryAnswer) {

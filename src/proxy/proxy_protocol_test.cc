@@ -189,6 +189,21 @@ TEST_F(UpstreamProxyProtocolTest, UnixClientIsUnknown) {
   EXPECT_EQ(atOrigin(20), "PROXY UNKNOWN\r\nhello");
 }
 
+TEST_F(UpstreamProxyProtocolTest, TheHeaderBelongsToItsSocketNotToThoseOfMatches) {
+  const json raw = {
+      {"name", "raw"},
+      {"typed_config", {{"@type", std::string(kSockets) + "raw_buffer.v3.RawBuffer"}}}};
+  json cluster = withHeader(echo("a"), json::object());
+  cluster["transport_socket_matches"] =
+      json::array({{{"name", "plain"}, {"match", {{"plain", true}}}, {"transport_socket", raw}}});
+  cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["metadata"] = {
+      {"filter_metadata", {{"envoy.transport_socket_match", {{"plain", true}}}}}};
+  start({listener({tcpChain("a")})}, {cluster});
+  SocketPeer peer(loop_, address());
+  peer.send("hello");
+  EXPECT_EQ(atOrigin(5), "hello");
+}
+
 TEST_F(UpstreamProxyProtocolTest, HttpConnectionsAreNotSharedBetweenClients) {
   json route = {{"match", {{"prefix", "/"}}}, {"route", {{"cluster", "a"}}}};
   json manager = typed(

@@ -266,6 +266,7 @@ const ssl::Secret* SecretStore::find(const SecretUse& use) const {
 bool SecretStore::waitsFor(const SecretUse& use) const {
   const Record* found = record(use);
   if (found == nullptr) return use.from != SecretUse::From::kBootstrap;
+  if (use.from == SecretUse::From::kAds && found->error) return false;  // refused
   return found->secret == nullptr && !found->gone && found->deadline > loop_.now();
 }
 

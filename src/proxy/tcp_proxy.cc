@@ -144,7 +144,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     ++host->rq_total;
     ++host->rq_active;
     ticket_.emplace(cluster_, host);
-    server_.transport = cluster_->connect(*host, cluster_->greeting(facts_));
+    server_.transport = cluster_->connect(*host, cluster_->greeting(*host, facts_));
     server_.transport->setObserver(&server_);
     connect_.arm(cluster_->config().connect_timeout);
   }

@@ -397,7 +397,7 @@ void UpstreamPool::acquire(const ClusterPtr& cluster, const HostPtr& host, http:
   Key key{host.get(),
           static_cast<unsigned char>(static_cast<unsigned>(protocol) * 2 +
                                      static_cast<unsigned>(priority)),
-          cluster->greeting(downstream)};
+          cluster->greeting(*host, downstream)};
   std::unique_ptr<HostPool>& pool = pools_[key];
   if (pool == nullptr || pool->retired()) {
     const bool is_private = !key.greeting.empty();
