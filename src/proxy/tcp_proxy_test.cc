@@ -1,10 +1,49 @@
 // The TCP proxy: bodies in the kernel and by copy, back-pressure, ends, attempts.
+#include "proxy/tcp_proxy.h"
+
 #include "proxy/accept_fixture_test.h"
+#include "tls/tls.h"
+#include "tls/x509.h"
 
 #include <chrono>
+#include <thread>
+
+#include <fcntl.h>
 
 namespace postern::proxy {
 namespace {
+
+/// A client that sends without end.
+class Flood final : public net::Transport {
+ public:
+  explicit Flood(event::Loop& loop) : again_(loop, [this] { tell(); }) {}
+  void setObserver(net::TransportObserver* observer) override { observer_ = observer; }
+  net::IoResult read(base::Buffer& into, std::size_t max) override {
+    into.append(std::string(max, 'x'));
+    return {net::IoStatus::kOk, max};
+  }
+  net::IoResult write(base::Buffer& from) override {
+    from.clear();
+    return {net::IoStatus::kOk, 0};
+  }
+  void resumeRead() override { again_.arm({}); }
+  void shutdownWrite() override {}
+  void resetOnClose() override {}
+  base::Error error() const override { return {}; }
+  const net::Address& local() const override { return address_; }
+  const net::Address& remote() const override { return address_; }
+  const net::PeerInfo& peer() const override { return peer_; }
+  int fd() const override { return -1; }
+
+ private:
+  void tell() {
+    if (observer_ != nullptr) observer_->onReadable();
+  }
+  event::Timer again_;
+  net::TransportObserver* observer_ = nullptr;
+  net::Address address_;
+  net::PeerInfo peer_;
+};
 
 class TcpProxyTest : public AcceptTest {
  protected:
@@ -29,6 +68,42 @@ class TcpProxyTest : public AcceptTest {
     return out;
   }
   int origin() const { return kept_.back().get(); }
+  /// Writes until nobody takes more.
+  void fill(int from) {
+    const std::string piece(65536, 'x');
+    for (int idle = 0; idle < 50;) {
+      const ssize_t put = ::send(from, piece.data(), piece.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      idle = put > 0 ? 0 : idle + 1;
+      loop_.runOnce(std::chrono::milliseconds(1));
+    }
+  }
+  static void reset(base::Fd fd) {
+    const linger now{1, 0};
+    EXPECT_EQ(::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
+  }
+  /// A connection whose kernel holds little for its reader.
+  base::Fd narrowClient() {
+    base::Fd out(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const int bytes = 16384;
+    EXPECT_EQ(::setsockopt(out.get(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+    const net::Address to = address();
+    EXPECT_EQ(::connect(out.get(), to.sockaddrPtr(), to.length()), 0);
+    return out;
+  }
+  static json secured(json chain) {
+    tls::CertificateRequest request;
+    request.common_name = "server";
+    const tls::KeyPair pair = *tls::issue(*tls::makeRoot("root", std::chrono::hours(1)), request);
+    json certificate = {{"certificate_chain", {{"inline_string", pair.certificate_pem}}},
+                        {"private_key", {{"inline_string", pair.private_key_pem}}}};
+    chain["transport_socket"] = {
+        {"name", "tls"},
+        {"typed_config",
+         {{"@type",
+           "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"},
+          {"common_tls_context", {{"tls_certificates", json::array({certificate})}}}}}};
+    return chain;
+  }
 };
 
 TEST_F(TcpProxyTest, MuchGoesThroughUnchangedBothWays) {
@@ -96,6 +171,47 @@ TEST_F(TcpProxyTest, ResetIsPassedOn) {
   EXPECT_EQ(peer.receive(), "last(end)");
   EXPECT_TRUE(peer.wasReset());
   EXPECT_EQ(stats_.value("cluster.a.upstream_cx_active"), 0);
+}
+
+// The client takes nothing more, then it is gone: nobody waits for it for ever, also when all that
+// the origin sent is already here.
+TEST_F(TcpProxyTest, AResetOfATlsClientThatDoesNotReadEndsBoth) {
+  json in = listener({secured(tcpChain("a"))});
+  json small = {{"level", SOL_SOCKET}, {"name", SO_SNDBUF}, {"int_value", 20000}};
+  in["socket_options"] = json::array({small});
+  start({in}, {echo("a")});
+  const std::string piece(4000, 'x');
+  /// How many pieces the proxy reads before it waits for the client, which is reset then.
+  const auto readBefore = [&](std::size_t pieces) {
+    tls::ClientOptions trusting;
+    trusting.verify = false;
+    auto client = tls::connectTls(loop_, net::connectTransport(loop_, address()),
+                                  *tls::ClientContext::make(trusting), "");
+    const int bytes = 16384;
+    EXPECT_EQ(::setsockopt(client->fd(), SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+    base::Buffer greeting;
+    for (int i = 0; i < 400 && greeting.empty(); ++i) {
+      loop_.runOnce(std::chrono::milliseconds(5));
+      (void)client->read(greeting, 1);
+    }
+    EXPECT_EQ(greeting.toString(), "a");
+    std::size_t done = 0;
+    for (int idle = 0; done < pieces && idle < 20; ++done) {
+      const auto before = stats_.value("tcp.a.downstream_cx_tx_bytes_total");
+      EXPECT_EQ(::send(origin(), piece.data(), piece.size(), MSG_NOSIGNAL), 4000);
+      for (idle = 0; idle < 20 && stats_.value("tcp.a.downstream_cx_tx_bytes_total") == before;)
+        ++idle, loop_.runOnce(std::chrono::milliseconds(1));
+    }
+    client.reset();  // with bytes unread: a reset
+    for (int i = 0; i < 200 && stats_.value("cluster.a.upstream_cx_active") != 0; ++i)
+      loop_.runOnce(std::chrono::milliseconds(5));
+    EXPECT_EQ(stats_.value("cluster.a.upstream_cx_active"), 0) << done << " of " << pieces;
+    EXPECT_EQ(stats_.value("listener.127.0.0.1_0.downstream_cx_active"), 0);
+    return done;
+  };
+  const std::size_t most = readBefore(1000);
+  ASSERT_LT(most, 1000U);
+  for (std::size_t pieces = most - 4; pieces < most; ++pieces) readBefore(pieces);
 }
 
 TEST_F(TcpProxyTest, AttemptsEndWithTheirNumber) {

@@ -30,7 +30,10 @@ struct Peer : net::TransportObserver {
       if (result.status != net::IoStatus::kOk) return;
     }
   }
-  void onWritable() override { transport->write(out); }
+  bool write_failed = false;
+  void onWritable() override {
+    write_failed = transport->write(out).status == net::IoStatus::kError || write_failed;
+  }
   void onError(base::Error e) override { error = e.message(); }
 };
 
@@ -122,6 +125,25 @@ TEST(Tls, AReaderThatStopsIsToldInALaterTurn) {
   EXPECT_GE(turns, 10);
   session.server.stops = false;
   session.until([&] { return session.server.in.toString() == "bytes"; });
+}
+
+// What waited for the peer is lost: whoever waits to write more is told so.
+TEST(Tls, AWriterThatWaitsSeesTheReset) {
+  Session session;
+  session.connect("api.test", false);
+  session.client.transport->setObserver(nullptr);  // reads no more
+  session.server.out.append(std::string(20 << 20, 'y'));
+  session.server.onWritable();
+  std::size_t left = 0;
+  for (int same = 0; same < 20;) {
+    session.loop.runOnce(std::chrono::milliseconds(5));
+    same = session.server.out.size() == left ? same + 1 : 0;
+    left = session.server.out.size();
+  }
+  ASSERT_GT(left, 0U);
+  ASSERT_FALSE(session.server.write_failed);
+  session.client.transport.reset();  // with bytes unread: a reset
+  session.until([&] { return session.server.write_failed; });
 }
 
 TEST(Tls, VerifiesAnIpAddressAndAllowsNoClientCertificate) {

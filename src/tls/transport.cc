@@ -138,6 +138,10 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
       if (observer_ != nullptr) observer_->onWritable();
       return;
     }
+    if (write_failed_ && std::exchange(write_blocked_, false)) {
+      writable_pending_ = true;  // whoever waits to write shall see that it failed
+      again_.schedule();
+    }
     if (std::exchange(readable_pending_, false)) tellReadable();
   }
 
@@ -158,6 +162,8 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
     // A short read has emptied the socket: the next report comes with new bytes.
     inner_empty_ = result.status == net::IoStatus::kAgain ||
                    (result.status == net::IoStatus::kOk && result.bytes < kInnerReadBytes);
+    // The kernel tells a reset once, and the write has heard it.
+    if (write_failed_ && result.status == net::IoStatus::kEof) return net::IoStatus::kError;
     return result.status;
   }
 
