@@ -18,6 +18,8 @@ constexpr std::size_t kCopiedBytes = 64 * 1024;
 constexpr std::size_t kSpliceFromBytes = 16 * 1024;
 /// After so many turns of little the direction is copied again.
 constexpr int kSmallTurnsMax = 16;
+/// What a direction copies before others come first.
+constexpr std::size_t kCopiedBytesPerTurn = 1 << 20;
 
 struct TcpStats {
   explicit TcpStats(StatsScope& scope)
@@ -275,7 +277,9 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
   /// Moves what can be moved from one side to the other.
   void move(Side& from) {
     Side& to = other(from);
+    const std::uint64_t bytes_max = from.bytes + kCopiedBytesPerTurn;
     while (!done_ && to.ready && from.ready && !from.shut) {
+      if (from.bytes >= bytes_max && from.splice == nullptr) return from.transport->resumeRead();
       if (from.splice != nullptr ? !moveInKernel(from, to) : !moveByCopy(from, to)) return;
     }
     finishWhenSent();

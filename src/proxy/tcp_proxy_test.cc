@@ -214,6 +214,34 @@ TEST_F(TcpProxyTest, AResetOfATlsClientThatDoesNotReadEndsBoth) {
   for (std::size_t pieces = most - 4; pieces < most; ++pieces) readBefore(pieces);
 }
 
+// A source that is faster than the copying does not keep the loop for itself.
+TEST_F(TcpProxyTest, MuchThatIsCopiedLetsOthersComeBetween) {
+  start({listener({tcpChain("a")})}, {echo("a")});
+  ConnectionFacts facts;
+  facts.listener = store_->snapshot().listeners.at("in").config;
+  facts.chain = facts.listener->chains.front();
+  startTcpProxy(*worker_, std::get<TcpProxy>(facts.chain->filter), std::make_unique<Flood>(loop_),
+                facts);
+  for (int i = 0; i < 200 && kept_.empty(); ++i) loop_.runOnce(std::chrono::milliseconds(1));
+  ASSERT_FALSE(kept_.empty());
+  const int to = origin();
+  ASSERT_EQ(::fcntl(to, F_SETFL, 0), 0);
+  std::jthread reader([to] {
+    while (::recv(to, nullptr, 1 << 24, MSG_TRUNC) > 0) {
+    }
+  });
+  const auto passed = [&] { return stats_.value("tcp.a.downstream_cx_rx_bytes_total"); };
+  std::int64_t most = 0;
+  for (int i = 0; i < 100; ++i) {
+    const std::int64_t before = passed();
+    loop_.runOnce(std::chrono::milliseconds(1));
+    most = std::max<std::int64_t>(most, passed() - before);
+  }
+  EXPECT_GT(most, 0);
+  EXPECT_LT(most, 5 << 19);  // its own turn, and that of an origin that takes more
+  ::shutdown(to, SHUT_RDWR);
+}
+
 TEST_F(TcpProxyTest, AttemptsEndWithTheirNumber) {
   json cluster = echo("a");
   echoes_.clear();  // nobody listens
