@@ -68,6 +68,8 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     record_.downstream_peer = &client_.transport->peer();
     stats_.cx_total.add();
     worker_.remember(*this, facts_);
+    touch();
+    if (config_.idle_timeout.count() != 0) idle_.arm(config_.idle_timeout);
     if (config_.duration_max.count() != 0) duration_.arm(durationMax());
     if (config_.connect_mode == ConnectMode::kImmediate) connect();
   }
@@ -161,7 +163,6 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     if (side.transport->peer().tls)
       record_.upstream_tls = std::make_shared<const UpstreamTls>(side.transport->peer());
     touch();
-    if (config_.idle_timeout.count() != 0) idle_.arm(config_.idle_timeout);
     move(client_);
   }
 

@@ -242,6 +242,15 @@ TEST_F(TcpProxyTest, MuchThatIsCopiedLetsOthersComeBetween) {
   ::shutdown(to, SHUT_RDWR);
 }
 
+TEST_F(TcpProxyTest, ASilentClientIsIdleBeforeThereIsAnOrigin) {
+  json mode = {{"upstream_connect_mode", "ON_DOWNSTREAM_DATA"},
+               {"max_early_data_bytes", 4},
+               {"idle_timeout", "0.05s"}};
+  start({listener({tcpChain("a", json::object(), mode)})}, {echo("a")});
+  EXPECT_EQ(SocketPeer(loop_, address()).receive(), "(end)");
+  EXPECT_EQ(stats_.value("tcp.a.idle_timeout"), 1);
+}
+
 TEST_F(TcpProxyTest, AttemptsEndWithTheirNumber) {
   json cluster = echo("a");
   echoes_.clear();  // nobody listens
