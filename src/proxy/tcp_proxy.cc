@@ -352,8 +352,8 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
       case Moved::kFailed:
         break;
     }
-    from.transport->resetOnClose();  // which of the two it was is not told
-    return abort(from), false;
+    // Only a write that failed leaves bytes behind.
+    return abort(from.splice->held() != 0 ? to : from), false;
   }
 
   static void end(Side& from, Side& to) {

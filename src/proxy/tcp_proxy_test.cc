@@ -214,6 +214,39 @@ TEST_F(TcpProxyTest, AResetOfATlsClientThatDoesNotReadEndsBoth) {
   for (std::size_t pieces = most - 4; pieces < most; ++pieces) readBefore(pieces);
 }
 
+// What was spliced cannot be written: it is the reader that is gone.
+TEST_F(TcpProxyTest, TheLogTellsWhoReset) {
+  const std::string path = "/tmp/postern_tcp_log_test_" + std::to_string(::getpid());
+  json log = {
+      {"name", "file"},
+      {"typed_config",
+       {{"@type", "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"},
+        {"path", path},
+        {"log_format", {{"text_format_source", {{"inline_string", "%RESPONSE_FLAGS%\n"}}}}}}}};
+  start({listener({tcpChain("a", json::object(), {{"access_log", json::array({log})}})})},
+        {echo("a")});
+  const auto logged = [&](const std::string& all) {
+    for (int i = 0; i < 400 && readFile(path) != all; ++i)
+      loop_.runOnce(std::chrono::milliseconds(5));
+    return readFile(path);
+  };
+  {
+    SocketPeer peer(loop_, address());
+    ASSERT_EQ(peer.receive(1), "a");
+    fill(peer.fd());
+    reset(std::move(kept_.back()));
+    EXPECT_EQ(logged("UR\n"), "UR\n");
+  }
+  kept_.clear();
+  base::Fd client = narrowClient();
+  for (int i = 0; i < 200 && kept_.empty(); ++i) loop_.runOnce(std::chrono::milliseconds(5));
+  ASSERT_FALSE(kept_.empty());
+  fill(origin());
+  reset(std::move(client));
+  EXPECT_EQ(logged("UR\nDR\n"), "UR\nDR\n");
+  ::unlink(path.c_str());
+}
+
 // A source that is faster than the copying does not keep the loop for itself.
 TEST_F(TcpProxyTest, MuchThatIsCopiedLetsOthersComeBetween) {
   start({listener({tcpChain("a")})}, {echo("a")});
