@@ -120,9 +120,10 @@ SpliceWay::Result SpliceWay::move(int from, int to, PipePool& pipes, std::size_t
   for (int round = 0; round < kRoundsPerCall && result.bytes < kBytesPerCall; ++round) {
     if (piece_.empty() && !ended_ && !fill(from, pipes, piece_bytes, result)) return result;
     if (!piece_.empty()) {
-      const IoStatus put = piece_.write(to).status;
-      if (put != IoStatus::kOk) {
-        result.moved = put == IoStatus::kAgain ? Moved::kWriteWaits : Moved::kFailed;
+      const IoResult put = piece_.write(to);
+      result.written += put.bytes;
+      if (put.status != IoStatus::kOk) {
+        result.moved = put.status == IoStatus::kAgain ? Moved::kWriteWaits : Moved::kFailed;
         return result;
       }
     }

@@ -76,7 +76,8 @@ class SpliceWay {
   };
   struct Result {
     Moved moved;
-    std::size_t bytes;  // read in this call
+    std::size_t bytes;        // read in this call
+    std::size_t written = 0;  // in this call
   };
   /// Moves what it can, a bounded amount, at most `piece_bytes` at a time.
   Result move(int from, int to, PipePool& pipes, std::size_t piece_bytes = PipedBytes::kPieceBytes);

@@ -326,9 +326,10 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     using Moved = net::SpliceWay::Moved;
     if (from.stuck || !flush(from, to)) return false;
     if (from.ended) return end(from, to), true;
-    const auto [moved, bytes] =
+    const auto [moved, bytes, written] =
         from.splice->move(from.transport->fd(), to.transport->fd(), worker_.pipes(), piped_bytes_);
     count(from, bytes);
+    if (written != 0) touch();
     switch (moved) {
       case Moved::kReadWaits:
         from.small_turns = bytes < kSpliceFromBytes / 4 ? from.small_turns + 1 : 0;

@@ -284,6 +284,27 @@ TEST_F(TcpProxyTest, ASilentClientIsIdleBeforeThereIsAnOrigin) {
   EXPECT_EQ(stats_.value("tcp.a.idle_timeout"), 1);
 }
 
+TEST_F(TcpProxyTest, ASlowReaderIsNotIdle) {
+  json in = listener({tcpChain("a", json::object(), {{"idle_timeout", "0.3s"}})});
+  json small = {{"level", SOL_SOCKET}, {"name", SO_SNDBUF}, {"int_value", 20000}};
+  in["socket_options"] = json::array({small});
+  start({in}, {echo("a")});
+  const base::Fd client = narrowClient();
+  for (int i = 0; i < 200 && kept_.empty(); ++i) loop_.runOnce(std::chrono::milliseconds(5));
+  ASSERT_FALSE(kept_.empty());
+  fill(origin());
+  std::size_t received = 0;
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  while (std::chrono::steady_clock::now() < until) {
+    char room[4096];
+    const ssize_t got = ::recv(client.get(), room, sizeof room, MSG_DONTWAIT);
+    if (got == 0) break;
+    if (got > 0) received += static_cast<std::size_t>(got);
+    loop_.runOnce(std::chrono::milliseconds(20));
+  }
+  EXPECT_EQ(stats_.value("tcp.a.idle_timeout"), 0) << received;
+}
+
 TEST_F(TcpProxyTest, AttemptsEndWithTheirNumber) {
   json cluster = echo("a");
   echoes_.clear();  // nobody listens
