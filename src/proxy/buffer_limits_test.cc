@@ -56,17 +56,25 @@ TEST_F(BufferLimitTest, AnOriginThatStopsReadingStopsTheClient) {
 }
 
 TEST_F(BufferLimitTest, TheListenersLimitIsWhatIsKeptForAnotherAttempt) {
-  for (const std::size_t limit : {1000U, 4000U}) {
+  for (const std::size_t limit : {1000U, 4000U, 0U}) {  // 0: none
     listener_["per_connection_buffer_limit_bytes"] = limit;
     origin_.answer("HTTP/1.1 503 no\r\ncontent-length: 0\r\n\r\n");
     origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     start(toApp({{"retry_policy", {{"retry_on", "5xx"}}}}));
     const std::string answer = exchange(
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n" + std::string(2000, 'b'));
-    EXPECT_EQ(statusOf(answer), limit < 2000U ? 503 : 200);
+    EXPECT_EQ(statusOf(answer), limit == 1000U ? 503 : 200);
     EXPECT_EQ(stats_.value("cluster.app.retry_or_shadow_abandoned"), 1) << limit;
-    if (limit < 2000) exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n");  // takes the other answer
+    if (limit == 1000) exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n");  // takes the other answer
   }
+}
+
+TEST_F(BufferLimitTest, AClustersLimitOfZeroIsNone) {
+  start(toApp());
+  const std::size_t before = store_->snapshot().clusters.at("app").config->buffer_bytes_max;
+  cluster_["per_connection_buffer_limit_bytes"] = 0;
+  start(toApp());
+  EXPECT_EQ(store_->snapshot().clusters.at("app").config->buffer_bytes_max, before);
 }
 
 TEST_F(BufferLimitTest, TheClustersLimitIsOfNoRequestsBody) {

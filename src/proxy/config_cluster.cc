@@ -246,7 +246,8 @@ base::ConfigResult<void> readConnections(const cluster::Cluster& message, std::s
     POSTERN_TRY(out.connect_timeout, readDuration(message.connect_timeout(), at));
     if (out.connect_timeout.count() == 0) return base::failConfig(at, "must be more than 0s");
   }
-  if (message.has_per_connection_buffer_limit_bytes())
+  // 0: no limit, but for those that hold without the field.
+  if (message.per_connection_buffer_limit_bytes().value() != 0)
     out.buffer_bytes_max = message.per_connection_buffer_limit_bytes().value();
   if (message.has_cleanup_interval()) {
     const std::string at = joinPath(path, "cleanup_interval");

@@ -269,7 +269,8 @@ base::ConfigResult<std::shared_ptr<const Listener>> buildListener(const listener
                                                    joinPath(path, "listener_filters_timeout")));
   }
   out->continue_on_timeout = message.continue_on_listener_filters_timeout();
-  if (message.has_per_connection_buffer_limit_bytes())
+  // 0: no limit, but for those that hold without the field.
+  if (message.per_connection_buffer_limit_bytes().value() != 0)
     out->buffer_bytes_max = message.per_connection_buffer_limit_bytes().value();
   POSTERN_TRY(out->logs, buildAccessLogs(message.access_log(), joinPath(path, "access_log")));
   POSTERN_TRY_VOID(readChains(message, path, *out));

@@ -275,6 +275,17 @@ TEST_F(TcpProxyTest, MuchThatIsCopiedLetsOthersComeBetween) {
   ::shutdown(to, SHUT_RDWR);
 }
 
+TEST_F(TcpProxyTest, ABufferLimitOfZeroIsNone) {
+  json in = listener({tcpChain("a")});
+  in["per_connection_buffer_limit_bytes"] = 0;
+  start({in}, {echo("a")});
+  SocketPeer peer(loop_, address());
+  ASSERT_EQ(peer.receive(1), "a");
+  const std::string much = pattern(3 << 20);
+  EXPECT_TRUE(pass(peer.fd(), origin(), much) == much);
+  EXPECT_GT(worker_->pipes().idle(), 0U);  // pieces were large enough for a pipe
+}
+
 TEST_F(TcpProxyTest, ASilentClientIsIdleBeforeThereIsAnOrigin) {
   json mode = {{"upstream_connect_mode", "ON_DOWNSTREAM_DATA"},
                {"max_early_data_bytes", 4},
