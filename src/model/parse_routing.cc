@@ -38,7 +38,7 @@ std::string parseDuration(std::string_view written) {
     if (scale == 0) return "";
     seconds += amount * scale;
   }
-  if (seconds > 315576000000.0) return "";
+  if (seconds >= 9223372036.0) return "";  // no more than Go, and Envoy, take
   char buffer[48];
   const int n = std::snprintf(buffer, sizeof buffer, "%.9f", seconds);
   std::string out(buffer, static_cast<std::size_t>(n));

@@ -192,6 +192,8 @@ TEST(ParseTest, DurationsProtocolsAndHosts) {
   EXPECT_EQ(parseDuration("250ms"), "0.25s");
   EXPECT_EQ(parseDuration("5"), "");
   EXPECT_EQ(parseDuration("x"), "");
+  EXPECT_EQ(parseDuration("2562047h"), "9223369200s");
+  EXPECT_EQ(parseDuration("2562048h"), "");
   EXPECT_EQ(protocolOf("", "http-web", 80), Protocol::kHttp);
   EXPECT_EQ(protocolOf("", "web", 3306), Protocol::kTcp);
   EXPECT_EQ(protocolOf("kubernetes.io/h2c", "tcp", 1), Protocol::kHttp2);

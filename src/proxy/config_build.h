@@ -80,7 +80,7 @@ base::ConfigResult<net::Address> readAddress(const envoy::config::core::v3::Addr
 base::ConfigResult<net::Address> readSocketAddress(
     const envoy::config::core::v3::SocketAddress& message, std::string_view path);
 
-/// Milliseconds, rounded up; negative ones are refused.
+/// As toMilliseconds().
 base::ConfigResult<std::chrono::milliseconds> readDuration(
     const google::protobuf::Duration& message, std::string_view path);
 

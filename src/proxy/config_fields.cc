@@ -4,6 +4,7 @@
 #include "envoy/config/core/v3/address.pb.h"
 #include "envoy/config/core/v3/config_source.pb.h"
 #include "proxy/config_build.h"
+#include "proxy/proto_fields.h"
 
 #include <google/protobuf/any.pb.h>
 #include <google/protobuf/duration.pb.h>
@@ -63,11 +64,9 @@ base::ConfigResult<net::Address> readAddress(const core::Address& message, std::
 
 base::ConfigResult<std::chrono::milliseconds> readDuration(
     const google::protobuf::Duration& message, std::string_view path) {
-  constexpr std::int64_t kSecondsMax = 315'576'000'000;  // as protobuf defines it
-  if (message.seconds() < 0 || message.nanos() < 0 || message.seconds() > kSecondsMax)
-    return base::failConfig(std::string(path), "must not be negative");
-  return std::chrono::milliseconds(message.seconds() * 1000 +
-                                   (message.nanos() + 999'999) / 1'000'000);
+  const auto out = toMilliseconds(message);
+  if (!out) return base::failConfig(std::string(path), out.error().text);
+  return *out;
 }
 
 base::ConfigResult<DiscoverySource> readSource(const core::ConfigSource& message,

@@ -43,17 +43,23 @@ bool Place::unpack(const google::protobuf::Any& any, google::protobuf::Message& 
   return true;
 }
 
+base::Result<std::chrono::milliseconds> toMilliseconds(const google::protobuf::Duration& value) {
+  constexpr std::int64_t kTooManySeconds = 9'223'372'036;  // for Envoy: of nanoseconds in 63 bits
+  constexpr std::int64_t kWaitedSecondsMax = 3'000'000'000;
+  if (value.seconds() < 0 || value.nanos() < 0 || value.nanos() >= 1'000'000'000)
+    return base::fail(base::Errc::kInvalidArgument, "must be a duration of 0 or more");
+  if (value.seconds() >= kTooManySeconds)
+    return base::fail(base::Errc::kInvalidArgument, "must be less than 9223372036s");
+  // Nobody waits for 95 years.
+  return std::chrono::milliseconds(std::min(value.seconds(), kWaitedSecondsMax) * 1000 +
+                                   (value.nanos() + 999'999) / 1'000'000);
+}
+
 std::chrono::milliseconds Place::duration(std::string_view name,
                                           const google::protobuf::Duration& value) const {
-  constexpr std::int64_t kSecondsMax = 315'576'000'000;
-  if (value.seconds() < 0 || value.nanos() < 0 || value.seconds() > kSecondsMax ||
-      value.nanos() >= 1'000'000'000) {
-    fail(name, "must be a duration of 0 or more");
-    return std::chrono::milliseconds(0);
-  }
-  // Nobody waits for 300 years: what overflows nanoseconds later is cut here.
-  const std::int64_t seconds = std::min<std::int64_t>(value.seconds(), 3'000'000'000);
-  return std::chrono::milliseconds(seconds * 1000 + (value.nanos() + 999'999) / 1'000'000);
+  const auto out = toMilliseconds(value);
+  if (!out) fail(name, out.error().text);
+  return out.value_or(std::chrono::milliseconds(0));
 }
 
 std::string_view typeName(const google::protobuf::Any& any) {

@@ -18,6 +18,10 @@ class Duration;
 
 namespace postern::proxy {
 
+/// A duration in milliseconds, rounded up, and so short that sums of a few and of the time of day
+/// do not overflow nanoseconds.
+base::Result<std::chrono::milliseconds> toMilliseconds(const google::protobuf::Duration& value);
+
 /// The first error of a whole build; later ones are dropped.
 class BuildErrors {
  public:
@@ -42,7 +46,7 @@ class Place {
   void fail(std::string_view name, std::string text) const { field(name).fail(std::move(text)); }
   /// Unpacks an Any into a message of a known type, or fails naming the type.
   bool unpack(const google::protobuf::Any& any, google::protobuf::Message& out) const;
-  /// A duration in milliseconds, rounded up; a negative or malformed one fails.
+  /// A duration in milliseconds, as toMilliseconds() has it.
   std::chrono::milliseconds duration(std::string_view name,
                                      const google::protobuf::Duration& value) const;
 

@@ -12,12 +12,33 @@
 #include "proxy/proxy_status.h"
 #include "proxy/runtime.h"
 
+#include <google/protobuf/duration.pb.h>
+
 #include <map>
 
 namespace postern::proxy {
 namespace {
 
 constexpr const char* kType = "type.googleapis.com/envoy.";
+
+// ---- durations
+
+TEST(Durations, ThatDoNotFitAreRefusedAndTheLongestIsOneToWaitFor) {
+  google::protobuf::Duration message;
+  message.set_seconds(9'223'372'036);
+  const auto refused = readDuration(message, "x");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message(), "x: must be less than 9223372036s");
+  message.set_seconds(9'223'372'035);
+  const auto longest = readDuration(message, "x");
+  ASSERT_TRUE(longest);
+  event::Loop loop;
+  bool fired = false;
+  event::Timer timer(loop, [&] { fired = true; });
+  timer.arm(*longest);
+  for (int i = 0; i < 3; ++i) loop.runOnce(std::chrono::milliseconds(1));
+  EXPECT_FALSE(fired);
+}
 
 // ---- access logs
 
