@@ -41,6 +41,9 @@ base::ConfigResult<std::shared_ptr<const BoundSockets>> BoundSockets::bind(
   out->workers_ = workers;
   out->reuse_port_ = listener.reuse_port;
   out->datagrams_ = listener.udp.has_value();
+  out->transparent_ = listener.transparent;
+  out->freebind_ = listener.freebind;
+  out->unix_mode_ = listener.unix_mode;
   out->options_ = listener.socket_options;
   net::ListenOptions options;
   options.socket_options = listener.socket_options;
@@ -74,7 +77,9 @@ base::ConfigResult<std::shared_ptr<const BoundSockets>> BoundSockets::bind(
 
 bool BoundSockets::fit(const Listener& listener) const {
   return requested_ == listener.address && datagrams_ == listener.udp.has_value() &&
-         reuse_port_ == listener.reuse_port && options_ == listener.socket_options;
+         reuse_port_ == listener.reuse_port && transparent_ == listener.transparent &&
+         freebind_ == listener.freebind && unix_mode_ == listener.unix_mode &&
+         options_ == listener.socket_options;
 }
 
 base::Result<void> BoundSockets::listen(int backlog) const {

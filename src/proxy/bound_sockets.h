@@ -70,6 +70,9 @@ class BoundSockets {
   std::uint32_t workers_ = 1;
   bool reuse_port_ = false;
   bool datagrams_ = false;
+  bool transparent_ = false;
+  bool freebind_ = false;
+  std::uint32_t unix_mode_ = 0;
   std::vector<net::SocketOption> options_;
   mutable std::mutex mutex_;  // workers take what the main thread may release
   mutable std::vector<base::Fd> sockets_;

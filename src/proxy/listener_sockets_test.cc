@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/stat.h>
 
 namespace postern::proxy {
 namespace {
@@ -54,6 +55,31 @@ TEST_F(ListenerSocketsTest, FreebindTakesAnAddressThatIsNotThere) {
   EXPECT_NE(tryStart({in}, {echo("a")}), "");
   in["freebind"] = true;
   EXPECT_EQ(tryStart({in}, {echo("a")}), "");
+}
+
+TEST_F(ListenerSocketsTest, AnUpdateMayAskForOtherSockets) {
+  const auto freebind = [&] {
+    const auto sockets = store_->snapshot().listeners.at("in").sockets->take(0);
+    return option(sockets[0].get(), SOL_IP, IP_FREEBIND);
+  };
+  start(json::array(), {echo("a")});
+  json in = listener({tcpChain("a")});
+  ASSERT_EQ(update(in), "");
+  EXPECT_EQ(freebind(), 0);
+  in["freebind"] = true;
+  ASSERT_EQ(update(in), "");
+  EXPECT_EQ(freebind(), 1);
+
+  const std::string path = "/tmp/postern_sockets_test_" + std::to_string(::getpid());
+  for (const unsigned mode : {0660U, 0600U}) {
+    in["address"] = {{"pipe", {{"path", path}, {"mode", mode}}}};
+    ASSERT_EQ(update(in), "");
+    struct stat found{};
+    ASSERT_EQ(::stat(path.c_str(), &found), 0);
+    EXPECT_EQ(found.st_mode & 0777U, mode);
+    EXPECT_EQ(SocketPeer(loop_, net::Address::unixPath(path)).receive(1), "a");
+  }
+  ::unlink(path.c_str());
 }
 
 TEST_F(ListenerSocketsTest, TransparentIsSetOrSaidToBeForbidden) {
