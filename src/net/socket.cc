@@ -55,6 +55,7 @@ base::Result<base::Fd> bindSocket(const Address& address, const ListenOptions& o
     if (options.reuse_port) setInt(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
     if (options.transparent) setInt(fd.get(), SOL_IP, IP_TRANSPARENT, 1);
     if (options.freebind) setInt(fd.get(), SOL_IP, IP_FREEBIND, 1);
+    if (options.v6_only && address.family() == AF_INET6) setInt(fd.get(), SOL_IPV6, IPV6_V6ONLY, 1);
   }
   POSTERN_TRY_VOID(applyOptions(fd.get(), options.socket_options, SocketOption::When::kBeforeBind));
   if (::bind(fd.get(), address.sockaddrPtr(), address.length()) != 0)

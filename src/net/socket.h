@@ -33,6 +33,7 @@ struct ListenOptions {
   bool reuse_port = false;
   bool transparent = false;  // IP_TRANSPARENT (TPROXY)
   bool freebind = false;     // IP_FREEBIND
+  bool v6_only = false;      // `::` takes no IPv4 connection
   std::uint32_t unix_mode = 0600;
   std::vector<SocketOption> socket_options;
 };

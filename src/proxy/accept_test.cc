@@ -91,6 +91,15 @@ TEST_F(AcceptTest, ChangedChainLeavesConnectionsOfOthersAlone) {
   EXPECT_EQ(stats_.value("listener.127.0.0.1_0.downstream_cx_active"), 2);
 }
 
+TEST_F(AcceptTest, AnyAddressOfIp6IsNotOneOfIp4) {
+  json in = listener({tcpChain("a")});
+  in["address"] = socketAddress("::", 80);
+  in["bind_to_port"] = false;
+  start({in}, {echo("a")});
+  EXPECT_EQ(worker_->listenerFor(*net::Address::parse("127.0.0.1:80")), nullptr);
+  EXPECT_NE(worker_->listenerFor(*net::Address::parse("[::2]:80")), nullptr);
+}
+
 TEST_F(AcceptTest, ConnectionLimitOfAListener) {
   ConfigStore::Options options;
   options.connection_limits["in"] = 1;

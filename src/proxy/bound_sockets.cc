@@ -51,6 +51,7 @@ base::ConfigResult<std::shared_ptr<const BoundSockets>> BoundSockets::bind(
   options.backlog = listener.backlog;
   options.transparent = listener.transparent;
   options.freebind = listener.freebind;
+  options.v6_only = true;  // as Envoy without ipv4_compat
   options.reuse_port = listener.reuse_port && listener.address.isIp();
   if (listener.unix_mode != 0) options.unix_mode = listener.unix_mode;
   std::uint32_t wanted = options.reuse_port ? workers : 1;

@@ -82,6 +82,14 @@ TEST_F(ListenerSocketsTest, AnUpdateMayAskForOtherSockets) {
   ::unlink(path.c_str());
 }
 
+TEST_F(ListenerSocketsTest, AnAddressOfIp6TakesNoIp4) {
+  json in = listener({tcpChain("a")});
+  in["address"] = socketAddress("::", 0);
+  if (!tryStart({in}, {echo("a")}).empty()) GTEST_SKIP() << "needs IPv6";
+  const auto sockets = store_->snapshot().listeners.at("in").sockets->take(0);
+  EXPECT_EQ(option(sockets[0].get(), IPPROTO_IPV6, IPV6_V6ONLY), 1);
+}
+
 TEST_F(ListenerSocketsTest, TransparentIsSetOrSaidToBeForbidden) {
   json in = listener({tcpChain("a")});
   in["transparent"] = true;

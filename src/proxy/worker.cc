@@ -151,7 +151,7 @@ ListenerState* Worker::listenerFor(const net::Address& destination) {
     if (!address.isIp() || address.port() != destination.port()) continue;
     if (address == destination) return state.get();
     const std::string ip = address.ip();
-    if (ip == "0.0.0.0" ? destination.family() == AF_INET : ip == "::") wildcard = state.get();
+    if (ip == (destination.family() == AF_INET ? "0.0.0.0" : "::")) wildcard = state.get();
   }
   return wildcard;
 }
