@@ -91,6 +91,17 @@ TEST_F(AcceptTest, ChangedChainLeavesConnectionsOfOthersAlone) {
   EXPECT_EQ(stats_.value("listener.127.0.0.1_0.downstream_cx_active"), 2);
 }
 
+// They would be reset with the sockets that they wait in.
+TEST_F(AcceptTest, ConnectionsThatWaitInReplacedSocketsAreTaken) {
+  json in = listener({tcpChain("a")});
+  start(json::array(), {echo("a")});
+  ASSERT_EQ(update(in), "");
+  SocketPeer waits(loop_, address());
+  in["tcp_keepalive"] = {{"keepalive_time", 77}};
+  ASSERT_EQ(update(in), "");
+  EXPECT_EQ(waits.receive(1), "a");
+}
+
 TEST_F(AcceptTest, AnyAddressOfIp6IsNotOneOfIp4) {
   json in = listener({tcpChain("a")});
   in["address"] = socketAddress("::", 80);

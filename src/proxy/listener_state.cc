@@ -98,6 +98,8 @@ void ListenerState::update(ListenerEntry entry) {
   const bool same_sockets = entry.sockets == entry_.sockets && accepting() &&
                             entry.config->accepts_per_turn == entry_.config->accepts_per_turn &&
                             !entry.config->udp;
+  // What waits in sockets that go would be reset with them.
+  if (entry.sockets != entry_.sockets) acceptQueued();
   entry_ = std::move(entry);
   if (!same_sockets) open();
   showStats();
