@@ -91,6 +91,44 @@ TEST_F(AcceptTest, ChangedChainLeavesConnectionsOfOthersAlone) {
   EXPECT_EQ(stats_.value("listener.127.0.0.1_0.downstream_cx_active"), 2);
 }
 
+// What is in the listener filters when its chain changes comes under the old one, and ends with it.
+TEST_F(AcceptTest, ConnectionsInListenerFiltersEndWithTheirChain) {
+  drain_time_ = std::chrono::milliseconds(50);
+  json in = listener({tcpChain("a")}, {typed("listener.http_inspector.v3.HttpInspector")});
+  start(json::array(), {echo("a")});
+  ASSERT_EQ(update(in), "");
+  SocketPeer peer(loop_, address());
+  for (int i = 0; i < 100 && worker_->pending() == 0; ++i)
+    loop_.runOnce(std::chrono::milliseconds(5));
+  in["filter_chains"][0]["filters"][0]["typed_config"]["idle_timeout"] = "60s";
+  ASSERT_EQ(update(in), "");
+  peer.send("GET / HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(peer.receive(), "a(end)");
+  SocketPeer next(loop_, address());
+  next.send("GET / HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(next.receive(2), "a(open)");
+}
+
+TEST_F(AcceptTest, ConnectionsInListenerFiltersEndWithTheirListener) {
+  drain_time_ = std::chrono::milliseconds(100);
+  json in = listener({tcpChain("a")}, {typed("listener.http_inspector.v3.HttpInspector")});
+  start(json::array(), {echo("a")});
+  ASSERT_EQ(update(in), "");
+  SocketPeer speaks(loop_, address());
+  SocketPeer silent(loop_, address());
+  for (int i = 0; i < 100 && worker_->pending() < 2; ++i)
+    loop_.runOnce(std::chrono::milliseconds(5));
+  ASSERT_TRUE(store_->update(api::kListenerType, {}, {"in"}));
+  EXPECT_EQ(worker_->pending(), 2U);
+  speaks.send("GET / HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(speaks.receive(1), "a");
+  EXPECT_EQ(stats_.value("listener.127.0.0.1_0.downstream_cx_total"), 1);
+  EXPECT_EQ(speaks.receive(), "(end)");
+  EXPECT_EQ(silent.receive(), "(end)");
+  EXPECT_EQ(worker_->pending(), 0U);
+  EXPECT_EQ(worker_->connections(), 0U);
+}
+
 // They would be reset with the sockets that they wait in.
 TEST_F(AcceptTest, ConnectionsThatWaitInReplacedSocketsAreTaken) {
   json in = listener({tcpChain("a")});

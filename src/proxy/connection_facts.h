@@ -13,6 +13,7 @@ namespace postern::proxy {
 
 struct Listener;
 struct FilterChain;
+class ListenerState;
 
 struct ConnectionFacts {
   net::Address destination;    // local address; the original one after a redirect
@@ -25,6 +26,7 @@ struct ConnectionFacts {
   std::shared_ptr<const std::vector<codec::ProxyTlv>> tlvs;  // to be passed on; null: none
   std::vector<std::shared_ptr<const void>> counted;  // by connection limits, until this is gone
   std::shared_ptr<const Listener> listener;
+  ListenerState* state = nullptr;  // of `listener`; stays as long as a connection counts in it
   std::shared_ptr<const FilterChain> chain;
 };
 

@@ -122,6 +122,7 @@ void ListenerState::accept(base::Fd fd, ConnectionFacts facts, Handed handed) {
     return;
   }
   facts.listener = entry_.config;
+  facts.state = this;
   if (entry_.config->filters.empty()) return proceed(std::move(fd), std::move(facts), handed);
   (new PendingConnection(worker_, *this, std::move(fd), std::move(facts), handed))
       ->start();  // destroys itself

@@ -51,7 +51,7 @@ void Worker::update(std::shared_ptr<const Snapshot> snapshot) {
     }
     it->second->acceptQueued();
     it->second->stopAccepting();
-    removed_.push_back(std::move(it->second));
+    removed_.push_back({std::move(it->second), loop_.now() + options_.drain_time});
     it = listeners_.erase(it);
   }
   for (const auto& [name, entry] : snapshot_->listeners) {
@@ -66,13 +66,16 @@ void Worker::update(std::shared_ptr<const Snapshot> snapshot) {
   }
   drainChanged();
   forgetRemoved();
+  armDrainTimer();
 }
 
-/// Removed listeners stay as long as a connection counts in their statistics.
+/// Removed listeners stay as long as a connection counts in their statistics, or may come to do so.
 void Worker::forgetRemoved() {
-  std::erase_if(removed_, [&](const std::unique_ptr<ListenerState>& gone) {
+  std::erase_if(removed_, [&](const Removed& removed) {
+    const ListenerState* gone = removed.state.get();
+    if (gone->pending() != 0 && loop_.now() < removed.until) return false;
     for (const auto& [connection, known] : connections_) {
-      if (known.listener == gone.get()) return false;
+      if (known.listener == gone) return false;
     }
     const std::string& name = gone->config()->stat_name;
     bool shared = false;
@@ -114,10 +117,7 @@ void Worker::remember(DownstreamConnection& connection, const ConnectionFacts& f
   Known known;
   known.chain = facts.chain;
   known.since = loop_.now();
-  if (facts.listener != nullptr) {
-    const auto it = listeners_.find(facts.listener->name);
-    if (it != listeners_.end()) known.listener = it->second.get();
-  }
+  known.listener = facts.state;
   if (known.listener != nullptr) {
     known.listener->stats().downstream_cx_total.add();
     known.listener->stats().downstream_cx_active.add();
@@ -127,7 +127,11 @@ void Worker::remember(DownstreamConnection& connection, const ConnectionFacts& f
   for (const ProcessDrain& drain : process_drains_) {
     if (drain.concerns(known)) known.window = drain.window;
   }
+  // They may have gone while it was in the listener filters.
+  const bool ends = known.listener != nullptr && !current(known);
+  if (ends) end(known);
   connections_.emplace(&connection, std::move(known));
+  if (ends) armDrainTimer();
 }
 
 void Worker::forget(DownstreamConnection& connection) {

@@ -155,7 +155,16 @@ class Worker {
     DrainWindow window;
     bool concerns(const Known& known) const;
   };
+  /// A listener that went, until its last connection ends.
+  struct Removed {
+    std::unique_ptr<ListenerState> state;
+    base::MonotonicTime until{};  // then what is still in its listener filters is dropped
+  };
+  /// False when its listener or filter chain went.
+  bool current(const Known& known) const;
   void drainChanged();
+  /// Asks it to end, and ends it when the drain time is over.
+  void end(Known& known);
   void begin(Known& known, DrainWindow window);
   void onDrainTimer();
   void armDrainTimer();
@@ -176,7 +185,7 @@ class Worker {
   std::map<std::string, HttpStats> http_stats_;
   std::map<std::string, TlsStats> tls_stats_;
   std::map<std::string, std::unique_ptr<ListenerState>, std::less<>> listeners_;
-  std::vector<std::unique_ptr<ListenerState>> removed_;  // until their last connection ends
+  std::vector<Removed> removed_;
   std::map<DownstreamConnection*, Known> connections_;
   event::Timer drain_;
   std::size_t held_header_bytes_ = 0;

@@ -19,22 +19,28 @@ bool Worker::ProcessDrain::concerns(const Known& known) const {
          (known.listener != nullptr && known.listener->config()->direction == only);
 }
 
-/// Connections whose filter chain is no longer there are asked to end, and ended when their time is
-/// over; an equal chain in a new version of the listener goes on.
+bool Worker::current(const Known& known) const {
+  const auto it = listeners_.find(known.listener->config()->name);
+  if (it == listeners_.end() || it->second.get() != known.listener) return false;
+  const Listener& now = *known.listener->config();
+  return now.fallback == known.chain ||
+         std::find(now.chains.begin(), now.chains.end(), known.chain) != now.chains.end();
+}
+
+void Worker::end(Known& known) {
+  const base::MonotonicTime until = loop_.now() + options_.drain_time;
+  begin(known, {loop_.now(), until, options_.drain_at_once});
+  known.close_at = until;
+}
+
+/// Connections whose filter chain is no longer there end; an equal chain in a new version of the
+/// listener goes on.
 void Worker::drainChanged() {
   bool any = false;
   for (auto& [connection, known] : connections_) {
     if (known.close_at != base::MonotonicTime::max() || known.listener == nullptr) continue;
-    const auto it = listeners_.find(known.listener->config()->name);
-    if (it != listeners_.end() && it->second.get() == known.listener) {
-      const Listener& now = *known.listener->config();
-      if (now.fallback == known.chain ||
-          std::find(now.chains.begin(), now.chains.end(), known.chain) != now.chains.end())
-        continue;
-    }
-    const base::MonotonicTime until = loop_.now() + options_.drain_time;
-    begin(known, {loop_.now(), until, options_.drain_at_once});
-    known.close_at = until;
+    if (current(known)) continue;
+    end(known);
     any = true;
   }
   if (any) onDrainTimer();
@@ -81,8 +87,8 @@ void Worker::onDrainTimer() {
   for (DownstreamConnection* connection : due) {
     if (connections_.contains(connection)) connection->drain();
   }
-  armDrainTimer();
   forgetRemoved();
+  armDrainTimer();
 }
 
 void Worker::armDrainTimer() {
@@ -90,6 +96,9 @@ void Worker::armDrainTimer() {
   for (const auto& [connection, known] : connections_) {
     next = std::min(next, known.close_at);
     if (!known.asked) next = std::min(next, known.ask_at);
+  }
+  for (const Removed& removed : removed_) {
+    if (removed.state->pending() != 0) next = std::min(next, removed.until);
   }
   if (next == base::MonotonicTime::max()) return drain_.cancel();
   drain_.arm(std::max<base::Duration>(next - loop_.now(), kDrainStep));
@@ -107,6 +116,7 @@ void Worker::stopListening(Queued queued, TrafficDirection only) {
 std::size_t Worker::pending() const {
   std::size_t out = 0;
   for (const auto& [name, state] : listeners_) out += state->pending();
+  for (const Removed& removed : removed_) out += removed.state->pending();
   return out;
 }
 
