@@ -129,6 +129,22 @@ TEST_F(AcceptTest, ConnectionsInListenerFiltersEndWithTheirListener) {
   EXPECT_EQ(worker_->connections(), 0U);
 }
 
+TEST_F(AcceptTest, UnderAnotherStatPrefixItIsAnotherListener) {
+  drain_time_ = std::chrono::milliseconds(50);
+  json in = listener({tcpChain("a")});
+  in["stat_prefix"] = "one";
+  start(json::array(), {echo("a")});
+  ASSERT_EQ(update(in), "");
+  SocketPeer before(loop_, address());
+  EXPECT_EQ(before.receive(1), "a");
+  in["stat_prefix"] = "two";
+  ASSERT_EQ(update(in), "");
+  SocketPeer after(loop_, address());
+  EXPECT_EQ(after.receive(1), "a");
+  EXPECT_EQ(stats_.value("listener.two.downstream_cx_active"), 1);
+  EXPECT_EQ(before.receive(), "(end)");
+}
+
 // They would be reset with the sockets that they wait in.
 TEST_F(AcceptTest, ConnectionsThatWaitInReplacedSocketsAreTaken) {
   json in = listener({tcpChain("a")});

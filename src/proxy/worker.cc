@@ -45,7 +45,10 @@ void Worker::update(std::shared_ptr<const Snapshot> snapshot) {
   snapshot_ = std::move(snapshot);
   clusters_.update(*snapshot_);
   for (auto it = listeners_.begin(); it != listeners_.end();) {
-    if (snapshot_->listeners.contains(it->first)) {
+    const auto now = snapshot_->listeners.find(it->first);
+    // Under another name of its statistics it is another listener.
+    if (now != snapshot_->listeners.end() &&
+        now->second.config->stat_name == it->second->config()->stat_name) {
       ++it;
       continue;
     }
