@@ -1,5 +1,6 @@
 #include "proxy/config_tls.h"
 
+#include "api/message.h"
 #include "envoy/config/core/v3/base.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/common.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/secret.pb.h"
@@ -77,6 +78,7 @@ void readSan(const ssl::SubjectAltNameMatcher& message, const Place& place, tls:
     if (san.exact.empty()) place.fail("matcher.exact", "must not be empty");
   } else {
     san.matches = [matcher](std::string_view name) { return matcher.matches(name); };
+    san.pattern = api::serialize(message.matcher());
   }
   out.sans.push_back(std::move(san));
 }

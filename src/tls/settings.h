@@ -67,6 +67,7 @@ struct SanMatcher {
   std::string oid;    // kOther
   std::string exact;  // not empty: equal to this; a DNS name of the certificate may be a wildcard
   std::function<bool(std::string_view)> matches;  // else; handshakes only, never per request
+  std::string pattern;  // what `matches` looks for: others' sessions are not resumed
 };
 
 struct TrustSource {

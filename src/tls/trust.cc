@@ -256,10 +256,13 @@ base::ConfigResult<std::shared_ptr<const Trust>> Trust::load(const TrustSource& 
   add(source.crl_pem);
   for (const std::string& each : out->certificate_hashes) add(each);
   for (const std::string& each : out->spki_hashes) add(each);
-  for (const SanMatcher& each : source.sans)
+  for (const SanMatcher& each : source.sans) {
     add(std::to_string(static_cast<int>(each.type)) + each.oid + "=" + each.exact);
+    add(each.pattern);
+  }
   add(std::to_string(source.allow_expired) + std::to_string(source.accept_untrusted) +
-      std::to_string(source.crl_of_leaf_only) + std::to_string(source.depth_max.value_or(0)));
+      std::to_string(source.crl_of_leaf_only) +
+      (source.depth_max ? std::to_string(*source.depth_max) : ""));
   out->fingerprint = hashOf(all);
   out->source = source;
   out->source.trusted_ca_pem.clear();
