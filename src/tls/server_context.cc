@@ -233,7 +233,8 @@ void applySessions(SSL_CTX* ctx, const OpensslServerContext& context) {
 void applyTrust(SSL_CTX* ctx, const OpensslServerContext& context) {
   if (context.trust == nullptr || !context.trust->asks()) return;
   int mode = SSL_VERIFY_PEER;
-  if (context.settings.require_client_certificate) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+  if (context.settings.require_client_certificate || context.trust->needsCertificate())
+    mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
   useTrust(ctx, context.trust.get(), mode);
   if (!context.trust->source.announce_authorities || context.trust->store == nullptr) return;
   STACK_OF(X509_OBJECT)* all = X509_STORE_get0_objects(context.trust->store.get());

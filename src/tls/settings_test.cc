@@ -233,6 +233,26 @@ TEST_F(Settings, ARequiredNameIsLookedFor) {
   EXPECT_EQ(client_told.failures, std::vector<Failure>{Failure::kSan});
 }
 
+TEST_F(Settings, WhereANameOrAHashIsAskedForThereMustBeACertificate) {
+  TrustSource named = trustingRoot();
+  named.sans.push_back({SanType::kDns, "", "client.test", nullptr, ""});
+  TrustSource pinned;
+  pinned.certificate_hashes = {std::string(64, 'a')};
+  TrustSource pinned_key;
+  pinned_key.spki_hashes = {"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="};
+  for (const TrustSource& each : {named, pinned, pinned_key}) {
+    for (const Version newest : {Version::k12, Version::k13}) {
+      server_told.failures.clear();
+      EXPECT_FALSE(meet(asking(each), client(newest)));
+      EXPECT_EQ(server_told.failures, std::vector<Failure>{Failure::kNoCertificate});
+    }
+  }
+  EXPECT_TRUE(meet(asking(named), showing(clientPair(), Version::k12)));
+  EXPECT_TRUE(meet(asking(trustingRoot()), client(Version::k12)));  // it may show one
+  named.accept_untrusted = true;
+  EXPECT_TRUE(meet(asking(named), client(Version::k12)));
+}
+
 TEST_F(Settings, SessionsOfOtherTrustAreNotResumed) {
   const auto keys = TicketKeys::rotating(base::systemClock());
   const auto matching = [this](const char* prefix, std::optional<std::uint32_t> depth) {

@@ -46,6 +46,11 @@ class LoadedTrust final : public Trust {
     return store != nullptr || !certificate_hashes.empty() || !spki_hashes.empty() ||
            !source.sans.empty() || source.accept_untrusted;
   }
+  /// True when a client without a certificate cannot be what was asked for.
+  bool needsCertificate() const {
+    return !source.accept_untrusted &&
+           (!certificate_hashes.empty() || !spki_hashes.empty() || !source.sans.empty());
+  }
   /// Checks the names and hashes; sets the state's failure and detail.
   bool accepts(X509* leaf, HandshakeState& state) const;
 };
