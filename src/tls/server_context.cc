@@ -214,6 +214,16 @@ std::string sessionId(const OpensslServerContext& context) {
   return sha256(all);
 }
 
+/// Who is let in for a session has shown a certificate once; it must still be of its time.
+SSL_TICKET_RETURN onTicket(SSL*, SSL_SESSION* session, const unsigned char*, std::size_t,
+                           SSL_TICKET_STATUS status, void* argument) {
+  const auto& context = *static_cast<const OpensslServerContext*>(argument);
+  const bool opened = status == SSL_TICKET_SUCCESS || status == SSL_TICKET_SUCCESS_RENEW;
+  if (!opened || (context.trust != nullptr && !context.trust->stillVouches(session)))
+    return SSL_TICKET_RETURN_IGNORE_RENEW;
+  return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 void applySessions(SSL_CTX* ctx, const OpensslServerContext& context) {
   const ServerSettings& settings = context.settings;
   SSL_CTX_set_session_cache_mode(ctx,
@@ -224,6 +234,8 @@ void applySessions(SSL_CTX* ctx, const OpensslServerContext& context) {
                                  static_cast<unsigned>(id.size()));
   if (settings.tickets != nullptr) {
     useTicketKeys(ctx, settings.tickets.get());
+    SSL_CTX_set_session_ticket_cb(ctx, nullptr, onTicket,
+                                  const_cast<OpensslServerContext*>(&context));
   } else {
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
     SSL_CTX_set_num_tickets(ctx, 0);

@@ -272,6 +272,40 @@ TEST_F(Settings, SessionsOfOtherTrustAreNotResumed) {
   EXPECT_EQ(client_told.reused, 1);
 }
 
+TEST_F(Settings, SessionsEndWithTheCertificateTheyBeganWith) {
+  constexpr std::chrono::seconds kLifetime{3};
+  const auto keys = TicketKeys::rotating(base::systemClock());
+  const KeyPair pair = clientPair(kLifetime);
+  TrustSource lenient = trustingRoot();
+  lenient.allow_expired = true;
+  const KeyPair short_lived = clientPair(kLifetime);  // a server's
+  struct Way {
+    const char* name;
+    std::shared_ptr<const ServerContext> accepts;
+    std::shared_ptr<const ClientContext> connects;
+    bool after;
+  };
+  ClientSettings verifying;
+  verifying.trust = *Trust::load(trustingRoot());
+  server_source.certificate_chain_pem = short_lived.certificate_pem;
+  server_source.private_key_pem = short_lived.private_key_pem;
+  const auto outdated = server(keys);
+  const Way ways[] = {
+      {"ticket", asking(trustingRoot(), keys), showing(pair, Version::k12), false},
+      {"ticket of 1.3", asking(trustingRoot(), keys), showing(pair, Version::k13), false},
+      {"kept", asking(trustingRoot()), showing(pair, Version::k12), false},
+      {"any time", asking(lenient, keys), showing(pair, Version::k13), true},
+      {"of the server", outdated, *makeClientContext(verifying), false},
+  };
+  for (int time = 0; time < 2; ++time) {
+    for (const Way& way : ways) EXPECT_TRUE(meet(way.accepts, way.connects)) << way.name;
+  }
+  EXPECT_EQ(client_told.reused, 5);
+  const auto over = std::chrono::steady_clock::now() + kLifetime;
+  while (std::chrono::steady_clock::now() < over) loop.runOnce(std::chrono::milliseconds(50));
+  for (const Way& way : ways) EXPECT_EQ(meet(way.accepts, way.connects), way.after) << way.name;
+}
+
 TEST_F(Settings, TheCertificateIsOneThatTheCiphersOfTheClientCanUse) {
   ServerSettings settings;
   settings.identities = {*Identity::load(server_source), *Identity::load(makeRsa())};

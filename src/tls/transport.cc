@@ -454,7 +454,9 @@ std::unique_ptr<net::Transport> connectTls(event::Loop& loop, std::unique_ptr<ne
     state->sessions = &client.sessions;
     state->session_key = sessionKey(inner->remote(), options);
     const SessionPtr session = client.sessions.take(state->session_key);
-    if (session != nullptr) SSL_set_session(ssl.get(), session.get());
+    if (session != nullptr &&
+        (client.trust == nullptr || client.trust->stillVouches(session.get())))
+      SSL_set_session(ssl.get(), session.get());
   }
   return std::make_unique<TlsTransport>(loop, std::move(inner), std::move(ssl), Side::kClient,
                                         std::move(state), std::move(context));

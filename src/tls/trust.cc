@@ -6,6 +6,7 @@
 #include <openssl/sha.h>
 
 #include <algorithm>
+#include <ctime>
 
 namespace postern::tls {
 namespace {
@@ -174,6 +175,13 @@ bool checkChain(X509_STORE_CTX* context, const LoadedTrust& trust, HandshakeStat
   return true;
 }
 
+/// The time a session of this certificate may last: not beyond the certificate's own.
+void limitSession(SSL* ssl, X509* leaf) {
+  SSL_SESSION* session = SSL_get_session(ssl);
+  const long left = static_cast<long>(secondsOf(X509_get0_notAfter(leaf)) - std::time(nullptr)) - 1;
+  SSL_SESSION_set_timeout(session, std::clamp(left, 0L, SSL_SESSION_get_timeout(session)));
+}
+
 int verifyPeer(X509_STORE_CTX* context, void* argument) {
   const auto* trust = static_cast<const LoadedTrust*>(argument);
   auto* ssl =
@@ -193,6 +201,7 @@ int verifyPeer(X509_STORE_CTX* context, void* argument) {
     }
   }
   if (!ok) state->validated = false;
+  if (ok && trust->endsWithCertificate() && SSL_is_server(ssl) != 0) limitSession(ssl, leaf);
   // The code only chooses the alert: certificate_unknown.
   X509_STORE_CTX_set_error(context, ok ? X509_V_OK : X509_V_ERR_PERMITTED_VIOLATION);
   return ok ? 1 : 0;
@@ -229,6 +238,12 @@ bool LoadedTrust::accepts(X509* leaf, HandshakeState& state) const {
   state.failure = Failure::kHash;
   state.detail = "verify cert failed: cert hash and spki";
   return false;
+}
+
+bool LoadedTrust::stillVouches(const SSL_SESSION* session) const {
+  const X509* leaf = SSL_SESSION_get0_peer(const_cast<SSL_SESSION*>(session));
+  if (!endsWithCertificate() || leaf == nullptr) return true;
+  return X509_cmp_timeframe(nullptr, X509_get0_notBefore(leaf), X509_get0_notAfter(leaf)) == 0;
 }
 
 base::ConfigResult<std::shared_ptr<const Trust>> Trust::load(const TrustSource& source) {

@@ -51,6 +51,13 @@ class LoadedTrust final : public Trust {
     return !source.accept_untrusted &&
            (!certificate_hashes.empty() || !spki_hashes.empty() || !source.sans.empty());
   }
+  /// True when what a certificate vouches for ends with its time.
+  bool endsWithCertificate() const {
+    return store != nullptr && !source.allow_expired && !source.accept_untrusted;
+  }
+  /// False when the certificate a session began with is out of its time by now. OpenSSL does not
+  /// look at it again, and the session holds no chain that could be verified anew.
+  bool stillVouches(const SSL_SESSION* session) const;
   /// Checks the names and hashes; sets the state's failure and detail.
   bool accepts(X509* leaf, HandshakeState& state) const;
 };
