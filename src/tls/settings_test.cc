@@ -58,6 +58,26 @@ IdentitySource makeRsa() {
   return out;
 }
 
+/// A list of one certificate, signed by its issuer.
+std::string revocationOf(const KeyPair& pair, const KeyPair& issuer) {
+  const std::unique_ptr<X509_CRL, Freer<X509_CRL_free>> list(X509_CRL_new());
+  const CertPtr certificate = readCertificate(pair.certificate_pem);
+  const CertPtr authority = readCertificate(issuer.certificate_pem);
+  X509_CRL_set_version(list.get(), 1);
+  X509_CRL_set_issuer_name(list.get(), X509_get_subject_name(authority.get()));
+  X509_CRL_set1_lastUpdate(list.get(), X509_get0_notBefore(authority.get()));
+  X509_CRL_set1_nextUpdate(list.get(), X509_get0_notAfter(authority.get()));
+  X509_REVOKED* entry = X509_REVOKED_new();
+  X509_REVOKED_set_serialNumber(entry, X509_get_serialNumber(certificate.get()));
+  X509_REVOKED_set_revocationDate(entry,
+                                  const_cast<ASN1_TIME*>(X509_get0_notBefore(authority.get())));
+  X509_CRL_add0_revoked(list.get(), entry);
+  X509_CRL_sign(list.get(), readKey(issuer.private_key_pem).get(), EVP_sha256());
+  const BioPtr out(BIO_new(BIO_s_mem()));
+  PEM_write_bio_X509_CRL(out.get(), list.get());
+  return bioText(out.get());
+}
+
 class Settings : public ::testing::Test {
  protected:
   Settings() {
@@ -304,6 +324,23 @@ TEST_F(Settings, SessionsEndWithTheCertificateTheyBeganWith) {
   const auto over = std::chrono::steady_clock::now() + kLifetime;
   while (std::chrono::steady_clock::now() < over) loop.runOnce(std::chrono::milliseconds(50));
   for (const Way& way : ways) EXPECT_EQ(meet(way.accepts, way.connects), way.after) << way.name;
+}
+
+TEST_F(Settings, WhatIsTrustedNeedNotBeARoot) {
+  const KeyPair pair = clientPair();
+  TrustSource trust;
+  trust.trusted_ca_pem = pair.certificate_pem;
+  EXPECT_TRUE(meet(asking(trust), showing(pair, Version::k12)));
+  EXPECT_FALSE(meet(asking(trust), showing(clientPair(), Version::k12)));
+}
+
+TEST_F(Settings, RevocationsAmongTheAuthoritiesCount) {
+  const KeyPair revoked = clientPair();
+  TrustSource trust = trustingRoot();
+  trust.trusted_ca_pem += revocationOf(revoked, root);
+  EXPECT_TRUE(meet(asking(trust), showing(clientPair(), Version::k12)));
+  EXPECT_FALSE(meet(asking(trust), showing(revoked, Version::k12)));
+  EXPECT_EQ(server_told.failures, std::vector<Failure>{Failure::kUntrusted});
 }
 
 TEST_F(Settings, TheCertificateIsOneThatTheCiphersOfTheClientCanUse) {

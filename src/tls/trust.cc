@@ -27,11 +27,13 @@ std::string hashOf(std::string_view bytes) {
   return {reinterpret_cast<char*>(out), sizeof out};
 }
 
-base::ConfigResult<void> addPem(X509_STORE* store, const std::string& pem, const char* field,
+/// True when there was a revocation list.
+base::ConfigResult<bool> addPem(X509_STORE* store, const std::string& pem, const char* field,
                                 bool certificates) {
   BioPtr bio = readBio(pem);
   InfosPtr all = PEM_X509_INFO_read_bio(bio.get(), nullptr, noPassword, nullptr);
   int found = 0;
+  bool lists = false;
   for (int i = 0; i < sk_X509_INFO_num(all); ++i) {
     const X509_INFO* each = sk_X509_INFO_value(all, i);
     if (certificates && each->x509 != nullptr) {
@@ -40,12 +42,13 @@ base::ConfigResult<void> addPem(X509_STORE* store, const std::string& pem, const
     }
     if (each->crl != nullptr) {
       X509_STORE_add_crl(store, each->crl);
+      lists = true;
       if (!certificates) ++found;
     }
   }
   sk_X509_INFO_pop_free(all, X509_INFO_free);
   ERR_clear_error();
-  if (found > 0) return {};
+  if (found > 0) return lists;
   return base::failConfig(
       field, certificates ? "Failed to load trusted CA certificates" : "Failed to load CRL");
 }
@@ -108,14 +111,20 @@ base::ConfigResult<void> makeStore(const TrustSource& source, LoadedTrust& out) 
   X509_STORE* store = out.store.get();
   if (source.system_roots && X509_STORE_set_default_paths(store) != 1)
     return base::failConfig("system_root_certs", "Failed to load system root certificates");
+  // What is trusted by name need not be a root: an intermediate authority, a peer's own
+  // certificate.
+  X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
+  bool revocations = false;
   if (!source.trusted_ca_pem.empty()) {
-    POSTERN_TRY_VOID(addPem(store, source.trusted_ca_pem, "trusted_ca", true));
+    POSTERN_TRY(revocations, addPem(store, source.trusted_ca_pem, "trusted_ca", true));
     const CertPtr first = readCertificate(source.trusted_ca_pem);
     if (first != nullptr) out.first_authority = describe(first.get());
     ERR_clear_error();
   }
   if (!source.crl_pem.empty()) {
-    POSTERN_TRY_VOID(addPem(store, source.crl_pem, "crl", false));
+    POSTERN_TRY(revocations, addPem(store, source.crl_pem, "crl", false));
+  }
+  if (revocations) {
     X509_STORE_set_flags(
         store, X509_V_FLAG_CRL_CHECK | (source.crl_of_leaf_only ? 0 : X509_V_FLAG_CRL_CHECK_ALL));
   }
