@@ -253,6 +253,19 @@ TEST_F(Settings, ARequiredNameIsLookedFor) {
   EXPECT_EQ(client_told.failures, std::vector<Failure>{Failure::kSan});
 }
 
+TEST_F(Settings, ARequiredNameStandsInsteadOfThoseOfTheTrust) {
+  const auto accepts = server(nullptr);
+  ClientSettings settings;
+  TrustSource trust = trustingRoot();
+  trust.sans.push_back({SanType::kDns, "", "other.test", nullptr, ""});
+  settings.trust = *Trust::load(trust);
+  const auto connects = *makeClientContext(settings);
+  EXPECT_FALSE(meet(accepts, connects));
+  ConnectOptions options;
+  options.required_san = "api.test";
+  EXPECT_TRUE(meet(accepts, connects, options));
+}
+
 TEST_F(Settings, WhereANameOrAHashIsAskedForThereMustBeACertificate) {
   TrustSource named = trustingRoot();
   named.sans.push_back({SanType::kDns, "", "client.test", nullptr, ""});

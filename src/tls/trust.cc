@@ -231,7 +231,8 @@ bool LoadedTrust::accepts(X509* leaf, HandshakeState& state) const {
     state.detail = "verify cert failed: SAN matcher, certificate SANs are " + sanList(leaf);
     return false;
   }
-  bool named = source.sans.empty();
+  // The name of the destination stands instead of the names that were configured.
+  bool named = source.sans.empty() || !state.required_san.empty();
   for (const SanMatcher& each : source.sans) named = named || sanMatches(leaf, each);
   if (!named) {
     state.failure = Failure::kSan;
