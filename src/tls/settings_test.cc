@@ -356,6 +356,17 @@ TEST_F(Settings, RevocationsAmongTheAuthoritiesCount) {
   EXPECT_EQ(server_told.failures, std::vector<Failure>{Failure::kUntrusted});
 }
 
+// The server of TLS 1.3 says what it thinks of the client only when the client is through.
+TEST_F(Settings, ARefusalAfterTheHandshakeIsCountedOnce) {
+  ServerSettings settings;
+  settings.identities = {*Identity::load(server_source)};
+  settings.trust = *Trust::load(trustingRoot());
+  settings.require_client_certificate = true;
+  EXPECT_FALSE(meet(*makeServerContext(settings), client(Version::k13)));
+  EXPECT_EQ(client_told.handshakes, 1);
+  EXPECT_EQ(client_told.failures, std::vector<Failure>{Failure::kProtocol});
+}
+
 TEST_F(Settings, TheCertificateIsOneThatTheCiphersOfTheClientCanUse) {
   ServerSettings settings;
   settings.identities = {*Identity::load(server_source), *Identity::load(makeRsa())};

@@ -198,6 +198,7 @@ class TlsTransport final : public net::Transport, public net::TransportObserver 
   std::optional<event::Timer> deadline_;       // of the handshake
   std::shared_ptr<const net::PeerInfo> peer_;  // null before the handshake
   net::TransportObserver* observer_ = nullptr;
+  HandshakeObserver* told_ = nullptr;  // after the handshake, until an error
   base::Error error_;
   bool established_ = false;
   bool failed_ = false;
@@ -237,6 +238,9 @@ net::IoResult TlsTransport::read(base::Buffer& into, std::size_t max) {
     } else if (error == SSL_ERROR_ZERO_RETURN) {
       end = net::IoStatus::kEof;
     } else {
+      // In TLS 1.3 the peer says only now that it refuses our certificate.
+      if (told_ != nullptr && ERR_peek_error() != 0)
+        std::exchange(told_, nullptr)->onFailure(Failure::kProtocol);
       end = setError(base::Errc::kProtocol, failureText(nullptr));
     }
   }
@@ -311,7 +315,8 @@ void TlsTransport::finishHandshake() {
   established_ = true;
   if (deadline_) deadline_->cancel();
   peer_ = shared(describe());
-  if (HandshakeObserver* told = state_ != nullptr ? state_->observer : nullptr) {
+  told_ = state_ != nullptr ? state_->observer : nullptr;
+  if (told_ != nullptr) {
     HandshakeReport report;
     report.version = peer_->tls_version;
     report.cipher = peer_->cipher;
@@ -320,7 +325,7 @@ void TlsTransport::finishHandshake() {
     report.peer_certificate = SSL_get0_peer_certificate(ssl_.get()) != nullptr;
     if (report.peer_certificate && !report.resumed)
       report.signature = peerSignatureName(ssl_.get());
-    told->onHandshake(report);
+    told_->onHandshake(report);
   }
   if (state_ != nullptr && state_->sessions == nullptr) {
     HandshakeState::attach(ssl_.get(), nullptr);
