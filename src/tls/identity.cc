@@ -160,7 +160,8 @@ void collectNames(LoadedIdentity& out) {
 }  // namespace
 
 bool LoadedIdentity::stapleValid() const {
-  return !ocsp.empty() && (ocsp_validity.until == 0 || ocsp_validity.until > std::time(nullptr));
+  // One that names no end is taken for outdated: nobody could tell how old it may get.
+  return !ocsp.empty() && ocsp_validity.until > std::time(nullptr);
 }
 
 base::ConfigResult<std::shared_ptr<const Identity>> Identity::load(const IdentitySource& source) {

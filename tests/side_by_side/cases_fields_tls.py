@@ -40,6 +40,8 @@ def with_staple(name, answer, policy=None, certificate="server"):
 
 with_staple("given", "server.ocsp")
 with_staple("none", None)
+with_staple("endless", "server-endless.ocsp")
+with_staple("endless_strict", "server-endless.ocsp", "STRICT_STAPLING")
 with_staple("old_omitted", "server-old.ocsp")
 with_staple("old_strict", "server-old.ocsp", "STRICT_STAPLING")
 with_staple("none_strict", None, "STRICT_STAPLING")

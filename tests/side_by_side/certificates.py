@@ -115,10 +115,12 @@ def expire(folder, name):
 
 
 def staple(folder, name):
-    """NAME.ocsp, and NAME-old.ocsp, of a time that is over; its signature, which no server looks at, is broken by that."""
+    """NAME.ocsp; NAME-endless.ocsp, which names no end; and NAME-old.ocsp, of a time that is over; its signature, which no server
+    looks at, is broken by that."""
     index(folder, "V", name)
-    openssl(folder, "ocsp", "-index", "index.txt", "-rsigner", "ca.crt", "-rkey", "ca.key", "-CA", "ca.crt", "-issuer", "ca.crt",
-            "-cert", name + ".crt", "-respout", name + ".ocsp", "-ndays", "2")
+    for file, days in [(name + ".ocsp", ["-ndays", "2"]), (name + "-endless.ocsp", [])]:
+        openssl(folder, "ocsp", "-index", "index.txt", "-rsigner", "ca.crt", "-rkey", "ca.key", "-CA", "ca.crt", "-issuer", "ca.crt",
+                "-cert", name + ".crt", "-respout", file, *days)
     with open(os.path.join(folder, name + ".ocsp"), "rb") as file:
         answer = file.read()
     with open(os.path.join(folder, name + "-old.ocsp"), "wb") as file:
