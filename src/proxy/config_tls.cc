@@ -73,7 +73,9 @@ void readSan(const ssl::SubjectAltNameMatcher& message, const Place& place, tls:
     place.fail("oid", "is only for OTHER_NAME");
   san.oid = message.oid();
   const StringMatcher matcher = readString(message.matcher(), place.field("matcher"));
-  if (matcher.kind == StringMatcher::Kind::kExact && !matcher.ignore_case) {
+  // The case of DNS names never counts (RFC 4343), and an exact one may be met by a wildcard.
+  if (matcher.kind == StringMatcher::Kind::kExact &&
+      (!matcher.ignore_case || san.type == tls::SanType::kDns)) {
     san.exact = matcher.text;
     if (san.exact.empty()) place.fail("matcher.exact", "must not be empty");
   } else {
