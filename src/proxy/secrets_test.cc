@@ -135,6 +135,23 @@ TEST_F(Secrets, AnUnknownStaticSecretIsRefused) {
       << error;
 }
 
+TEST_F(Secrets, ANameNeedsAnAuthority) {
+  const auto cluster = [this](json validation) {
+    json socket = socketOf("UpstreamTlsContext", {{"validation_context", std::move(validation)}});
+    socket["typed_config"]["sni"] = "a.test";
+    socket["typed_config"]["auto_sni_san_validation"] = true;
+    return give<envoy::config::cluster::v3::Cluster>(
+        api::kClusterType, {{"name", "c"}, {"type", "STATIC"}, {"transport_socket", socket}});
+  };
+  const std::string refused = cluster({{"verify_certificate_hash", {std::string(64, 'a')}}});
+  EXPECT_NE(refused.find("transport_socket.typed_config.auto_sni_san_validation: "
+                         "'auto_sni_san_validation' was configured without configuring a trusted "
+                         "CA"),
+            std::string::npos)
+      << refused;
+  EXPECT_EQ(cluster({{"trusted_ca", {{"inline_string", pair_.certificate_pem}}}}), "");
+}
+
 TEST_F(Secrets, ASecretOfAnotherKindIsRefused) {
   EXPECT_EQ(listener({{"tls_certificates",
                        {{{"certificate_chain", {{"inline_string", pair_.certificate_pem}}},

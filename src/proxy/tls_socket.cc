@@ -97,6 +97,8 @@ class Socket final : public TlsSocket {
                           Material& out) const;
   void gather(const SecretSource& source, const Place& place, Material& out) const;
   void gatherTrust(const SecretSource& source, const Place& place, Material& out) const;
+  void takeTrust(const ssl::CertificateValidationContext& message, const Place& place,
+                 Material& out) const;
   void buildServer(Material material, const SecretSource& source, const Place& place);
   void buildClient(Material material, const Place& place);
 };
@@ -192,6 +194,17 @@ const ssl::Secret* Socket::find(const SecretSource& source, const SecretUse& use
   return nullptr;
 }
 
+void Socket::takeTrust(const ssl::CertificateValidationContext& message, const Place& place,
+                       Material& out) const {
+  // A name says nothing in a certificate that anybody may have made.
+  if (san_of_sni_ && !message.has_trusted_ca() && !message.has_system_root_certs()) {
+    Place(path, place.errors())
+        .fail("auto_sni_san_validation",
+              "'auto_sni_san_validation' was configured without configuring a trusted CA");
+  }
+  out.trust = readTrust(message, place);
+}
+
 void Socket::gatherTrust(const SecretSource& source, const Place& place, Material& out) const {
   const Common& message = common();
   const SecretUse* use = nullptr;
@@ -200,7 +213,7 @@ void Socket::gatherTrust(const SecretSource& source, const Place& place, Materia
   }
   if (use == nullptr) {
     if (message.has_validation_context())
-      out.trust = readTrust(message.validation_context(), place.field("validation_context"));
+      takeTrust(message.validation_context(), place.field("validation_context"), out);
     return;
   }
   const Place at(use->path, place.errors());
@@ -210,7 +223,7 @@ void Socket::gatherTrust(const SecretSource& source, const Place& place, Materia
   ssl::CertificateValidationContext merged =
       message.combined_validation_context().default_validation_context();
   merged.MergeFrom(secret->validation_context());
-  out.trust = readTrust(merged, at);
+  takeTrust(merged, at, out);
 }
 
 void Socket::gather(const SecretSource& source, const Place& place, Material& out) const {
