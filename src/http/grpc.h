@@ -93,6 +93,7 @@ class GrpcChannel {
     std::string host;                               // :authority, SNI and certificate check
     std::shared_ptr<const tls::ClientContext> tls;  // null: cleartext
     std::optional<std::string> tls_name;            // SNI instead of `host`; empty: none is sent
+    std::string required_san;                       // as tls::ConnectOptions has it
     std::chrono::milliseconds connect_timeout{std::chrono::seconds(5)};
     std::size_t message_bytes_max = kGrpcMessageBytesMax;
   };

@@ -119,6 +119,7 @@ class ChannelImpl final : public GrpcChannel, public ClientObserver {
     if (options_.tls) {
       tls::ConnectOptions secure;
       secure.server_name = options_.tls_name.value_or(options_.host);
+      secure.required_san = options_.required_san;
       secure.alpn = {"h2"};
       transport = tls::connectTls(loop_, std::move(transport), options_.tls, secure);
     }

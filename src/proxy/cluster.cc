@@ -70,7 +70,7 @@ void ClusterState::update(ClusterEntry entry) {
   entry_ = std::move(entry);
   showBreakers();
   for (auto& [text, host] : originals_) {
-    const ClusterSocket* socket = socketFor({});
+    const ClusterSocket* socket = socketFor(config(), {});
     if (socket != nullptr) host->tls = socket->tls;
     host->greets = socket != nullptr && socket->greets;
   }
@@ -98,7 +98,7 @@ void ClusterState::rebuild() {
       auto old = before.find(key);
       // One address is one host: the first to name it decides.
       if (!taken.insert(std::move(key)).second) continue;
-      const ClusterSocket* socket = socketFor(endpoint.socket_criteria);
+      const ClusterSocket* socket = socketFor(config(), endpoint.socket_criteria);
       const std::string& hostname = endpoint.hostname.empty() ? endpoint.name : endpoint.hostname;
       // Connections that were made under another identity, or another trust, are not for this one.
       if (old != before.end() && !sameSecurity(*old->second, socket, hostname)) old = before.end();
@@ -182,7 +182,7 @@ HostPtr ClusterState::originalHost(const net::Address& original) {
   if (it != originals_.end()) return it->second;
   auto host = std::make_shared<Host>();
   host->address = address;
-  if (const ClusterSocket* socket = socketFor({})) {
+  if (const ClusterSocket* socket = socketFor(config(), {})) {
     host->tls = socket->tls;
     host->security = socket->fingerprint;
     host->greets = socket->greets;
@@ -222,8 +222,8 @@ void ClusterState::forgetOriginals() {
 
 // ---- connecting ----
 
-const ClusterSocket* ClusterState::socketFor(const SocketCriteria& criteria) const {
-  for (const ClusterSocket& each : config().sockets) {
+const ClusterSocket* socketFor(const Cluster& cluster, const SocketCriteria& criteria) {
+  for (const ClusterSocket& each : cluster.sockets) {
     const bool fits =
         std::all_of(each.criteria.begin(), each.criteria.end(), [&](const auto& want) {
           const auto it = criteria.find(want.first);
@@ -247,8 +247,8 @@ std::unique_ptr<net::Transport> ClusterState::secure(std::unique_ptr<net::Transp
     return tls::notReady(loop_, std::move(plain));
   }
   tls::ConnectOptions options;
-  options.server_name = socket.sniOfHost() && !host.hostname.empty() ? host.hostname : socket.sni();
-  if (socket.sanOfSni()) options.required_san = options.server_name;
+  options.server_name = socket.serverName(host.hostname);
+  options.required_san = socket.requiredSan(host.hostname);
   options.alpn = std::move(alpn);
   options.observer = tls_stats_.get();
   return tls::connectTls(loop_, std::move(plain), std::move(context), options);

@@ -98,6 +98,9 @@ struct PickRequest {
   std::uint32_t attempts_max = 1;                   // picks until one is not avoided
 };
 
+/// The socket for hosts whose endpoint says this; null: plain.
+const ClusterSocket* socketFor(const Cluster& cluster, const SocketCriteria& criteria);
+
 class ClusterState {
  public:
   /// `counts_members`: this worker tells the gauges of membership, which are the same in all.
@@ -137,7 +140,6 @@ class ClusterState {
   const LoadAssignment& assignment() const;
   void rebuild();
   void replaceHosts(std::vector<HostPtr> hosts);
-  const ClusterSocket* socketFor(const SocketCriteria& criteria) const;
   std::unique_ptr<net::Transport> secure(std::unique_ptr<net::Transport> plain, const Host& host,
                                          std::vector<std::string> alpn);
   HostPtr originalHost(const net::Address& original);

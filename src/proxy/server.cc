@@ -3,6 +3,7 @@
 #include "config/supported.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb.h"
 #include "proxy/admin.h"
+#include "proxy/cluster.h"
 #include "proxy/listener_state.h"
 #include "proxy/logs.h"
 #include "proxy/memory_use.h"
@@ -232,23 +233,25 @@ std::unique_ptr<http::GrpcChannel> Server::openChannel() {
   const ClusterEntry& entry = it->second;
   const LoadAssignment& assignment =
       entry.assignment != nullptr ? *entry.assignment : entry.config->assignment;
-  std::vector<net::Address> addresses;
+  std::vector<const Endpoint*> endpoints;
   for (const LocalityEndpoints& locality : assignment.localities) {
     for (const Endpoint& endpoint : locality.endpoints) {
-      if (endpoint.address && endpoint.health != Health::kUnhealthy)
-        addresses.push_back(*endpoint.address);
+      if (endpoint.address && endpoint.health != Health::kUnhealthy) endpoints.push_back(&endpoint);
     }
   }
-  if (addresses.empty()) return nullptr;
+  if (endpoints.empty()) return nullptr;
+  const Endpoint& chosen = *endpoints[next_address_++ % endpoints.size()];
   http::GrpcChannel::Options options;
-  options.address = addresses[next_address_++ % addresses.size()];
+  options.address = *chosen.address;
   options.host = values_.ads->authority;
   options.connect_timeout = entry.config->connect_timeout;
   options.message_bytes_max = values_.ads->message_bytes_max;
-  if (!entry.config->sockets.empty() && entry.config->sockets.back().tls != nullptr) {
-    const TlsSocket& socket = *entry.config->sockets.back().tls;
-    options.tls = socket.client();
-    options.tls_name = socket.sni();
+  const ClusterSocket* socket = socketFor(*entry.config, chosen.socket_criteria);
+  if (socket != nullptr && socket->tls != nullptr) {
+    const std::string& hostname = chosen.hostname.empty() ? chosen.name : chosen.hostname;
+    options.tls = socket->tls->client();
+    options.tls_name = socket->tls->serverName(hostname);
+    options.required_san = socket->tls->requiredSan(hostname);
     if (options.tls == nullptr) return nullptr;  // its secrets are not there
   }
   return http::GrpcChannel::make(loop_, std::move(options));

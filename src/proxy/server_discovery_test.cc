@@ -1,10 +1,36 @@
 // What the whole proxy tells its control plane and takes from it, field by field.
 #include "proxy/server_fixture_test.h"
+#include "tls/x509.h"
 
 namespace postern::proxy {
 namespace {
 
-class DiscoveryTest : public ServerTest {};
+class DiscoveryTest : public ServerTest {
+ protected:
+  /// The control plane speaks TLS under this name; what a cluster needs to say to reach it.
+  json secured(const std::string& name) {
+    const tls::KeyPair root = *tls::makeRoot("root", std::chrono::hours(1));
+    tls::CertificateRequest request;
+    request.dns_names = {name};
+    const tls::KeyPair pair = *tls::issue(root, request);
+    tls::ServerOptions options;
+    options.certificate_chain_pem = pair.certificate_pem;
+    options.private_key_pem = pair.private_key_pem;
+    options.alpn = {"h2"};
+    grpc_->setTls(*tls::ServerContext::make(options));
+    const json trust = {{"trusted_ca", {{"inline_string", root.certificate_pem}}}};
+    return {{"name", "tls"},
+            {"typed_config",
+             {{"@type",
+               "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"},
+              {"auto_host_sni", true},
+              {"auto_sni_san_validation", true},
+              {"common_tls_context", {{"validation_context", trust}}}}}};
+  }
+  static constexpr const char* kSocket = "/static_resources/clusters/0/transport_socket";
+  static constexpr const char* kEndpoint =
+      "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0";
+};
 
 TEST_P(DiscoveryTest, SaysWhoItIsAndCallsAsItIsTold) {
   put("one");
@@ -20,6 +46,31 @@ TEST_P(DiscoveryTest, SaysWhoItIsAndCallsAsItIsTold) {
   EXPECT_EQ(source_.node.region + source_.node.zone + source_.node.sub_zone, "rzs");
   EXPECT_EQ(authority_, "istiod");
   EXPECT_EQ(token_, "secret");
+}
+
+TEST_P(DiscoveryTest, TheControlPlaneMustHaveTheNameOfItsEndpoint) {
+  put("one");
+  const std::string hostname = std::string(kEndpoint) + "/endpoint/hostname";
+  start({{kSocket, secured("istiod.test")}, {hostname.c_str(), "istiod.test"}});
+  ASSERT_TRUE(live());
+  server_.reset();
+  source_.connections = 0;
+  start({{kSocket, secured("other.test")}, {hostname.c_str(), "istiod.test"}});
+  for (int i = 0; i < 100; ++i) loop_.runOnce(std::chrono::milliseconds(10));
+  EXPECT_EQ(source_.connections, 0);
+}
+
+TEST_P(DiscoveryTest, TheEndpointSaysHowTheControlPlaneIsReached) {
+  put("one");
+  const json match = {{"name", "secure"},
+                      {"match", {{"secure", "yes"}}},
+                      {"transport_socket", secured("istiod.test")}};
+  const json metadata = {
+      {"filter_metadata", {{"envoy.transport_socket_match", {{"secure", "yes"}}}}}};
+  start({{"/static_resources/clusters/0/transport_socket_matches", json::array({match})},
+         {(std::string(kEndpoint) + "/endpoint/hostname").c_str(), "istiod.test"},
+         {(std::string(kEndpoint) + "/metadata").c_str(), metadata}});
+  EXPECT_TRUE(live());
 }
 
 TEST_P(DiscoveryTest, TakesNoLargerMessageThanItIsTold) {

@@ -69,9 +69,15 @@ class TlsSocket {
   std::shared_ptr<const tls::ServerContext> server() const { return server_.get(); }
   /// Of a cluster.
   std::shared_ptr<const tls::ClientContext> client() const { return client_.get(); }
-  const std::string& sni() const { return sni_; }
+  /// The name to ask a host for, by the name the host has ("": none).
+  const std::string& serverName(const std::string& hostname) const {
+    return sni_of_host_ && !hostname.empty() ? hostname : sni_;
+  }
+  /// What the certificate must be for, then; empty: whatever the context trusts.
+  std::string requiredSan(const std::string& hostname) const {
+    return san_of_sni_ ? serverName(hostname) : "";
+  }
   bool sniOfHost() const { return sni_of_host_; }
-  bool sanOfSni() const { return san_of_sni_; }
 
   // ---- main thread ----
   const std::vector<SecretUse>& secrets() const { return secrets_; }
