@@ -64,7 +64,6 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     client_.ready = true;
     client_.transport->setObserver(&client_);
     describe();
-    record_.downstream_peer = &client_.transport->peer();
     stats_.cx_total.add();
     worker_.remember(*this, facts_);
     touch();
@@ -374,6 +373,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
       if (side->splice) side->splice->release();
     }
     for (const Flag flag : flags) record_.flags.set(flag);
+    record_.downstream_peer = &client_.transport->peer();  // only now: it comes with the handshake
     record_.attempts = attempts_;
     record_.bytes_received = client_.bytes;
     record_.bytes_sent = server_.bytes;

@@ -316,7 +316,7 @@ def tcp_talk(client):
 
 
 case("secure_tcp_both_sides", tcp_talk, tcp={}, chain=down(), prepare=serving(), cluster=up(sni="example.com"),
-     counters=[*COUNTERS, *UPSTREAM])
+     counters=[*COUNTERS, *UPSTREAM], log_fields=LOG)
 
 # ---- secrets
 
