@@ -1,4 +1,5 @@
-// Secrets over ADS: what waits for them, what a refusal leaves, what a dump shows.
+// Secrets over ADS: what waits for them, what a refusal leaves, what a dump shows. The directories
+// of files are watched.
 #include "proxy/secrets.h"
 
 #include "api/message.h"
@@ -6,10 +7,16 @@
 #include "envoy/config/listener/v3/listener.pb.h"
 #include "envoy/extensions/transport_sockets/tls/v3/secret.pb.h"
 #include "proxy/config_store.h"
+#include "proxy/directory_watch.h"
 #include "tls/x509.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <fstream>
+
+#include <unistd.h>
 
 namespace postern::proxy {
 namespace {
@@ -187,6 +194,50 @@ TEST_F(Secrets, DumpsShowNoKeys) {
   EXPECT_EQ(shown.find("\"private\""), std::string::npos) << shown;
   EXPECT_EQ(shown.find("c2VjcmV0"), std::string::npos) << shown;
   EXPECT_NE(shown.find("[redacted]"), std::string::npos);
+}
+
+class DirectoryWatchTest : public ::testing::Test {
+ protected:
+  DirectoryWatchTest() { std::filesystem::create_directories(watched()); }
+  ~DirectoryWatchTest() override { std::filesystem::remove_all(folder_); }
+  std::string watched() const { return (folder_ / "certs").string(); }
+  /// As files are replaced: one of another directory comes here.
+  bool toldOfAMove() {
+    loop_.runOnce(std::chrono::milliseconds(0));  // what a removed watch says of itself
+    told_.clear();
+    std::ofstream(folder_ / "new") << "new";
+    std::filesystem::rename(folder_ / "new", folder_ / "certs" / "file");
+    for (int i = 0; i < 200 && told_.empty(); ++i) loop_.runOnce(std::chrono::milliseconds(5));
+    return !told_.empty();
+  }
+
+  const std::filesystem::path folder_ =
+      std::filesystem::temp_directory_path() / ("postern_watch_test_" + std::to_string(::getpid()));
+  event::Loop loop_;
+  std::set<std::string> told_;
+  DirectoryWatch watch_{loop_, [this](const std::string& directory) { told_.insert(directory); }};
+};
+
+TEST_F(DirectoryWatchTest, TwoSpellingsOfADirectoryAreWatchedEach) {
+  const std::string other = watched() + "/";
+  watch_.watch({watched(), other});
+  EXPECT_TRUE(toldOfAMove());
+  EXPECT_EQ(told_, (std::set<std::string>{watched(), other}));
+  watch_.watch({watched()});
+  EXPECT_TRUE(toldOfAMove());
+  EXPECT_EQ(told_, std::set<std::string>{watched()});
+  watch_.watch({});
+  EXPECT_FALSE(toldOfAMove());
+}
+
+TEST_F(DirectoryWatchTest, ADirectoryThatWentAndCameIsWatchedAgain) {
+  watch_.watch({watched()});
+  std::filesystem::remove_all(watched());
+  loop_.runOnce(std::chrono::milliseconds(5));
+  watch_.watch({watched()});  // not there
+  std::filesystem::create_directories(watched());
+  watch_.watch({watched()});
+  EXPECT_TRUE(toldOfAMove());
 }
 
 }  // namespace
