@@ -179,6 +179,19 @@ for kind, key, value, good in [
     which = "good" if good else "bad"
     simple(f"san_{kind.lower()}_{key}_{which}", talk(certificate="client", newest="1.2"),
            trusting(**named(kind, **{key: value})))
+# Where a name is asked for, so is the certificate that has it.
+SPIFFE = named("URI", prefix="spiffe://side/")
+simple("san_absent", talk(newest="1.2"), trusting(**SPIFFE))
+simple("san_absent_13", talk(), trusting(**SPIFFE))
+simple("san_absent_untrusted_accepted", talk(newest="1.2"), trusting(trust_chain_verification="ACCEPT_UNTRUSTED", **SPIFFE))
+simple("client_revoked_in_bundle", several(talk(certificate="client", newest="1.2"), talk(certificate="revoked", newest="1.2")),
+       {"validation_context": {"trusted_ca": {"filename": "ca-and-crl.crt"}}})
+simple("client_of_intermediate", several(talk(certificate="deep", newest="1.2"), talk(certificate="client", newest="1.2")),
+       {"validation_context": {"trusted_ca": {"filename": "intermediate.crt"}}})
+simple("client_of_intermediate_not_revoked", talk(certificate="deep", newest="1.2"),
+       {"validation_context": {"trusted_ca": {"filename": "intermediate.crt"}, "crl": {"filename": "intermediate.crl"}}})
+simple("client_is_trusted_itself", several(talk(certificate="client", newest="1.2"), talk(certificate="workload", newest="1.2")),
+       {"validation_context": {"trusted_ca": {"filename": "client.crt"}}})
 
 
 def pinned(field, of, wrong=False):
@@ -190,6 +203,9 @@ def pinned(field, of, wrong=False):
 simple("hash_mismatch", talk(certificate="client", newest="1.2"),
        pinned("verify_certificate_hash", hashlib.sha256(b"nobody").hexdigest()))
 simple("spki_mismatch", talk(certificate="client", newest="1.2"),
+       pinned("verify_certificate_spki", base64.b64encode(hashlib.sha256(b"nobody").digest()).decode()))
+simple("hash_absent", talk(newest="1.2"), pinned("verify_certificate_hash", hashlib.sha256(b"nobody").hexdigest()))
+simple("spki_absent", talk(newest="1.2"),
        pinned("verify_certificate_spki", base64.b64encode(hashlib.sha256(b"nobody").digest()).decode()))
 
 
@@ -279,6 +295,10 @@ origin("trusted", up(trusting(), sni="example.com"))
 origin("untrusted", up({"validation_context": {"trusted_ca": {"filename": "other-ca.crt"}}}, sni="example.com"))
 origin("named", up(trusting(**named("DNS", exact="www.example.com")), sni="example.com"))
 origin("misnamed", up(trusting(**named("DNS", exact="other.example")), sni="example.com"))
+origin("named_in_any_case", up(trusting(**named("DNS", exact="WWW.Example.com", ignore_case=True)), sni="example.com"))
+origin("client_certificate_missing", up(sni="example.com"), prepare=serving(ask=True))
+origin("client_certificate_missing_13", up({"tls_params": {"tls_maximum_protocol_version": "TLSv1_3"}}, sni="example.com"),
+       prepare=serving(ask=True))
 origin("client_certificate", up({"tls_certificates": [files("client")], **trusting()}, sni="example.com"),
        prepare=serving(ask=True))
 origin("newest_13", up({"tls_params": {"tls_maximum_protocol_version": "TLSv1_3"}}, sni="example.com"))
@@ -288,6 +308,9 @@ origin("host_sni", merged(up(trusting(), auto_host_sni=True, auto_sni_san_valida
     "cluster_name": "$case", "endpoints": [{"lb_endpoints": [endpoint(endpoint={"hostname": "example.com"})]}]}}))
 origin("host_sni_misnamed", merged(up(trusting(), auto_host_sni=True, auto_sni_san_validation=True), {"load_assignment": {
     "cluster_name": "$case", "endpoints": [{"lb_endpoints": [endpoint(endpoint={"hostname": "other.example"})]}]}}))
+origin("host_sni_instead_of_names", merged(up(trusting(**named("DNS", exact="other.example")), auto_host_sni=True,
+                                              auto_sni_san_validation=True), {"load_assignment": {
+    "cluster_name": "$case", "endpoints": [{"lb_endpoints": [endpoint(endpoint={"hostname": "example.com"})]}]}}))
 
 
 def matched(value):

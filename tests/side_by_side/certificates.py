@@ -60,14 +60,22 @@ def make(folder):
         file.write(AUTHORITY)
     revoke(folder, "ca", "revoked")
     revoke(folder, "intermediate", None)
+    join(folder, "ca-and-crl.crt", "ca.crt", "ca.crl")
     expire(folder, "expired")
-    with open(os.path.join(folder, "deep.crt"), "a", encoding="ascii") as chain:
-        with open(os.path.join(folder, "intermediate.crt"), encoding="ascii") as file:
-            chain.write(file.read())
+    join(folder, "deep.crt", "deep.crt", "intermediate.crt")
     for name in ("server", "must-staple"):
         staple(folder, name)
     openssl(folder, "pkcs12", "-export", "-in", "second.crt", "-inkey", "second.key", "-out", "second.p12", "-passout", "pass:" + PASSWORD)
     openssl(folder, "ec", "-aes256", "-in", "second.key", "-out", "locked.key", "-passout", "pass:" + PASSWORD)
+
+
+def join(folder, name, *parts):
+    text = ""
+    for part in parts:
+        with open(os.path.join(folder, part), encoding="ascii") as file:
+            text += file.read()
+    with open(os.path.join(folder, name), "w", encoding="ascii") as file:
+        file.write(text)
 
 
 AUTHORITY = """[ca]
