@@ -54,6 +54,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
         piped_bytes_(std::min(facts_.listener->buffer_bytes_max, net::PipedBytes::kPieceBytes)),
         client_(*this, Name::kClient),
         server_(*this, Name::kServer),
+        end_failed_(worker.loop(), [this] { failed_.clear(); }),
         connect_(worker.loop(), [this] { onConnectTimer(); }),
         idle_(worker.loop(), [this] { checkIdle(); }),
         duration_(worker.loop(), [this] {
@@ -200,7 +201,9 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
       record_.failure = failure;
       return finish({Flag::kUpstreamConnectionFailure, Flag::kUpstreamRetryLimitExceeded});
     }
-    failed_.push_back(std::move(server_.transport));  // destroyed when no frame of it is left
+    // Ended at once, but a frame of it may still be running.
+    failed_.push_back(std::move(server_.transport));
+    end_failed_.schedule();
     if (config_.backoff_base.count() == 0) return connect();
     connect_.arm(backoff());
   }
@@ -398,6 +401,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
   ClusterPtr cluster_;  // of the last attempt
   std::optional<UpstreamTicket> ticket_;
   std::vector<std::unique_ptr<net::Transport>> failed_;
+  event::Soon end_failed_;
   event::Timer connect_;
   event::Timer idle_;
   event::Timer duration_;

@@ -329,6 +329,31 @@ TEST_F(TcpProxyTest, AttemptsEndWithTheirNumber) {
   EXPECT_EQ(stats_.value("cluster.a.upstream_cx_connect_attempts_exceeded"), 1);
 }
 
+TEST_F(TcpProxyTest, AnAttemptThatFailedLeavesNoConnection) {
+  json cluster = echo("", "a");  // says nothing, least of all in TLS
+  cluster["connect_timeout"] = "0.2s";
+  cluster["transport_socket"] = {
+      {"name", "tls"},
+      {"typed_config",
+       {{"@type",
+         "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"}}}};
+  start({listener({tcpChain("a", json::object(), {{"max_connect_attempts", 2}})})}, {cluster});
+  SocketPeer peer(loop_, address());
+  const auto happens = [&](auto check) {
+    for (int i = 0; i < 200 && !check(); ++i) loop_.runOnce(std::chrono::milliseconds(5));
+    return check();
+  };
+  ASSERT_TRUE(happens([&] { return kept_.size() == 2; }));
+  const auto ended = [&](std::size_t i) {
+    char room[4096];
+    const ssize_t got = ::recv(kept_[i].get(), room, sizeof room, MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno == ECONNRESET);
+  };
+  EXPECT_TRUE(happens([&] { return ended(0); }));
+  EXPECT_FALSE(ended(1));
+  EXPECT_EQ(stats_.value("cluster.a.upstream_cx_connect_timeout"), 1);
+}
+
 TEST_F(TcpProxyTest, ConnectsWhenTheClientSpeaks) {
   json mode = {{"upstream_connect_mode", "ON_DOWNSTREAM_DATA"}, {"max_early_data_bytes", 4}};
   start({listener({tcpChain("a", json::object(), mode)})}, {echo("a")});
