@@ -132,6 +132,7 @@ class Settings : public ::testing::Test {
     ClientSettings settings;
     settings.identity = *Identity::load(source);
     settings.parameters.version_max = newest;
+    settings.sessions_max = 2;  // as many as a server of TLS 1.3 gives
     return *makeClientContext(settings);
   }
 
