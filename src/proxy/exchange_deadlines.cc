@@ -97,8 +97,6 @@ void Exchange::idleTimeout() {
 }
 
 void Exchange::requestTimeout(const char* details) {
-  record_.details = details;
-  if (response_started_) return finish();
   reply({.status = 408, .body = "request timeout", .flag = std::nullopt, .details = details});
 }
 

@@ -24,7 +24,7 @@ json any(const std::string& type, json fields = json::object()) {
 json held(const std::string& type, json fields = json::object()) {
   return {{"name", "x"}, {"typed_config", any(type, std::move(fields))}};
 }
-json socketAddress(const char* protocol = "TCP") {
+json addressBy(const char* protocol = "TCP") {
   return {
       {"socket_address", {{"address", "127.0.0.1"}, {"port_value", 0}, {"protocol", protocol}}}};
 }
@@ -62,7 +62,7 @@ json listener() {
                 {"transport_socket", held("extensions.transport_sockets.raw_buffer.v3.RawBuffer")}};
   return {
       {"name", "l"},
-      {"address", socketAddress()},
+      {"address", addressBy()},
       {"access_log", {log}},
       {"listener_filters", {held("extensions.filters.listener.http_inspector.v3.HttpInspector")}},
       {"filter_chains", json::array({chain})}};
@@ -72,8 +72,7 @@ json udpListener() {
   json action = held("extensions.filters.udp.udp_proxy.v3.Route", {{"cluster", "c"}});
   json proxy = held("extensions.filters.udp.udp_proxy.v3.UdpProxyConfig",
                     {{"stat_prefix", "s"}, {"matcher", {{"on_no_match", {{"action", action}}}}}});
-  return {
-      {"name", "u"}, {"address", socketAddress("UDP")}, {"listener_filters", json::array({proxy})}};
+  return {{"name", "u"}, {"address", addressBy("UDP")}, {"listener_filters", json::array({proxy})}};
 }
 
 constexpr const char* kOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";

@@ -1,0 +1,41 @@
+// What one exchange does where several of its parts meet; each of these was seen at Envoy too
+// (tests/side_by_side/cases_manager.py).
+#include "proxy/http_fixture_test.h"
+
+#include <gtest/gtest.h>
+
+namespace postern::proxy {
+namespace {
+
+using nlohmann::json;
+
+constexpr char kOk[] = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+json to(json action = {{"cluster", "app"}}) {
+  return {{"match", {{"prefix", "/"}}}, {"route", std::move(action)}};
+}
+
+class ExchangeTest : public HttpFixture {
+ protected:
+  void wait(std::chrono::milliseconds time) {
+    pumpUntil(loop_, [] { return false; }, time);
+  }
+};
+
+// ---- deadlines
+
+TEST_F(ExchangeTest, RequestTimeoutEndsWhenTheAnswerBegins) {
+  manager_["request_timeout"] = "0.1s";
+  origin_.answer("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabc");
+  start({to()});
+  Client client(loop_, port());
+  client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n");
+  ASSERT_TRUE(client.waitFor("abc"));
+  wait(std::chrono::milliseconds(250));
+  EXPECT_FALSE(client.ended());
+  origin_.answerOn(0, "def");
+  EXPECT_TRUE(client.waitFor("abcdef")) << client.received();
+  EXPECT_EQ(stats_.value("http.in.downstream_rq_timeout"), 0);
+}
+
+}  // namespace
+}  // namespace postern::proxy
