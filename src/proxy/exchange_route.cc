@@ -8,6 +8,9 @@ namespace postern::proxy {
 
 namespace {
 
+// Nobody waits for a century; more would overflow nanoseconds.
+constexpr std::chrono::seconds kLimitMax{3'000'000'000};
+
 /// "100m" and the like (gRPC over HTTP/2); nothing when malformed.
 std::optional<std::chrono::milliseconds> grpcTimeout(std::string_view text) {
   if (text.size() < 2 || text.size() > 9) return std::nullopt;
@@ -119,7 +122,7 @@ void Exchange::limitStream() {
     return;
   }
   if (grpc_) request_.set("grpc-timeout", grpcTimeoutText(limit));
-  setDeadline(Deadline::kStream, limit);
+  setDeadline(Deadline::kStream, std::min<std::chrono::milliseconds>(limit, kLimitMax));
 }
 
 // ---- the router ----

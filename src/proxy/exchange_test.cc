@@ -21,6 +21,10 @@ class ExchangeTest : public HttpFixture {
   }
 };
 
+bool holds(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
+
 // ---- deadlines
 
 TEST_F(ExchangeTest, RequestTimeoutEndsWhenTheAnswerBegins) {
@@ -35,6 +39,16 @@ TEST_F(ExchangeTest, RequestTimeoutEndsWhenTheAnswerBegins) {
   origin_.answerOn(0, "def");
   EXPECT_TRUE(client.waitFor("abcdef")) << client.received();
   EXPECT_EQ(stats_.value("http.in.downstream_rq_timeout"), 0);
+}
+
+TEST_F(ExchangeTest, AGrpcTimeoutOfManyYearsDoesNotOverflow) {
+  origin_.answer(kOk);
+  start({to({{"cluster", "app"}, {"max_stream_duration", {{"grpc_timeout_header_max", "0s"}}}})});
+  EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: a\r\ngrpc-timeout: 99999999H\r\n"
+                              "content-type: application/grpc\r\n\r\n")),
+            200);
+  EXPECT_EQ(log(), "200 - via_upstream\n");
+  EXPECT_TRUE(holds(origin_.request(0), "grpc-timeout: 99999999H\r\n")) << origin_.request(0);
 }
 
 }  // namespace
