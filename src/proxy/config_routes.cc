@@ -195,8 +195,6 @@ Redirect readRedirect(const route::RedirectAction& message, const Place& place) 
   out.port = static_cast<std::uint16_t>(message.port_redirect());
   out.path = message.path_redirect();
   out.prefix = message.prefix_rewrite();
-  out.rewrites_prefix =
-      message.path_rewrite_specifier_case() == route::RedirectAction::kPrefixRewrite;
   if (message.has_regex_rewrite()) {
     out.regex =
         readSubstitution(message.regex_rewrite(), place.field("regex_rewrite"), out.substitution);

@@ -79,6 +79,7 @@ void Exchange::rewritePath() {
   } else if (action_->path_regex != nullptr) {
     const std::string_view bare = pathOnly(target);
     path = replaceAll(action_->path_regex, bare, action_->path_substitution);
+    if (path.empty()) return;  // a request without a path is none: it keeps its own
     path += target.substr(bare.size());
   } else {
     return;

@@ -167,10 +167,11 @@ void Exchange::redirect(const Redirect& to) {
   if (!to.path.empty()) {
     path = to.path;
     if (to.path.find('?') == std::string::npos && !to.strip_query) path += target.substr(path_size);
-  } else if (to.rewrites_prefix) {
+  } else if (!to.prefix.empty()) {
     path = prefixReplaced(target, to.prefix);
   } else if (to.regex != nullptr) {
     path = replaceAll(to.regex, target.substr(0, path_size), to.substitution);
+    if (path.empty()) path = target.substr(0, path_size);
     path += target.substr(path_size);
   } else {
     path = target;

@@ -51,5 +51,19 @@ TEST_F(ExchangeTest, AGrpcTimeoutOfManyYearsDoesNotOverflow) {
   EXPECT_TRUE(holds(origin_.request(0), "grpc-timeout: 99999999H\r\n")) << origin_.request(0);
 }
 
+// ---- paths, hosts, schemes
+
+TEST_F(ExchangeTest, ARewriteToNothingKeepsThePath) {
+  const json nothing = {{"pattern", {{"regex", "^/.*$"}}}, {"substitution", ""}};
+  origin_.answer(kOk);
+  json there = {{"match", {{"prefix", "/there"}}}, {"redirect", {{"regex_rewrite", nothing}}}};
+  start({there, to({{"cluster", "app"}, {"regex_rewrite", nothing}})});
+  exchange("GET /old?a HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_TRUE(origin_.request(0).starts_with("GET /old?a HTTP/1.1\r\n")) << origin_.request(0);
+  EXPECT_FALSE(holds(origin_.request(0), "x-envoy-original-path"));
+  EXPECT_TRUE(holds(exchange("GET /there?a HTTP/1.1\r\nHost: a\r\n\r\n"),
+                    "location: http://a/there?a\r\n"));
+}
+
 }  // namespace
 }  // namespace postern::proxy

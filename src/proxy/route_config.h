@@ -128,7 +128,6 @@ struct Redirect {
   std::uint16_t port = 0;  // 0: as it came
   std::string path;        // may hold a query
   std::string prefix;
-  bool rewrites_prefix = false;
   Regex regex;
   std::string substitution;
   int status = 301;
