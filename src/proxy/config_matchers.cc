@@ -79,12 +79,17 @@ StringMatcher readString(const match::StringMatcher& message, const Place& place
   return out;
 }
 
+std::string requestHeaderName(std::string_view name) {
+  std::string out = base::toLower(name);
+  if (out == "host") out = ":authority";
+  return out;
+}
+
 HeaderMatcher readHeader(const route::HeaderMatcher& message, const Place& place) {
   using M = route::HeaderMatcher;
   HeaderMatcher out;
-  out.name = base::toLower(message.name());
+  out.name = requestHeaderName(message.name());
   if (out.name.empty()) place.fail("name", "is required");
-  if (out.name == "host") out.name = ":authority";
   out.invert = message.invert_match();
   out.missing_is_empty = message.treat_missing_header_as_empty();
   out.kind = HeaderMatcher::Kind::kString;

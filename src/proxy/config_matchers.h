@@ -42,6 +42,8 @@ Regex readSubstitution(const envoy::type::matcher::v3::RegexMatchAndSubstitute& 
                        const Place& place, std::string& substitution);
 StringMatcher readString(const envoy::type::matcher::v3::StringMatcher& message,
                          const Place& place);
+/// As requests have it: lower case, and the host by its HTTP/2 name.
+std::string requestHeaderName(std::string_view name);
 HeaderMatcher readHeader(const envoy::config::route::v3::HeaderMatcher& message,
                          const Place& place);
 std::vector<HeaderMatcher> readHeaders(

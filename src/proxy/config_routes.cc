@@ -63,7 +63,7 @@ RouteMatch readRouteMatch(const route::RouteMatch& message, const Place& place) 
 RouteCluster readWeight(const route::WeightedCluster::ClusterWeight& message, const Place& place) {
   RouteCluster out;
   out.name = message.name();
-  out.name_header = base::toLower(message.cluster_header());
+  out.name_header = requestHeaderName(message.cluster_header());
   if (out.name.empty() == out.name_header.empty())
     place.fail("name", "needs either name or cluster_header");
   out.weight = message.weight().value();
@@ -84,7 +84,7 @@ void readClusters(const route::RouteAction& message, const Place& place, Forward
       if (single.name.empty()) place.fail("cluster", "is required");
       break;
     case route::RouteAction::kClusterHeader:
-      single.name_header = base::toLower(message.cluster_header());
+      single.name_header = requestHeaderName(message.cluster_header());
       if (single.name_header.empty()) place.fail("cluster_header", "is required");
       break;
     case route::RouteAction::kWeightedClusters: {
@@ -125,7 +125,7 @@ void readRewrites(const route::RouteAction& message, const Place& place, Forward
       out.auto_host_rewrite = message.auto_host_rewrite().value();
       break;
     case route::RouteAction::kHostRewriteHeader:
-      out.host_rewrite_header = base::toLower(message.host_rewrite_header());
+      out.host_rewrite_header = requestHeaderName(message.host_rewrite_header());
       break;
     case route::RouteAction::kHostRewritePathRegex:
       out.host_path_regex =
@@ -314,7 +314,7 @@ RouteTable readRoutes(const route::RouteConfiguration& message, const Place& pla
   readHeaderOps(message.response_headers_to_add(), message.response_headers_to_remove(), place,
                 "response", out.response);
   out.filters = readPerFilter(message.typed_per_filter_config(), place);
-  out.host_header = base::toLower(message.vhost_header());
+  out.host_header = requestHeaderName(message.vhost_header());
   out.ignore_port = message.ignore_port_in_host_matching();
   out.ignore_path_parameters = message.ignore_path_parameters_in_path_matching();
   out.most_specific_wins = message.most_specific_header_mutations_wins();

@@ -14,6 +14,10 @@ json to(json action = {{"cluster", "app"}}) {
   return {{"match", {{"prefix", "/"}}}, {"route", std::move(action)}};
 }
 
+json add(const char* name, const char* value, const char* action = "APPEND_IF_EXISTS_OR_ADD") {
+  return {{"header", {{"key", name}, {"value", value}}}, {"append_action", action}};
+}
+
 class ExchangeTest : public HttpFixture {
  protected:
   void wait(std::chrono::milliseconds time) {
@@ -63,6 +67,17 @@ TEST_F(ExchangeTest, ARewriteToNothingKeepsThePath) {
   EXPECT_FALSE(holds(origin_.request(0), "x-envoy-original-path"));
   EXPECT_TRUE(holds(exchange("GET /there?a HTTP/1.1\r\nHost: a\r\n\r\n"),
                     "location: http://a/there?a\r\n"));
+}
+
+TEST_F(ExchangeTest, HostIsTheAuthorityForConfiguration) {
+  format_ = "%REQ(HOST)% %REQ(none?host)%\n";
+  origin_.answer(kOk);
+  json one = to({{"cluster_header", "Host"}, {"host_rewrite_header", "host"}});
+  one["request_headers_to_add"] = json::array({add("x-h", "%REQ(Host)%")});
+  start({one});
+  EXPECT_EQ(statusOf(exchange("GET / HTTP/1.1\r\nHost: app\r\n\r\n")), 200);
+  EXPECT_TRUE(holds(origin_.request(0), "x-h: app\r\n")) << origin_.request(0);
+  EXPECT_EQ(log(), "app app\n");
 }
 
 }  // namespace

@@ -184,6 +184,11 @@ bool applyArguments(const Entry& entry, std::string_view arguments, FormatPiece&
     piece.first = base::toLower(arguments.substr(0, mark));
     if (mark != std::string_view::npos) piece.second = base::toLower(arguments.substr(mark + 1));
     piece.flag = entry.op == kRequestWithoutQuery;
+    if (entry.op == kRequest || entry.op == kRequestWithoutQuery) {
+      for (std::string* name : {&piece.first, &piece.second}) {
+        if (*name == "host") *name = ":authority";
+      }
+    }
     if (!piece.first.empty() && piece.second.find('?') == std::string::npos) return true;
     error = "'%" + std::string(entry.name) + "%' wants (NAME) or (NAME?OTHER)";
     return false;
