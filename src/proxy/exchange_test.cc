@@ -80,5 +80,23 @@ TEST_F(ExchangeTest, HostIsTheAuthorityForConfiguration) {
   EXPECT_EQ(log(), "app app\n");
 }
 
+// ---- headers
+
+TEST_F(ExchangeTest, OperationsOfOneLevelDoNotSeeEachOther) {
+  json one = to();
+  one["request_headers_to_add"] = {add("x-a", "new", "OVERWRITE_IF_EXISTS_OR_ADD"),
+                                   add("x-b", "%REQ(x-a)%"), add("x-n", "1", "ADD_IF_ABSENT"),
+                                   add("x-n", "2", "ADD_IF_ABSENT"), add("x-g", "%REQ(x-gone)%")};
+  one["request_headers_to_remove"] = {"x-gone"};
+  vhost_["request_headers_to_add"] = json::array({add("x-c", "%REQ(x-a)%")});
+  origin_.answer(kOk);
+  start({one});
+  exchange("GET / HTTP/1.1\r\nHost: a\r\nx-a: old\r\nx-gone: 1\r\n\r\n");
+  EXPECT_TRUE(
+      holds(origin_.request(0), "\r\nx-a: new\r\nx-b: old\r\nx-n: 1\r\nx-n: 2\r\nx-c: new\r\n"))
+      << origin_.request(0);
+  EXPECT_FALSE(holds(origin_.request(0), "x-g"));
+}
+
 }  // namespace
 }  // namespace postern::proxy

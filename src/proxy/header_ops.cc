@@ -19,26 +19,36 @@ bool wanted(const HeaderOp& op, const http::HeaderMap& headers) {
 
 void HeaderOps::apply(http::HeaderMap& headers, const AccessRecord& record) const {
   for (const std::string& each : remove) headers.remove(each);
+  // Which are wanted, and with which values, is decided by the headers as they came: no operation
+  // sees what another one of its level did.
+  struct Wanted {
+    const HeaderOp& op;
+    std::size_t begin;  // of its value in `formatted`, unless it is constant
+    std::size_t size;
+  };
+  std::vector<Wanted> all;
+  all.reserve(add.size());
   std::string formatted;
-  auto run = [&](bool overwriting) {
-    for (const HeaderOp& op : add) {
-      const bool overwrites = op.action == HeaderOp::Action::kOverwriteOrAdd ||
-                              op.action == HeaderOp::Action::kOverwrite;
-      if (overwrites != overwriting || !wanted(op, headers)) continue;
-      std::string_view value = op.fixed;
-      if (!op.constant) {
-        formatted.clear();
-        op.value.append(formatted, record, "");
-        value = formatted;
-      }
-      if (value.empty() && !op.keep_empty) continue;
-      if (overwrites) headers.remove(op.name);  // it moves to the end
-      headers.add(op.name, value);
-    }
+  for (const HeaderOp& op : add) {
+    if (!wanted(op, headers)) continue;
+    const std::size_t begin = formatted.size();
+    if (!op.constant) op.value.append(formatted, record, "");
+    const std::size_t size = op.constant ? op.fixed.size() : formatted.size() - begin;
+    if (size > 0 || op.keep_empty) all.push_back({op, begin, size});
+  }
+  const auto value = [&](const Wanted& each) {
+    if (each.op.constant) return std::string_view(each.op.fixed);
+    return std::string_view(formatted).substr(each.begin, each.size);
   };
   // What is overwritten comes before what is added, as in Envoy.
-  run(true);
-  run(false);
+  for (const Wanted& each : all) {
+    if (!each.op.overwrites()) continue;
+    headers.remove(each.op.name);  // it moves to the end
+    headers.add(each.op.name, value(each));
+  }
+  for (const Wanted& each : all) {
+    if (!each.op.overwrites()) headers.add(each.op.name, value(each));
+  }
 }
 
 }  // namespace postern::proxy

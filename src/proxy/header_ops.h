@@ -18,6 +18,10 @@ struct HeaderOp {
   bool constant = true;
   Action action = Action::kAppend;
   bool keep_empty = false;
+
+  bool overwrites() const {
+    return action == Action::kOverwriteOrAdd || action == Action::kOverwrite;
+  }
 };
 
 struct HeaderOps {
