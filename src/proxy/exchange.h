@@ -135,6 +135,7 @@ class Exchange final : public http::StreamObserver,
   void redirectToTls();
   void respondDirectly(const DirectResponse& direct);
   void forward();
+  void startRetries();
 
   // exchange_filters.cc
   const FaultPolicy* faultPolicy() const;

@@ -22,7 +22,9 @@ void Exchange::applyRequestOps() {
                             &table_->request};
   if (table_->most_specific_wins) std::reverse(std::begin(all), std::end(all));
   for (const HeaderOps* each : all) {
-    if (!each->empty()) each->apply(request_, record_);
+    if (each->empty()) continue;
+    each->apply(request_, record_);
+    envoy_headers_ = true;  // they may have added some
   }
 }
 

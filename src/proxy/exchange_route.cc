@@ -223,7 +223,6 @@ void Exchange::forward() {
                   .details = "cluster_not_found"});
   }
   conn_.stats.router_rq_total.add();
-  retry_.start(action_->retry ? &*action_->retry : nullptr, request_, envoy_headers_);
   timeout_ = routeTimeout();
   if (action_->retry) per_try_timeout_ = action_->retry->per_try_timeout;
   if (envoy_headers_) {
@@ -231,20 +230,28 @@ void Exchange::forward() {
             request_.value("x-envoy-upstream-rq-per-try-timeout-ms"))) {
       per_try_timeout_ = std::chrono::milliseconds(*per_try);
     }
-    timeout_is_no_content_ = request_.has("x-envoy-upstream-rq-timeout-alt-response");
-    for (const char* used :
-         {"x-envoy-upstream-rq-timeout-alt-response", "x-envoy-retry-on", "x-envoy-retry-grpc-on",
-          "x-envoy-max-retries", "x-envoy-retriable-status-codes", "x-envoy-upstream-rq-timeout-ms",
-          "x-envoy-upstream-rq-per-try-timeout-ms"}) {
-      request_.remove(used);
-    }
+    request_.remove("x-envoy-upstream-rq-timeout-ms");
   }
   if (timeout_.count() > 0 && per_try_timeout_ >= timeout_) per_try_timeout_ = {};
   announceTimeout({});
   if (vhost_->attempt_count_in_request) request_.set("x-envoy-attempt-count", "1");
   finalizeRequest();
+  startRetries();
   record_.at.connect_begin = now();
   tryUpstream();
+}
+
+/// After the route's changes of headers: those may ask for retries, as a caller does.
+void Exchange::startRetries() {
+  retry_.start(action_->retry ? &*action_->retry : nullptr, request_, envoy_headers_);
+  if (!envoy_headers_) return;
+  timeout_is_no_content_ = request_.has("x-envoy-upstream-rq-timeout-alt-response");
+  for (const char* used :
+       {"x-envoy-upstream-rq-timeout-alt-response", "x-envoy-retry-on", "x-envoy-retry-grpc-on",
+        "x-envoy-max-retries", "x-envoy-retriable-status-codes", "x-envoy-retriable-header-names",
+        "x-envoy-upstream-rq-per-try-timeout-ms"}) {
+    request_.remove(used);
+  }
 }
 
 }  // namespace postern::proxy

@@ -10,6 +10,7 @@ namespace {
 using nlohmann::json;
 
 constexpr char kOk[] = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+constexpr char kGet[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 json to(json action = {{"cluster", "app"}}) {
   return {{"match", {{"prefix", "/"}}}, {"route", std::move(action)}};
 }
@@ -96,6 +97,21 @@ TEST_F(ExchangeTest, OperationsOfOneLevelDoNotSeeEachOther) {
       holds(origin_.request(0), "\r\nx-a: new\r\nx-b: old\r\nx-n: 1\r\nx-n: 2\r\nx-c: new\r\n"))
       << origin_.request(0);
   EXPECT_FALSE(holds(origin_.request(0), "x-g"));
+}
+
+TEST_F(ExchangeTest, ARouteMayAskForRetriesByHeader) {
+  json one = to();
+  one["request_headers_to_add"] = {add("x-envoy-retry-on", "5xx,retriable-headers"),
+                                   add("x-envoy-max-retries", "2"),
+                                   add("x-envoy-retriable-header-names", "x-again")};
+  origin_.answer("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n");
+  origin_.answer("HTTP/1.1 200 OK\r\nx-again: 1\r\ncontent-length: 0\r\n\r\n");
+  origin_.answer(kOk);
+  start({one});
+  EXPECT_TRUE(exchange(kGet).ends_with("ok"));
+  ASSERT_EQ(origin_.requests(), 3U);
+  for (const char* name : {"x-envoy-retry-on", "x-envoy-max-retries", "x-envoy-retriable"})
+    EXPECT_FALSE(holds(origin_.request(0), name)) << origin_.request(0);
 }
 
 }  // namespace

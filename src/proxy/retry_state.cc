@@ -56,6 +56,10 @@ void RetryState::start(const RetryPolicy* policy, const http::HeaderMap& request
     if (auto code = base::parseInteger<std::uint32_t>(base::trim(each)))
       more_codes_.push_back(*code);
   }
+  for (std::string_view each : base::split(request.value("x-envoy-retriable-header-names"), ',')) {
+    if (std::string name = base::toLower(base::trim(each)); !name.empty())
+      more_headers_.push_back(std::move(name));
+  }
 }
 
 bool RetryState::wantsStatus(int status, const http::HeaderMap& response) const {
@@ -66,12 +70,14 @@ bool RetryState::wantsStatus(int status, const http::HeaderMap& response) const 
     if (policy_ != nullptr && has(policy_->status_codes, status)) return true;
     if (has(more_codes_, status)) return true;
   }
-  if ((on_ & RetryPolicy::kRetriableHeaders) != 0 && policy_ != nullptr) {
+  if ((on_ & RetryPolicy::kRetriableHeaders) == 0) return false;
+  if (policy_ != nullptr) {
     for (const HeaderMatcher& each : policy_->response_headers) {
       if (each.matches(response)) return true;
     }
   }
-  return false;
+  return std::any_of(more_headers_.begin(), more_headers_.end(),
+                     [&](const std::string& each) { return response.has(each); });
 }
 
 bool RetryState::wantsRetry(const http::HeaderMap& response) const {

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace postern::proxy {
@@ -44,6 +45,7 @@ class RetryState {
   std::uint32_t retries_max_ = 0;
   std::uint32_t retries_ = 0;
   std::vector<std::uint32_t> more_codes_;  // x-envoy-retriable-status-codes
+  std::vector<std::string> more_headers_;  // x-envoy-retriable-header-names
   std::chrono::milliseconds backoff_{25};
   std::chrono::milliseconds backoff_max_{250};
 };
