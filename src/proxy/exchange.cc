@@ -224,7 +224,12 @@ void Exchange::cleanHost() {
   const std::string_view host = request_.authority();
   const std::string_view stripped =
       stripHost(config_, host, conn_.facts.destination.port(), storage);
-  if (stripped.size() != host.size()) request_.set(":authority", std::string(stripped));
+  if (stripped.size() == host.size()) return;
+  // HTTP/2 says every upgrade by CONNECT.
+  const bool connect = upgrade_ == "connect" || (!upgrade_.empty() && down_->httpVersion() == 2);
+  if (connect && withoutPort(stripped).size() == stripped.size())
+    connect_port_ = host.substr(withoutPort(host).size());
+  request_.set(":authority", std::string(stripped));
 }
 
 void Exchange::mutate() {

@@ -220,7 +220,9 @@ class Exchange final : public http::StreamObserver,
   HeaderMap request_trailers_;
   HeaderMap response_trailers_;
   AccessRecord record_;
-  std::string upgrade_;  // lower case; empty: an ordinary request
+  std::string upgrade_;       // lower case; empty: an ordinary request
+  std::string connect_port_;  // ":443", taken off a CONNECT while its route is chosen
+  std::string cors_origin_;   // allowed by CORS, as it came; empty: none
   std::uint64_t random_ = 0;
 
   std::shared_ptr<const RouteTable> table_kept_;  // by RDS

@@ -223,6 +223,9 @@ void Exchange::forward() {
                   .details = "cluster_not_found"});
   }
   conn_.stats.router_rq_total.add();
+  // The target of a tunnel has a port, whatever routes look at.
+  if (!connect_port_.empty())
+    request_.set(":authority", std::string(request_.authority()) + connect_port_);
   timeout_ = routeTimeout();
   if (action_->retry) per_try_timeout_ = action_->retry->per_try_timeout;
   if (envoy_headers_) {

@@ -81,6 +81,18 @@ TEST_F(ExchangeTest, HostIsTheAuthorityForConfiguration) {
   EXPECT_EQ(log(), "app app\n");
 }
 
+TEST_F(ExchangeTest, AForwardedConnectKeepsItsPort) {
+  manager_["strip_any_host_port"] = true;
+  manager_["upgrade_configs"] = json::array({{{"upgrade_type", "CONNECT"}}});
+  vhost_["domains"] = json::array({"far.example"});
+  origin_.answer("HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n");
+  start({{{"match", {{"connect_matcher", json::object()}}}, {"route", {{"cluster", "app"}}}}});
+  exchange("CONNECT far.example:443 HTTP/1.1\r\nHost: far.example:443\r\n\r\n");
+  EXPECT_TRUE(origin_.request(0).starts_with(
+      "CONNECT far.example:443 HTTP/1.1\r\nhost: far.example:443\r\n"))
+      << origin_.request(0);
+}
+
 // ---- headers
 
 TEST_F(ExchangeTest, OperationsOfOneLevelDoNotSeeEachOther) {
