@@ -247,7 +247,8 @@ void Exchange::mutate() {
                              conn_.facts.destination.port(),
                              down_->transport().peer(),
                              conn_.worker.options().service_cluster,
-                             conn_.worker.options().service_node};
+                             conn_.worker.options().service_node,
+                             down_->httpVersion() == 2};
   const ForwardingResult result =
       mutateRequest(config_, table_, source, base::threadRandom(), request_);
   if (result.reject_status != 0) {

@@ -177,8 +177,9 @@ void Exchange::redirect(const Redirect& to) {
     path = target;
   }
   if (to.strip_query && to.path.empty()) path.resize(std::min(path.find('?'), path.size()));
+  const std::string scheme(to.scheme.empty() ? request_.scheme() : std::string_view(to.scheme));
+  // Of the connection; what a client of HTTP/2 says may be another.
   const std::string_view before = request_.value("x-forwarded-proto");
-  const std::string scheme(to.scheme.empty() ? before : std::string_view(to.scheme));
   std::string host(to.host.empty() ? request_.authority() : std::string_view(to.host));
   if (to.port != 0) {
     host = std::string(withoutPort(host)) + ':' + std::to_string(to.port);

@@ -1,5 +1,6 @@
 // What one exchange does where several of its parts meet; each of these was seen at Envoy too
 // (tests/side_by_side/cases_manager.py).
+#include "proxy/forwarding.h"
 #include "proxy/http_fixture_test.h"
 
 #include <gtest/gtest.h>
@@ -91,6 +92,25 @@ TEST_F(ExchangeTest, AForwardedConnectKeepsItsPort) {
   EXPECT_TRUE(origin_.request(0).starts_with(
       "CONNECT far.example:443 HTTP/1.1\r\nhost: far.example:443\r\n"))
       << origin_.request(0);
+}
+
+TEST(Forwarding, TheSchemeOfHttp2IsTheClients) {
+  HttpManager config;
+  base::Random random(1);
+  const net::Address peer = *net::Address::fromIp("127.0.0.1", 1);
+  const net::PeerInfo plain;
+  RequestSource source{peer, "127.0.0.1", "127.0.0.1", 80, plain, {}, {}};
+  const auto scheme = [&] {
+    http::HeaderMap headers{
+        {":method", "GET"}, {":scheme", "HTTPS"}, {":path", "/"}, {":authority", "a"}};
+    mutateRequest(config, nullptr, source, random, headers);
+    return std::string(headers.scheme()) + ' ' + std::string(headers.value("x-forwarded-proto"));
+  };
+  EXPECT_EQ(scheme(), "http http");  // the codec of HTTP/1 wrote it
+  source.says_scheme = true;
+  EXPECT_EQ(scheme(), "https http");
+  config.scheme_overwrite = "http";
+  EXPECT_EQ(scheme(), "http http");
 }
 
 // ---- headers

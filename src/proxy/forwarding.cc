@@ -148,9 +148,13 @@ void forwardedProto(const HttpManager& config, const RequestSource& source, cons
   if (!seen.forwarded_proto || !trusted) headers.set("x-forwarded-proto", transport);
   const std::string_view proto = headers.value("x-forwarded-proto");
   std::string_view scheme = transport;
+  std::string said;
   if (!config.scheme_overwrite.empty()) {
     scheme = config.scheme_overwrite;
     headers.set("x-forwarded-proto", scheme);
+  } else if (source.says_scheme && !headers.scheme().empty()) {
+    said = base::toLower(headers.scheme());
+    scheme = said;
   } else if (base::equalsIgnoreCase(proto, "https")) {
     scheme = "https";
   } else if (base::equalsIgnoreCase(proto, "http")) {

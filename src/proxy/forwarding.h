@@ -22,6 +22,7 @@ struct RequestSource {
   const net::PeerInfo& tls;
   std::string_view service_cluster;  // of this proxy, for add_user_agent
   std::string_view service_node;
+  bool says_scheme = false;  // HTTP/2: :scheme is the client's
 };
 
 struct ForwardingResult {
