@@ -54,7 +54,7 @@ void Exchange::chooseRoute() {
     const auto host = table_->host_header.empty() ? std::optional(request_.authority())
                                                   : request_.get(table_->host_header);
     if (host) vhost_ = findHost(*table_, *host);
-    if (vhost_ != nullptr) route_ = findRoute(*table_, *vhost_, request_, random_);
+    if (vhost_ != nullptr && !wantsTls()) route_ = findRoute(*table_, *vhost_, request_, random_);
   }
   if (route_ != nullptr) {
     record_.route_name = route_->name;
@@ -64,7 +64,7 @@ void Exchange::chooseRoute() {
       std::string_view name = target_->name;
       if (!target_->name_header.empty()) name = request_.value(target_->name_header);
       cluster_ = conn_.worker.clusters().find(name);
-      if (cluster_ != nullptr && !wantsTls()) {
+      if (cluster_ != nullptr) {
         record_.upstream_cluster = cluster_->name();
         record_.upstream_observed = cluster_->observedName();
       }
@@ -128,12 +128,12 @@ void Exchange::limitStream() {
 // ---- the router ----
 
 void Exchange::act() {
+  if (vhost_ != nullptr && wantsTls()) return redirectToTls();
   if (route_ == nullptr) {
     conn_.stats.no_route.add();
     return reply(
         {.status = 404, .body = "", .flag = Flag::kNoRouteFound, .details = "route_not_found"});
   }
-  if (wantsTls()) return redirectToTls();
   if (const auto* direct = std::get_if<DirectResponse>(&route_->action))
     return respondDirectly(*direct);
   if (const auto* to = std::get_if<Redirect>(&route_->action)) return redirect(*to);
@@ -150,8 +150,9 @@ bool Exchange::wantsTls() const {
 
 void Exchange::redirectToTls() {
   conn_.stats.rq_redirect.add();
-  std::string location = "https://";
-  location.append(request_.authority()).append(request_.path());
+  std::string location;  // none of a CONNECT, which has no path
+  if (!request_.path().empty())
+    location.append("https://").append(request_.authority()).append(request_.path());
   reply({.status = 301,
          .body = "",
          .flag = std::nullopt,

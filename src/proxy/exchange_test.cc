@@ -113,6 +113,14 @@ TEST(Forwarding, TheSchemeOfHttp2IsTheClients) {
   EXPECT_EQ(scheme(), "http http");
 }
 
+TEST_F(ExchangeTest, AHostForTlsOnlyRedirectsBeforeItLooksForARoute) {
+  vhost_["require_tls"] = "ALL";
+  start({{{"match", {{"prefix", "/a"}}}, {"route", {{"cluster", "app"}}}}});
+  const std::string answer = exchange("GET /b HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_EQ(statusOf(answer), 301);
+  EXPECT_TRUE(holds(answer, "location: https://a/b\r\n")) << answer;
+}
+
 // ---- headers
 
 TEST_F(ExchangeTest, OperationsOfOneLevelDoNotSeeEachOther) {
