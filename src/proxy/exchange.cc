@@ -388,11 +388,7 @@ void Exchange::finish() {
   done_ = true;
   base::ListHook<HttpConnection>::unlink();
   conn_.onExchangeEnd();
-  if (waiting_) {
-    waiting_ = false;
-    conn_.worker.pool().cancel(*this);
-    cluster_->stats().upstream_rq_cancelled.add();
-  }
+  cancelWait();
   resetUpstream();
   endAttempt();
   if (fault_active_) conn_.stats.faults_active.sub();

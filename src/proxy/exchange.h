@@ -173,6 +173,7 @@ class Exchange final : public http::StreamObserver,
   void attemptFailed(UpstreamFailure failure, std::string_view transport_error);
   bool retryLater(bool silent);
   void endAttempt();
+  void cancelWait();
   void resetUpstream();
   void responseTimeout();
   enum class PerTry : bool { kWhole, kIdle };

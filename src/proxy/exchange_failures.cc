@@ -39,7 +39,7 @@ void Exchange::attemptFailed(UpstreamFailure failure, std::string_view transport
   if (!transport_error.empty()) details.append("|").append(transport_error);
   details += '}';
   const int status = failure == UpstreamFailure::kProtocolError ? 502 : 503;
-  if (failure != UpstreamFailure::kOverflow) cluster_->stats().response_codes.count(status);
+  cluster_->stats().response_codes.count(status);
   reply({.status = status,
          .body = body,
          .flag = text.flag,

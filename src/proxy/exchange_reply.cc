@@ -175,10 +175,7 @@ void Exchange::reply(const Reply& reply) {
   record_.details = reply.details;
   resetUpstream();
   endAttempt();
-  if (waiting_) {
-    waiting_ = false;
-    conn_.worker.pool().cancel(*this);
-  }
+  cancelWait();
   int status = reply.status;
   if (config_.proxy_status && config_.proxy_status->recommended_status) {
     const ProxyError error = proxyErrorOf(record_);

@@ -154,5 +154,37 @@ TEST_F(ExchangeTest, ARouteMayAskForRetriesByHeader) {
     EXPECT_FALSE(holds(origin_.request(0), name)) << origin_.request(0);
 }
 
+// ---- counters and logs
+
+TEST_F(ExchangeTest, CountsARetriedAnswerApart) {
+  origin_.answer("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n");
+  origin_.answer(kOk);
+  start({to({{"cluster", "app"}, {"retry_policy", {{"retry_on", "5xx"}}}})});
+  EXPECT_EQ(statusOf(exchange(kGet)), 200);
+  EXPECT_EQ(stats_.value("cluster.app.upstream_rq_503"), 0);
+  EXPECT_EQ(stats_.value("cluster.app.upstream_rq_completed"), 1);
+  EXPECT_EQ(stats_.value("cluster.app.retry.upstream_rq_503"), 1);
+  EXPECT_EQ(stats_.value("cluster.app.retry.upstream_rq_5xx"), 1);
+  EXPECT_EQ(stats_.value("cluster.app.retry.upstream_rq_completed"), 1);
+}
+
+TEST_F(ExchangeTest, CountsWhatTimedOutWhileItWaitedForAConnection) {
+  cluster_["circuit_breakers"] = {{"thresholds", json::array({{{"max_connections", 1}}})}};
+  start({{{"match", {{"prefix", "/first"}}}, {"route", {{"cluster", "app"}, {"timeout", "0s"}}}},
+         to({{"cluster", "app"}, {"timeout", "0.1s"}})});
+  Client first(loop_, port());
+  first.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n");
+  ASSERT_TRUE(waitUntil([&] { return origin_.requests() == 1; }));
+  EXPECT_EQ(statusOf(exchange(kGet)), 504);
+  EXPECT_EQ(stats_.value("cluster.app.upstream_rq_cancelled"), 1);
+}
+
+TEST_F(ExchangeTest, OverflowIsA503OfTheClusterToo) {
+  cluster_["circuit_breakers"] = {{"thresholds", json::array({{{"max_pending_requests", 0}}})}};
+  start({to()});
+  EXPECT_TRUE(holds(exchange(kGet), "x-envoy-overloaded: true\r\n"));
+  EXPECT_EQ(stats_.value("cluster.app.upstream_rq_503"), 1);
+}
+
 }  // namespace
 }  // namespace postern::proxy

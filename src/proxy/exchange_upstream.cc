@@ -51,6 +51,14 @@ http::Protocol protocolFor(UpstreamCodec codec, const http::Stream& down) {
   return http::Protocol::kAuto;
 }
 
+/// An answer that nobody gets is counted apart.
+void countRetried(StatsScope& scope, int status) {
+  const std::string code = std::to_string(status);
+  scope.counter("retry.upstream_rq_completed").add();
+  scope.counter("retry.upstream_rq_" + code).add();
+  scope.counter("retry.upstream_rq_" + code.substr(0, 1) + "xx").add();
+}
+
 }  // namespace
 
 std::chrono::milliseconds Exchange::routeTimeout() const {
@@ -105,6 +113,7 @@ void Exchange::tryUpstream() {
   record_.upstream_connection_id = 0;
   host_ = cluster_->pick(pick);
   if (host_ == nullptr) {
+    cluster_->stats().response_codes.count(503);
     return reply({.status = 503,
                   .body = "no healthy upstream",
                   .flag = Flag::kNoHealthyUpstream,
@@ -147,6 +156,13 @@ void Exchange::endAttempt() {
     retry_slot_ = false;
     cluster_->give(Resource::kRetries, static_cast<RoutingPriority>(action_->high_priority));
   }
+}
+
+/// Waits for no connection any more.
+void Exchange::cancelWait() {
+  if (!std::exchange(waiting_, false)) return;
+  conn_.worker.pool().cancel(*this);
+  cluster_->stats().upstream_rq_cancelled.add();
 }
 
 void Exchange::resetUpstream() {
@@ -306,12 +322,12 @@ void Exchange::upHeaders(HeaderMap headers, End end) {
   }
   const int status = response_.status();
   (status < 500 ? host_->rq_success : host_->rq_error) += 1;
-  cluster_->stats().response_codes.count(status);
   if (retry_.wantsRetry(response_)) {
-    if (retryLater(false)) return;
+    if (retryLater(false)) return countRetried(cluster_->stats().scope, status);
   } else if (record_.attempts > 1) {
     cluster_->stats().upstream_rq_retry_success.add();
   }
+  cluster_->stats().response_codes.count(status);
   forwardResponse(end);
 }
 
