@@ -186,5 +186,19 @@ TEST_F(ExchangeTest, OverflowIsA503OfTheClusterToo) {
   EXPECT_EQ(stats_.value("cluster.app.upstream_rq_503"), 1);
 }
 
+TEST_F(ExchangeTest, TheLogTellsOfTheLastAttemptOnly) {
+  format_ =
+      "%UPSTREAM_PROTOCOL% %UPSTREAM_LOCAL_ADDRESS% %UPSTREAM_TRANSPORT_FAILURE_REASON% "
+      "%RESPONSE_CODE%\n";
+  start({to({{"cluster", "app"}, {"retry_policy", {{"retry_on", "5xx"}}}})});
+  Client client(loop_, port());
+  client.send(kGet);
+  ASSERT_TRUE(waitUntil([&] { return origin_.requests() == 1; }));
+  origin_.stop();
+  origin_.answerOn(0, "HTTP/1.1 500 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+  EXPECT_TRUE(client.waitForAnswer());
+  EXPECT_EQ(log(), "- - delayed_connect_error:_Connection_refused 503\n");
+}
+
 }  // namespace
 }  // namespace postern::proxy

@@ -123,6 +123,11 @@ void Exchange::tryUpstream() {
   if (host_->text.empty()) host_->text = host_->address.toString();
   record_.upstream_host = host_->text;
   record_.upstream_host_name = host_->hostname;
+  // Of the attempt before.
+  record_.upstream_local = AddressText();
+  record_.upstream_protocol = {};
+  record_.upstream_tls = nullptr;
+  record_.failure.clear();
   if (action_->auto_host_rewrite && host_->hostname != request_.authority())
     setHost(host_->hostname);
   attempt_open_ = true;
