@@ -200,5 +200,17 @@ TEST_F(ExchangeTest, TheLogTellsOfTheLastAttemptOnly) {
   EXPECT_EQ(log(), "- - delayed_connect_error:_Connection_refused 503\n");
 }
 
+TEST(WorkerIds, AreUniqueInTheProcess) {
+  event::Loop loop;
+  Stats stats;
+  Worker first(loop, stats.makeStore());
+  WorkerOptions options;
+  options.index = 1;
+  Worker second(loop, stats.makeStore(), options);
+  EXPECT_EQ(first.uniqueId(7), 7U);
+  EXPECT_NE(second.uniqueId(7), first.uniqueId(7));
+  EXPECT_NE(second.uniqueId(7), second.uniqueId(8));
+}
+
 }  // namespace
 }  // namespace postern::proxy

@@ -179,7 +179,7 @@ void Exchange::onReady(const PooledConnection& connection) {
   record_.at.connect_end = now();
   record_.upstream_local = connection.local;
   if (connection.tls != record_.upstream_tls) record_.upstream_tls = connection.tls;
-  record_.upstream_connection_id = connection.id;
+  record_.upstream_connection_id = conn_.worker.uniqueId(connection.id);
   attempt_sent_ = true;
   record_.upstream_protocol = connection.http2 ? "HTTP/2" : "HTTP/1.1";
   if (upgrade_ == "connect" && action_->ends_connect) record_.upstream_protocol = {};

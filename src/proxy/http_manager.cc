@@ -39,7 +39,7 @@ HttpConnection::HttpConnection(Worker& owner, const HttpManager& manager, HttpSt
   idle_since_ = started_;
   if (facts.chain != nullptr) chain_name = facts.chain->name;
   thread_local std::uint64_t last_id = 0;
-  id = ++last_id;
+  id = worker.uniqueId(++last_id);
   worker.remember(*this, facts);
   stats.cx_total.add();
   stats.cx_active.add();

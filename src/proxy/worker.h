@@ -109,6 +109,11 @@ class Worker {
   }
   net::PipePool& pipes() { return pipes_; }
   const WorkerOptions& options() const { return options_; }
+  /// A number that is unique in this worker, as one that is so in the process. That of the first
+  /// worker stays short.
+  std::uint64_t uniqueId(std::uint64_t own) const {
+    return std::uint64_t{options_.index} << 40 | own;
+  }
   /// The route table of an RDS name; null: not there yet.
   std::shared_ptr<const RouteTable> routes(std::string_view name) const;
   void log(const std::vector<AccessLogConfig>& logs, const AccessRecord& record) {
