@@ -70,10 +70,12 @@ void readHttpFilters(const Message& message, const Place& place, HttpManager& ou
       http_filters::fault::v3::HTTPFault config;
       if (out.fault != nullptr) at.fail("stands here a second time");
       out.fault_name = each.name();
+      out.faults_active = std::make_shared<std::atomic<std::uint32_t>>(0);
       if (typed.unpack(each.typed_config(), config)) out.fault = readFault(config, typed);
     } else if (type == "envoy.extensions.filters.http.cors.v3.Cors") {
       if (!out.cors_name.empty()) at.fail("stands here a second time");
       out.cors_name = each.name();
+      out.cors_first = out.fault_name.empty();
     } else if (!each.is_optional()) {
       typed.fail("\"" + each.typed_config().type_url() + "\" is not a supported HTTP filter");
     }

@@ -391,7 +391,7 @@ void Exchange::finish() {
   cancelWait();
   resetUpstream();
   endAttempt();
-  if (fault_active_) conn_.stats.faults_active.sub();
+  if (fault_active_) endFault();
   if (tunnel_) conn_.stats.cx_upgrades_active.sub();
   record_.at.response_end = now();
   if (down_ != nullptr && !response_ended_) {

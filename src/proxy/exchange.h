@@ -142,6 +142,17 @@ class Exchange final : public http::StreamObserver,
   const CorsPolicy* corsPolicy() const;
   bool injectFault();
   void abortByFault();
+  void afterFault();
+  bool beginFault(const FaultPolicy& policy);
+  void endFault();
+  /// The policies that are there, the most specific first.
+  struct CorsPolicies {
+    std::array<const CorsPolicy*, 4> all{};
+    std::size_t count = 0;
+    template <class T>
+    const T& merged(T CorsPolicy::* field) const;
+  };
+  CorsPolicies corsPolicies() const;
   bool answerCors();
   void addCors(HeaderMap& headers) const;
 

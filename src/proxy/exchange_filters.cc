@@ -68,11 +68,6 @@ bool Exchange::injectFault() {
     return false;
   }
   if (!allMatch(policy->headers, request_)) return false;
-  if (policy->active_max &&
-      conn_.stats.faults_active.value() >= static_cast<std::int64_t>(*policy->active_max)) {
-    conn_.stats.fault_overflow.add();
-    return false;
-  }
   std::chrono::milliseconds delay = policy->delay;
   if (policy->delay_by_header) {
     delay = std::chrono::milliseconds(
@@ -82,9 +77,8 @@ bool Exchange::injectFault() {
   if (delay.count() > 0 &&
       hits(policy->delay_share, policy->delay_by_header
                                     ? request_.value("x-envoy-fault-delay-request-percentage")
-                                    : std::string_view())) {
-    fault_active_ = true;
-    conn_.stats.faults_active.add();
+                                    : std::string_view()) &&
+      beginFault(*policy)) {
     conn_.stats.fault_delays.add();
     record_.flags.set(Flag::kDelayInjected);
     setDeadline(Deadline::kDelay, delay);
@@ -108,11 +102,8 @@ void Exchange::abortByFault() {
     percentage = request_.value("x-envoy-fault-abort-request-percentage");
     if (status != 0 && (status < 200 || status > 599)) status = 0;
   }
-  if ((status != 0 || grpc_status >= 0) && hits(policy->abort_share, percentage)) {
-    if (!fault_active_) {
-      fault_active_ = true;
-      conn_.stats.faults_active.add();
-    }
+  if ((status != 0 || grpc_status >= 0) && hits(policy->abort_share, percentage) &&
+      beginFault(*policy)) {
     conn_.stats.fault_aborts.add();
     return reply({.status = status == 0 ? 200 : status,
                   .body = "fault filter abort",
@@ -120,7 +111,30 @@ void Exchange::abortByFault() {
                   .details = "fault_filter_abort",
                   .grpc_status = grpc_status});
   }
-  if (!answerCors()) act();
+  afterFault();
+}
+
+void Exchange::afterFault() {
+  if (config_.cors_first || !answerCors()) act();
+}
+
+/// False when as many go on as may. A delay and what follows it are one.
+bool Exchange::beginFault(const FaultPolicy& policy) {
+  if (fault_active_) return true;
+  std::atomic<std::uint32_t>& active = *config_.faults_active;
+  if (active.fetch_add(1, std::memory_order_relaxed) >= policy.active_max) {
+    active.fetch_sub(1, std::memory_order_relaxed);
+    conn_.stats.fault_overflow.add();
+    return false;
+  }
+  fault_active_ = true;
+  conn_.stats.faults_active.add();
+  return true;
+}
+
+void Exchange::endFault() {
+  config_.faults_active->fetch_sub(1, std::memory_order_relaxed);
+  conn_.stats.faults_active.sub();
 }
 
 // ---- CORS ----

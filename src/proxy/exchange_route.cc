@@ -100,7 +100,8 @@ void Exchange::chooseRoute() {
                     .close = true});
     }
   }
-  if (!injectFault() && !answerCors()) act();
+  if (config_.cors_first && answerCors()) return;
+  if (!injectFault()) afterFault();
 }
 
 /// The route's limits of a whole exchange. What a caller says in grpc-timeout holds up to the

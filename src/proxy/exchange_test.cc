@@ -20,6 +20,13 @@ json add(const char* name, const char* value, const char* action = "APPEND_IF_EX
   return {{"header", {{"key", name}, {"value", value}}}, {"append_action", action}};
 }
 
+json typed(const char* name, const char* type, json fields = json::object()) {
+  fields["@type"] = std::string("type.googleapis.com/envoy.extensions.filters.http.") + type;
+  return {{"name", name}, {"typed_config", fields}};
+}
+
+json always() { return {{"numerator", 100}, {"denominator", "HUNDRED"}}; }
+
 class ExchangeTest : public HttpFixture {
  protected:
   void wait(std::chrono::milliseconds time) {
@@ -210,6 +217,20 @@ TEST(WorkerIds, AreUniqueInTheProcess) {
   EXPECT_EQ(first.uniqueId(7), 7U);
   EXPECT_NE(second.uniqueId(7), first.uniqueId(7));
   EXPECT_NE(second.uniqueId(7), second.uniqueId(8));
+}
+
+TEST_F(ExchangeTest, OnlyAFaultThatWasDrawnCountsAgainstTheLimit) {
+  addFilter(typed("fault", "fault.v3.HTTPFault",
+                  {{"abort", {{"header_abort", json::object()}, {"percentage", always()}}},
+                   {"max_active_faults", 0}}));
+  origin_.answer(kOk);
+  origin_.answer(kOk);
+  start({to()});
+  EXPECT_EQ(statusOf(exchange(kGet)), 200);
+  EXPECT_EQ(stats_.value("http.in.fault.faults_overflow"), 0);
+  exchange("GET / HTTP/1.1\r\nHost: a\r\nx-envoy-fault-abort-request: 410\r\n\r\n");
+  EXPECT_EQ(stats_.value("http.in.fault.faults_overflow"), 1);
+  EXPECT_EQ(origin_.requests(), 2U);
 }
 
 }  // namespace

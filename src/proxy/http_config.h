@@ -7,6 +7,7 @@
 #include "proxy/format.h"
 #include "proxy/route_config.h"
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -162,7 +163,10 @@ struct HttpManager {
   bool respect_expected_timeout = false;
   std::shared_ptr<const FaultPolicy> fault;  // of the filter itself; set when the filter is there
   std::string fault_name;                    // in the chain of filters
-  std::string cors_name;                     // empty: there is no such filter
+  /// How many faults go on in all workers, for max_active_faults: the one thing here that changes.
+  std::shared_ptr<std::atomic<std::uint32_t>> faults_active;
+  std::string cors_name;    // empty: there is no such filter
+  bool cors_first = false;  // before the fault filter
   std::vector<LocalReplyMapper> local_replies;
   std::optional<ProxyStatus> proxy_status;
   std::optional<ReplyFormat> local_format;

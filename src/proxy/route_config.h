@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -80,7 +81,7 @@ struct FaultPolicy {
   bool abort_by_header = false;
   std::string upstream_cluster;  // empty: any
   std::vector<HeaderMatcher> headers;
-  std::optional<std::uint32_t> active_max;
+  std::uint32_t active_max = std::numeric_limits<std::uint32_t>::max();
 };
 
 struct CorsPolicy {
