@@ -225,6 +225,7 @@ DirectResponse readDirect(const route::DirectResponseAction& message, const Plac
     FormatString format = readFormatString(message.body_format(), place.field("body_format"));
     if (format.json) place.fail("body_format.json_format", "is not supported");
     out.formatted = true;
+    out.omit_empty = format.omit_empty;
     out.body_format = std::move(format.text);
     if (!format.content_type.empty()) out.content_type = format.content_type;
   }

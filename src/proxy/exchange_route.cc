@@ -206,8 +206,7 @@ void Exchange::respondDirectly(const DirectResponse& direct) {
   std::string formatted;
   if (direct.formatted) {
     record_.local_reply = direct.body;
-    record_.response_code = direct.status;
-    direct.body_format.append(formatted, record_);
+    direct.body_format.append(formatted, record_, direct.omit_empty ? "" : "-");
   }
   reply({.status = direct.status,
          .body = direct.formatted ? std::string_view(formatted) : std::string_view(direct.body),

@@ -233,5 +233,17 @@ TEST_F(ExchangeTest, OnlyAFaultThatWasDrawnCountsAgainstTheLimit) {
   EXPECT_EQ(origin_.requests(), 2U);
 }
 
+// ---- answers of the proxy itself
+
+TEST_F(ExchangeTest, ADirectResponseMayOmitWhatIsUnset) {
+  start({{{"match", {{"prefix", "/"}}},
+          {"direct_response",
+           {{"status", 200},
+            {"body_format",
+             {{"omit_empty_values", true},
+              {"text_format_source", {{"inline_string", "[%REQ(none)%]"}}}}}}}}});
+  EXPECT_TRUE(exchange(kGet).ends_with("\r\n\r\n[]"));
+}
+
 }  // namespace
 }  // namespace postern::proxy

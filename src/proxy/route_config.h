@@ -120,6 +120,7 @@ struct DirectResponse {
   std::string body;
   Format body_format;
   bool formatted = false;
+  bool omit_empty = false;  // what the format finds no value for
   std::string content_type = "text/plain";
 };
 
