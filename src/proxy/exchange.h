@@ -202,6 +202,12 @@ class Exchange final : public http::StreamObserver,
   HeaderMap tunnelHead() const;
   void sendResponseHeaders(End end);
   void responseComplete();
+  /// Who answers. Answers of a route that forwards get its headers whoever gives them.
+  enum class By : unsigned char {
+    kManager,
+    kRoute,   // a direct response, a redirect
+    kRouter,  // after attempts upstream: what it adds comes after the route's headers
+  };
   struct Reply {
     int status;
     std::string_view body;
@@ -210,7 +216,7 @@ class Exchange final : public http::StreamObserver,
     std::string_view location = {};
     std::string_view content_type = "text/plain";
     int grpc_status = -1;  // by the HTTP status
-    bool route_headers = false;
+    By by = By::kManager;
     bool overloaded = false;
     bool close = false;
   };

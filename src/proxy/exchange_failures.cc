@@ -44,7 +44,7 @@ void Exchange::attemptFailed(UpstreamFailure failure, std::string_view transport
          .body = body,
          .flag = text.flag,
          .details = details,
-         .route_headers = true,
+         .by = By::kRouter,
          .overloaded = failure == UpstreamFailure::kOverflow});
 }
 
@@ -72,7 +72,7 @@ void Exchange::attemptTooLong() {
          .body = "upstream max stream duration reached",
          .flag = std::nullopt,
          .details = "upstream_max_stream_duration_reached",
-         .route_headers = true});
+         .by = By::kRouter});
 }
 
 /// 504, or what the caller asked for instead.
@@ -83,7 +83,7 @@ void Exchange::replyTimeout(const char* details) {
          .body = timeout_is_no_content_ ? "" : "upstream request timeout",
          .flag = Flag::kUpstreamRequestTimeout,
          .details = details,
-         .route_headers = true});
+         .by = By::kRouter});
 }
 
 void Exchange::perTryTimeout(PerTry which) {

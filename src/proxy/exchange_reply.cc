@@ -9,13 +9,13 @@ namespace postern::proxy {
 
 namespace {
 
-/// grpc-message: printable ASCII but '%', the rest escaped.
+/// grpc-message: printable ASCII but '%' and, as Envoy has it, '~'; the rest escaped.
 std::string grpcMessage(std::string_view text) {
   constexpr char kDigits[] = "0123456789ABCDEF";
   std::string out;
   for (char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte < 0x7f && c != '%') {
+    if (byte >= 0x20 && byte < 0x7e && c != '%') {
       out += c;
     } else {
       out += '%';
@@ -187,16 +187,15 @@ void Exchange::reply(const Reply& reply) {
   response_trailers_.clear();
   record_.trailers = nullptr;
   record_.response = &response_;
-  record_.response_code = status;
   char room[24];
   response_.add(":status", digits(static_cast<std::uint64_t>(status), room));
-  if (reply.overloaded) response_.add("x-envoy-overloaded", "true");
   if (!reply.location.empty()) response_.add("location", reply.location);
-  if (reply.route_headers) {
-    if (record_.attempts > 0 && vhost_->attempt_count_in_response)
-      response_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
-    applyResponseOps(response_);
-  }
+  if (action_ != nullptr || reply.by == By::kRoute) applyResponseOps(response_);
+  if (reply.overloaded && !config_.suppress_envoy_headers)
+    response_.add("x-envoy-overloaded", "true");
+  if (reply.by == By::kRouter && record_.attempts > 0 && vhost_->attempt_count_in_response)
+    response_.set("x-envoy-attempt-count", std::to_string(record_.attempts));
+  const std::string type_before(response_.value("content-type"));
   if (!config_.local_replies.empty() || config_.local_format)
     mapLocalReply(status, body, content_type, response_);
   const bool grpc = grpc_ || isGrpc(request_);
@@ -207,13 +206,15 @@ void Exchange::reply(const Reply& reply) {
     response_.remove("content-length");
     if (!response_.has("grpc-status"))
       response_.add("grpc-status", digits(static_cast<std::uint64_t>(code), room));
-    if (!body.empty()) response_.add("grpc-message", grpcMessage(body));
+    if (content_type == "application/json" && body.ends_with('\n')) body.pop_back();
+    if (!body.empty() && !head_) response_.add("grpc-message", grpcMessage(body));
     body.clear();
   } else if (!body.empty()) {
     response_.set("content-length", digits(body.size(), room));
-    // A route may say what its direct response is; a mapped body says it itself.
-    if (body != reply.body || !response_.has("content-type"))
-      response_.set("content-type", content_type);
+    // A route may say what its direct response is; a mapped body says it itself, unless headers of
+    // its mapper do.
+    const bool mapped = body != reply.body && response_.value("content-type") == type_before;
+    if (mapped || !response_.has("content-type")) response_.set("content-type", content_type);
   } else {
     response_.remove("content-length");
     response_.remove("content-type");

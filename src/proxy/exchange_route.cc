@@ -198,7 +198,7 @@ void Exchange::redirect(const Redirect& to) {
          .flag = std::nullopt,
          .details = "direct_response",
          .location = location,
-         .route_headers = true});
+         .by = By::kRoute});
 }
 
 void Exchange::respondDirectly(const DirectResponse& direct) {
@@ -213,7 +213,7 @@ void Exchange::respondDirectly(const DirectResponse& direct) {
          .flag = std::nullopt,
          .details = "direct_response",
          .content_type = direct.content_type,
-         .route_headers = true});
+         .by = By::kRoute});
 }
 
 void Exchange::forward() {

@@ -29,6 +29,10 @@ json always() { return {{"numerator", 100}, {"denominator", "HUNDRED"}}; }
 
 class ExchangeTest : public HttpFixture {
  protected:
+  void addAbort() {
+    addFilter(typed("fault", "fault.v3.HTTPFault",
+                    {{"abort", {{"http_status", 418}, {"percentage", always()}}}}));
+  }
   void wait(std::chrono::milliseconds time) {
     pumpUntil(loop_, [] { return false; }, time);
   }
@@ -235,6 +239,30 @@ TEST_F(ExchangeTest, OnlyAFaultThatWasDrawnCountsAgainstTheLimit) {
 
 // ---- answers of the proxy itself
 
+TEST_F(ExchangeTest, AMapperMaySayTheTypeOfItsBody) {
+  manager_["local_reply_config"] = {
+      {"mappers",
+       {{{"filter",
+          {{"status_code_filter",
+            {{"comparison", {{"op", "GE"}, {"value", {{"default_value", 400}}}}}}}}},
+         {"body", {{"inline_string", "gone"}}},
+         {"headers_to_add",
+          json::array({add("content-type", "text/html", "OVERWRITE_IF_EXISTS_OR_ADD")})}}}}};
+  start(json::array());
+  const std::string answer = exchange(kGet);
+  EXPECT_TRUE(holds(answer, "content-type: text/html\r\n")) << answer;
+  EXPECT_FALSE(holds(answer, "text/plain"));
+}
+
+TEST_F(ExchangeTest, AMappedAnswerForGrpc) {
+  manager_["local_reply_config"] = {
+      {"body_format", {{"json_format", {{"code", "%RESPONSE_CODE%"}}}}}};
+  start(json::array());
+  const std::string head = " / HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\n\r\n";
+  EXPECT_TRUE(holds(exchange("GET" + head), "grpc-message: {\"code\":404}\r\n"));
+  EXPECT_FALSE(holds(exchange("HEAD" + head), "grpc-message"));
+}
+
 TEST_F(ExchangeTest, ADirectResponseMayOmitWhatIsUnset) {
   start({{{"match", {{"prefix", "/"}}},
           {"direct_response",
@@ -243,6 +271,42 @@ TEST_F(ExchangeTest, ADirectResponseMayOmitWhatIsUnset) {
              {{"omit_empty_values", true},
               {"text_format_source", {{"inline_string", "[%REQ(none)%]"}}}}}}}}});
   EXPECT_TRUE(exchange(kGet).ends_with("\r\n\r\n[]"));
+}
+
+TEST_F(ExchangeTest, OverloadIsNotToldWhereSuchHeadersAreSuppressed) {
+  manager_["http_filters"][0]["typed_config"]["suppress_envoy_headers"] = true;
+  cluster_["circuit_breakers"] = {{"thresholds", json::array({{{"max_pending_requests", 0}}})}};
+  start({to()});
+  EXPECT_FALSE(holds(exchange(kGet), "x-envoy"));
+}
+
+TEST_F(ExchangeTest, EveryAnswerOfARouteThatForwardsHasItsHeaders) {
+  addAbort();
+  json one = to();
+  one["response_headers_to_add"] =
+      json::array({add("x-r", "[%RESP(x-envoy-attempt-count)% %RESPONSE_CODE%]")});
+  vhost_["response_headers_to_add"] = json::array({add("x-v", "1")});
+  vhost_["include_attempt_count_in_response"] = true;
+  json direct = {{"match", {{"prefix", "/direct"}}}, {"direct_response", {{"status", 200}}}};
+  direct["response_headers_to_add"] = one["response_headers_to_add"];
+  start({direct, one});
+  EXPECT_TRUE(holds(exchange(kGet), "\r\nx-r: [ 0]\r\nx-v: 1\r\n"));
+  const std::string upgrade =
+      exchange("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+  EXPECT_EQ(statusOf(upgrade), 403);
+  EXPECT_TRUE(holds(upgrade, "\r\nx-r: [ 0]\r\nx-v: 1\r\n")) << upgrade;
+  // Not where a filter answers instead of what was configured to answer.
+  EXPECT_FALSE(holds(exchange("GET /direct HTTP/1.1\r\nHost: a\r\n\r\n"), "x-v"));
+}
+
+TEST_F(ExchangeTest, TheNumberOfAttemptsComesAfterTheRoutesHeaders) {
+  json one = to();
+  one["response_headers_to_add"] = json::array({add("x-r", "[%RESP(x-envoy-attempt-count)%]")});
+  vhost_["include_attempt_count_in_response"] = true;
+  origin_.answer("");
+  start({one});
+  EXPECT_TRUE(holds(exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"),
+                    "\r\nx-r: []\r\nx-envoy-attempt-count: 1\r\n"));
 }
 
 }  // namespace

@@ -118,7 +118,7 @@ void Exchange::tryUpstream() {
                   .body = "no healthy upstream",
                   .flag = Flag::kNoHealthyUpstream,
                   .details = "no_healthy_upstream",
-                  .route_headers = true});
+                  .by = By::kRouter});
   }
   if (host_->text.empty()) host_->text = host_->address.toString();
   record_.upstream_host = host_->text;

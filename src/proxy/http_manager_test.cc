@@ -36,7 +36,7 @@ TEST_F(HttpManagerTest, AnswersByItself) {
   json text = {
       {"match", {{"prefix", "/text"}}},
       {"direct_response", {{"status", 418}, {"body", {{"inline_string", "tea"}}}}},
-      {"response_headers_to_add", {{{"header", {{"key", "x-r"}, {"value", "%RESPONSE_CODE%"}}}}}}};
+      {"response_headers_to_add", {{{"header", {{"key", "x-r"}, {"value", "%RESP(:status)%"}}}}}}};
   start({block, text, route({{"prefix", "/lost"}}, {{"cluster", "nowhere"}})});
   EXPECT_EQ(withoutDate(exchange("GET /block HTTP/1.1\r\nHost: a\r\n\r\n")),
             "HTTP/1.1 502 Bad Gateway\r\ndate: D\r\nserver: envoy\r\ncontent-length: 0\r\n\r\n");
