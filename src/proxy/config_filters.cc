@@ -57,7 +57,7 @@ std::shared_ptr<const CorsPolicy> readCors(const cors::CorsPolicy& message, cons
   out->headers = message.allow_headers();
   out->exposed = message.expose_headers();
   out->max_age = message.max_age();
-  out->credentials = message.allow_credentials().value();
+  if (message.has_allow_credentials()) out->credentials = message.allow_credentials().value();
   if (message.has_filter_enabled())
     out->enabled = readRuntimeFraction(message.filter_enabled(), place.field("filter_enabled"));
   if (message.has_forward_not_matching_preflights())

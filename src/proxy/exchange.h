@@ -139,7 +139,6 @@ class Exchange final : public http::StreamObserver,
 
   // exchange_filters.cc
   const FaultPolicy* faultPolicy() const;
-  const CorsPolicy* corsPolicy() const;
   bool injectFault();
   void abortByFault();
   void afterFault();

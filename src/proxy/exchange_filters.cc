@@ -141,40 +141,70 @@ void Exchange::endFault() {
 
 namespace {
 
-bool allows(const CorsPolicy& policy, std::string_view origin) {
-  return std::any_of(policy.origins.begin(), policy.origins.end(),
-                     [&](const StringMatcher& each) { return each.matches(origin); });
+template <class T>
+bool says(const T& list) {
+  return !list.empty();
+}
+bool says(const std::optional<bool>& choice) { return choice.has_value(); }
+
+bool allows(const std::vector<StringMatcher>& origins, std::string_view origin) {
+  // Who would allow "*" allows everybody.
+  return std::any_of(origins.begin(), origins.end(), [&](const StringMatcher& each) {
+    return each.matches(origin) || each.matches("*");
+  });
 }
 
 }  // namespace
 
-const CorsPolicy* Exchange::corsPolicy() const {
-  if (config_.cors_name.empty()) return nullptr;
-  return policyOf(&PerFilter::cors, config_.cors_name,
-                  {filtersOf(target_), filtersOf(route_), filtersOf(vhost_), filtersOf(table_)});
+/// What the most specific policy that says something of a field says of it.
+template <class T>
+const T& Exchange::CorsPolicies::merged(T CorsPolicy::* field) const {
+  for (std::size_t i = 0; i + 1 < count; ++i) {
+    if (says(all[i]->*field)) return all[i]->*field;
+  }
+  return all[count - 1]->*field;
+}
+
+Exchange::CorsPolicies Exchange::corsPolicies() const {
+  CorsPolicies out;
+  if (config_.cors_name.empty() || action_ == nullptr) return out;  // only of what is forwarded
+  for (const PerFilter* place :
+       {filtersOf(target_), filtersOf(route_), filtersOf(vhost_), filtersOf(table_)}) {
+    const CorsPolicy* found = policyOf(&PerFilter::cors, config_.cors_name, {place});
+    if (found != nullptr) out.all[out.count++] = found;
+  }
+  return out;
 }
 
 /// Answers a preflight; true when it did.
 bool Exchange::answerCors() {
-  const CorsPolicy* policy = corsPolicy();
-  const auto origin = request_.get("origin");
-  if (policy == nullptr || !origin || !policy->enabled.hit(random_)) return false;
-  const bool valid = allows(*policy, *origin);
+  const CorsPolicies policies = corsPolicies();
+  const std::string_view origin = request_.value("origin");
+  if (policies.count == 0 || origin.empty() || !policies.all[0]->enabled.hit(random_)) return false;
+  const bool valid = allows(policies.merged(&CorsPolicy::origins), origin);
   (valid ? conn_.stats.cors_valid : conn_.stats.cors_invalid).add();
-  if (request_.method() != "OPTIONS" || !request_.has("access-control-request-method"))
+  if (valid) cors_origin_ = origin;
+  const std::string_view wanted = request_.value("access-control-request-method");
+  if (request_.method() != "OPTIONS" || wanted.empty()) return false;
+  if (!valid && policies.merged(&CorsPolicy::forward_not_matching_preflights).value_or(true))
     return false;
-  if (!valid && policy->forward_not_matching_preflights) return false;
   response_ = HeaderMap{{":status", "200"}};
-  if (valid) {
-    response_.add("access-control-allow-origin", *origin);
-    if (policy->credentials) response_.add("access-control-allow-credentials", "true");
-  }
+  if (valid) response_.add("access-control-allow-origin", cors_origin_);
   // What would be allowed is told to everybody, as Envoy does; without an origin it allows nothing.
-  if (!policy->methods.empty()) response_.add("access-control-allow-methods", policy->methods);
-  if (!policy->headers.empty()) response_.add("access-control-allow-headers", policy->headers);
-  if (!policy->max_age.empty()) response_.add("access-control-max-age", policy->max_age);
-  if (valid && !policy->exposed.empty())
-    response_.add("access-control-expose-headers", policy->exposed);
+  if (policies.merged(&CorsPolicy::credentials).value_or(false))
+    response_.add("access-control-allow-credentials", "true");
+  const std::string& methods = policies.merged(&CorsPolicy::methods);
+  const std::string& headers = policies.merged(&CorsPolicy::headers);
+  // "*" would not hold for a request with credentials; what was asked for does.
+  const std::string_view asked = request_.value("access-control-request-headers");
+  if (!methods.empty())
+    response_.add("access-control-allow-methods", methods == "*" ? wanted : methods);
+  if (!headers.empty())
+    response_.add("access-control-allow-headers", headers == "*" ? asked : headers);
+  const std::string& max_age = policies.merged(&CorsPolicy::max_age);
+  if (!max_age.empty()) response_.add("access-control-max-age", max_age);
+  const std::string& exposed = policies.merged(&CorsPolicy::exposed);
+  if (valid && !exposed.empty()) response_.add("access-control-expose-headers", exposed);
   record_.details = "cors_response";
   record_.response_code = 200;
   sendResponseHeaders(End::kYes);
@@ -183,13 +213,13 @@ bool Exchange::answerCors() {
 }
 
 void Exchange::addCors(HeaderMap& headers) const {
-  const CorsPolicy* policy = corsPolicy();
-  const auto origin = request_.get("origin");
-  if (policy == nullptr || !origin || !policy->enabled.hit(random_) || !allows(*policy, *origin))
-    return;
-  headers.set("access-control-allow-origin", *origin);
-  if (policy->credentials) headers.set("access-control-allow-credentials", "true");
-  if (!policy->exposed.empty()) headers.set("access-control-expose-headers", policy->exposed);
+  if (cors_origin_.empty()) return;
+  const CorsPolicies policies = corsPolicies();
+  headers.set("access-control-allow-origin", cors_origin_);
+  if (policies.merged(&CorsPolicy::credentials).value_or(false))
+    headers.set("access-control-allow-credentials", "true");
+  const std::string& exposed = policies.merged(&CorsPolicy::exposed);
+  if (!exposed.empty()) headers.set("access-control-expose-headers", exposed);
 }
 
 }  // namespace postern::proxy

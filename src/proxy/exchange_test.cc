@@ -12,6 +12,10 @@ using nlohmann::json;
 
 constexpr char kOk[] = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 constexpr char kGet[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+constexpr char kPreflight[] =
+    "OPTIONS / HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nAccess-Control-Request-Method: PUT\r\n"
+    "Access-Control-Request-Headers: x-one\r\n\r\n";
+
 json to(json action = {{"cluster", "app"}}) {
   return {{"match", {{"prefix", "/"}}}, {"route", std::move(action)}};
 }
@@ -29,6 +33,11 @@ json always() { return {{"numerator", 100}, {"denominator", "HUNDRED"}}; }
 
 class ExchangeTest : public HttpFixture {
  protected:
+  static json cors(json fields) {
+    fields["@type"] = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy";
+    return {{"cors", fields}};
+  }
+  void addCors() { addFilter(typed("cors", "cors.v3.Cors")); }
   void addAbort() {
     addFilter(typed("fault", "fault.v3.HTTPFault",
                     {{"abort", {{"http_status", 418}, {"percentage", always()}}}}));
@@ -307,6 +316,71 @@ TEST_F(ExchangeTest, TheNumberOfAttemptsComesAfterTheRoutesHeaders) {
   start({one});
   EXPECT_TRUE(holds(exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"),
                     "\r\nx-r: []\r\nx-envoy-attempt-count: 1\r\n"));
+}
+
+// ---- CORS
+
+TEST_F(ExchangeTest, CorsPoliciesAreMergedFieldByField) {
+  addCors();
+  json one = to();
+  one["typed_per_filter_config"] = cors({{"allow_methods", "*"}, {"allow_headers", "*"}});
+  vhost_["typed_per_filter_config"] =
+      cors({{"allow_origin_string_match", {{{"exact", "*"}}}}, {"max_age", "7"}});
+  manager_["route_config"]["typed_per_filter_config"] =
+      cors({{"allow_credentials", true}, {"max_age", "9"}, {"expose_headers", "x-e"}});
+  origin_.answer(kOk);
+  start({one});
+  EXPECT_TRUE(holds(exchange(kPreflight),
+                    "access-control-allow-origin: http://a\r\n"
+                    "access-control-allow-credentials: true\r\n"
+                    "access-control-allow-methods: PUT\r\naccess-control-allow-headers: x-one\r\n"
+                    "access-control-max-age: 7\r\naccess-control-expose-headers: x-e\r\n"));
+  const std::string simple = exchange("GET / HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\n\r\n");
+  EXPECT_TRUE(holds(simple, "access-control-allow-origin: http://a\r\n")) << simple;
+  EXPECT_TRUE(holds(simple, "access-control-allow-credentials: true\r\n")) << simple;
+}
+
+TEST_F(ExchangeTest, CorsRemembersTheOriginAsItCame) {
+  addCors();
+  json one = to();
+  one["typed_per_filter_config"] = cors({{"allow_origin_string_match", {{{"exact", "http://a"}}}}});
+  one["request_headers_to_remove"] = {"origin"};
+  origin_.answer(kOk);
+  start({one});
+  EXPECT_TRUE(holds(exchange("GET / HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\n\r\n"),
+                    "access-control-allow-origin: http://a\r\n"));
+}
+
+TEST_F(ExchangeTest, CorsIsOnlyForWhatIsForwarded) {
+  addCors();
+  vhost_["typed_per_filter_config"] = cors({{"allow_origin_string_match", {{{"exact", "*"}}}}});
+  start({{{"match", {{"prefix", "/"}}}, {"redirect", {{"path_redirect", "/b"}}}}});
+  const std::string answer = exchange(kPreflight);
+  EXPECT_EQ(statusOf(answer), 301);
+  EXPECT_FALSE(holds(answer, "access-control"));
+  EXPECT_EQ(stats_.value("http.in.cors.origin_valid"), 0);
+}
+
+TEST_F(ExchangeTest, OfCorsAndFaultTheFirstInTheChainAnswers) {
+  const json policy = cors({{"allow_origin_string_match", {{{"exact", "*"}}}}});
+  vhost_["typed_per_filter_config"] = policy;
+  addAbort();
+  addCors();
+  start({to()});
+  EXPECT_EQ(statusOf(exchange(kPreflight)), 200);
+  const std::string aborted = exchange("GET / HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\n\r\n");
+  EXPECT_EQ(statusOf(aborted), 418);
+  EXPECT_TRUE(holds(aborted, "access-control-allow-origin: http://a\r\n")) << aborted;
+}
+
+TEST_F(ExchangeTest, AFaultBeforeCorsLeavesItOut) {
+  vhost_["typed_per_filter_config"] = cors({{"allow_origin_string_match", {{{"exact", "*"}}}}});
+  addCors();
+  addAbort();
+  start({to()});
+  const std::string aborted = exchange(kPreflight);
+  EXPECT_EQ(statusOf(aborted), 418);
+  EXPECT_FALSE(holds(aborted, "access-control")) << aborted;
 }
 
 }  // namespace

@@ -84,19 +84,21 @@ struct FaultPolicy {
   std::uint32_t active_max = std::numeric_limits<std::uint32_t>::max();
 };
 
+/// A field that says nothing leaves it to the policy of a wider place.
 struct CorsPolicy {
   std::vector<StringMatcher> origins;
   std::string methods;
   std::string headers;
   std::string exposed;
   std::string max_age;
-  bool credentials = false;
-  bool forward_not_matching_preflights = true;
-  Fraction enabled{100, 100};
+  std::optional<bool> credentials;
+  std::optional<bool> forward_not_matching_preflights;
+  Fraction enabled{100, 100};  // of the most specific policy
 };
 
 /// Configuration of filters at a route, virtual host, table or weighted cluster, by the name a
-/// filter has in its chain; the most specific one that is there counts.
+/// filter has in its chain; the most specific one that is there counts, of CORS the most specific
+/// that says something of a field.
 struct PerFilter {
   template <class T>
   using Named = std::vector<std::pair<std::string, std::shared_ptr<const T>>>;
