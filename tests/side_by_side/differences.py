@@ -94,6 +94,7 @@ DIFFERENCES = {
     "secure_spki_mismatch: client[0][0].tls": ALERT,
     **at("hcm_answer_switch_unasked", SWITCH, SWITCHED),
     **at("answer_switching", SWITCH, SWITCHED),
+    "headed_bad_chunk: counters.cluster.$case.upstream_rq_total": AHEAD,
     "hcm_bad_chunk: counters.cluster.$case.upstream_rq_total": AHEAD,
     **at("hcm_upgrade_not_taken", NOT_TAKEN, "client[0][0].body client[0][0].headers log[0].details log[0].sent"),
     "hcm_upgrade_not_taken: origin[0][0].headers": TIMEOUT,
