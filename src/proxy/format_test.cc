@@ -2,6 +2,7 @@
 
 #include "api/message.h"
 #include "proxy/access_log.h"
+#include "proxy/header_ops.h"
 
 #include <google/protobuf/struct.pb.h>
 #include <gtest/gtest.h>
@@ -152,6 +153,23 @@ TEST(AccessLog, WritesWithin100Milliseconds) {
   EXPECT_LE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(100));
   EXPECT_EQ(content, "200 52.202.2.199:80\n");
   ::unlink(path);
+}
+
+TEST(HeaderOps, AValueThatWouldEndItsLineIsNotSent) {
+  HeaderOps ops;
+  HeaderOp& op = ops.add.emplace_back();
+  op.name = "x-name";
+  op.constant = false;
+  std::string error;
+  ASSERT_TRUE(Format::compile("%REQUESTED_SERVER_NAME%", op.value, error)) << error;
+  for (const auto& [name, sent] :
+       {std::pair<std::string, bool>{"a.example", true}, {"a\r\nx: y", false}, {"a\nb", false}}) {
+    AccessRecord record;
+    record.server_name = name;
+    http::HeaderMap headers;
+    ops.apply(headers, record);
+    EXPECT_EQ(headers.has("x-name"), sent) << name;
+  }
 }
 
 }  // namespace

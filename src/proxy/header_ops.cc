@@ -1,5 +1,7 @@
 #include "proxy/header_ops.h"
 
+#include "codec/h1_chars.h"
+
 namespace postern::proxy {
 
 namespace {
@@ -33,6 +35,8 @@ void HeaderOps::apply(http::HeaderMap& headers, const AccessRecord& record) cons
     if (!wanted(op, headers)) continue;
     const std::size_t begin = formatted.size();
     if (!op.constant) op.value.append(formatted, record, "");
+    // Whatever it was made of, a line's end in it would begin another field.
+    if (!codec::isValue(std::string_view(formatted).substr(begin))) continue;
     const std::size_t size = op.constant ? op.fixed.size() : formatted.size() - begin;
     if (size > 0 || op.keep_empty) all.push_back({op, begin, size});
   }
