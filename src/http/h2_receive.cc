@@ -151,8 +151,10 @@ void H2Session::discard(std::size_t bytes) {
   give_back_ += static_cast<std::uint32_t>(bytes);
   taken_bytes_ += bytes;
   if (give_back_ == 0 || give_back_ < receive_window_ || isClosed()) return;
-  receive_window_ += give_back_;
-  writeWindowUpdate(0, std::exchange(give_back_, 0));
+  codec::writeH2WindowUpdate(out_, 0, give_back_);
+  measureRoundTrip(receive_window_);
+  receive_window_ += std::exchange(give_back_, 0);
+  schedule();
 }
 
 /// Bytes the observer of a stream has taken.
@@ -161,34 +163,33 @@ void H2Session::giveBack(H2Stream& stream, std::size_t bytes) {
   if (stream.remote_ended) return;
   stream.give_back += static_cast<std::uint32_t>(bytes);
   if (stream.give_back < options_.h2.stream_window_bytes * window_growth_ / 2) return;
-  stream.receive_window += stream.give_back;
-  writeWindowUpdate(stream.id, std::exchange(stream.give_back, 0));
-}
-
-void H2Session::writeWindowUpdate(std::uint32_t id, std::uint32_t bytes) {
-  codec::writeH2WindowUpdate(out_, id, bytes);
-  measureRoundTrip();
+  codec::writeH2WindowUpdate(out_, stream.id, stream.give_back);
+  measureRoundTrip(stream.receive_window);
+  stream.receive_window += std::exchange(stream.give_back, 0);
   schedule();
 }
 
-/// How much is taken between a PING and its answer is what fits on the way: a window that is not
-/// twice as wide holds the peer back. The first windows are for short ways; nobody pays for wide
-/// ones who does not need them.
-void H2Session::measureRoundTrip() {
+/// Beside a WINDOW_UPDATE: a peer that has sent all of what was `left` to it before it can have
+/// heard of the update had to wait. The first windows are for short ways; nobody pays for wide ones
+/// who does not need them.
+void H2Session::measureRoundTrip(std::int64_t left) {
   if (measuring_ || window_growth_ >= options_.h2.window_growth_max) return;
   if (measured_ != base::MonotonicTime{} && loop_.now() - measured_ < kNextRoundTripAfter) return;
   measuring_ = true;
   measured_ = loop_.now();
-  taken_before_ = taken_bytes_;
+  received_before_ = received_bytes_;
+  left_before_ = left;
   writePing(kRoundTripPing, codec::H2PingKind::kAsk);
 }
 
+/// It is the way that held the peer back if little of what came waits for those who read it.
 void H2Session::onRoundTrip() {
   if (!std::exchange(measuring_, false)) return;
-  const std::uint64_t taken = taken_bytes_ - taken_before_;
+  const auto received = static_cast<std::int64_t>(received_bytes_ - received_before_);
+  const std::uint64_t held = received_bytes_ - taken_bytes_;
   const base::Duration took = loop_.now() - std::exchange(measured_, loop_.now());
   const std::uint64_t window = std::uint64_t{options_.h2.stream_window_bytes} * window_growth_;
-  if (took < kRoundTripMin || taken < window / 2) return;
+  if (took < kRoundTripMin || received < left_before_ || held > window / 2) return;
   growWindows();
   measured_ = {};  // and again, to see whether that was enough
 }
@@ -221,6 +222,7 @@ void H2Session::handleData() {
   const std::size_t bytes = reader_.dataBytes();
   const std::size_t flow = reader_.flowBytes();
   receive_window_ -= static_cast<std::int64_t>(flow);
+  received_bytes_ += flow;
   if (receive_window_ < 0) return connectionError(H2Error::kFlowControl, "connection window");
   const std::uint32_t id = reader_.stream();
   H2Stream* stream = find(id);

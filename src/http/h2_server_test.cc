@@ -234,6 +234,19 @@ TEST(H2Server, LeavesTheWindowsWhereTheyAreWideEnough) {
   EXPECT_FALSE(s.closed);
 }
 
+TEST(H2Server, LeavesTheWindowsToAReaderThatIsSlow) {
+  LongWay way;
+  ServerSide& s = way.s;
+  way.upload(128 * 1024);
+  ASSERT_EQ(s.pings, 1);
+  way.clock.advance(std::chrono::milliseconds(50));
+  for (int i = 0; i < 32; ++i) s.data(1, std::string(8192, 'x'), End::kNo);  // all it may
+  s.send();
+  way.answerPing();
+  EXPECT_EQ(way.window(), 256U * 1024);
+  EXPECT_FALSE(s.answers[1].reset);
+}
+
 TEST(H2Server, LeavesWindowsThatAreFixed) {
   LongWay way({.h2 = {.window_growth_max = 1}});
   way.upload(1024 * 1024);

@@ -218,8 +218,7 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   void handleUnknownData(std::uint32_t id, std::size_t bytes);
   void discard(std::size_t bytes);
   void giveBack(H2Stream& stream, std::size_t bytes);
-  void writeWindowUpdate(std::uint32_t id, std::uint32_t bytes);
-  void measureRoundTrip();
+  void measureRoundTrip(std::int64_t left);
   void onRoundTrip();
   void growWindows();
   void endOfTurn();
@@ -261,9 +260,14 @@ class H2Session : public net::TransportObserver, public event::Deferred {
   std::int64_t receive_window_ = 65535;
   std::uint32_t give_back_ = 0;
   std::uint32_t window_growth_ = 1;  // times what the windows were at first
-  std::uint64_t taken_bytes_ = 0;    // of DATA, since the connection began
-  std::uint64_t taken_before_ = 0;   // when the round trip that is measured began
-  base::MonotonicTime measured_{};   // when it began, or the last one ended
+  // Of DATA, since the connection began: what came, and what is no longer held.
+  std::uint64_t received_bytes_ = 0;
+  std::uint64_t taken_bytes_ = 0;
+  // The round trip that is measured: when it began (or the last one ended), what had come by then,
+  // and what the peer might still send before it heard of the update.
+  base::MonotonicTime measured_{};
+  std::uint64_t received_before_ = 0;
+  std::int64_t left_before_ = 0;
   std::uint32_t peer_initial_window_ = 65535;
   std::uint32_t reset_tokens_;
   H2UnsentFrames unsent_frames_;
