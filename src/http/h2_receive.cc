@@ -194,10 +194,11 @@ void H2Session::onRoundTrip() {
   measured_ = {};  // and again, to see whether that was enough
 }
 
-/// Twice what they were. SETTINGS widen the window of every stream, of later ones too.
+/// Four times what they were, since each step takes a round trip. SETTINGS widen the window of
+/// every stream, of later ones too.
 void H2Session::growWindows() {
   const std::uint32_t old = window_growth_;
-  window_growth_ = std::min(2 * old, options_.h2.window_growth_max);
+  window_growth_ = std::min(4 * old, options_.h2.window_growth_max);
   const std::uint32_t stream_bytes = options_.h2.stream_window_bytes * window_growth_;
   const std::int64_t wider = stream_bytes - std::int64_t{options_.h2.stream_window_bytes} * old;
   codec::writeH2Settings(out_, {{codec::H2SettingId::kInitialWindowSize, stream_bytes}});
