@@ -105,7 +105,9 @@ TextResult enterMounts(const ContainerSpec& spec, std::optional<pid_t> inside) {
   if (inside) {
     const int fd = ::open(fmt::format("/proc/{}/ns/mnt", *inside).c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) return std::unexpected("the container is not running");
-    if (::setns(fd, CLONE_NEWNS) != 0) return failedStep("cannot join the container");
+    // Who shares a working directory with another thread may join no mounts.
+    if (::unshare(CLONE_FS) != 0 || ::setns(fd, CLONE_NEWNS) != 0)
+      return failedStep("cannot join the container");
     ::close(fd);
     return {};
   }
