@@ -388,7 +388,9 @@ def test_windows_that_stay_shut(proxy, _):
                 client.send(h2.window(1, 1))
         for client in clients:
             client.close()
-    assert measured.most < 110 * MB  # of each answer one piece of 64 KB
+    # Of each answer one piece of 64 KB and 8 KB that wait for the client, and what was read of the origin meanwhile, 64 KB in one read; how
+    # full they are depends on the moment: less than 110 and 150 MB were seen of one program.
+    assert measured.most < 180 * MB
     # A stream that does not move ends by stream_idle_timeout.
     client = h2.Client(proxy.port, window=0)
     client.send(h2.headers(1, h2.request("/bytes/1000000")))
