@@ -48,9 +48,12 @@ class ScriptedResolver {
  public:
   enum class Mood { kAnswers, kSilent };
   explicit ScriptedResolver(Mood mood) : mood_(mood) {
-    fd_ = std::move(*net::udpSocket(net::Address::loopback(0)));
-    address_ = net::localAddress(fd_.get());
-    stream_ = std::move(*net::listenSocket(address_));
+    // A port that is free for TCP may be taken for UDP.
+    for (int tries = 0; tries < 100 && !fd_; ++tries) {
+      stream_ = std::move(*net::listenSocket(net::Address::loopback(0)));
+      address_ = net::localAddress(stream_.get());
+      if (auto datagrams = net::udpSocket(address_)) fd_ = std::move(*datagrams);
+    }
     thread_ = std::thread([this] { serve(); });
   }
   ~ScriptedResolver() {
