@@ -181,7 +181,7 @@ class SandboxImpl final : public Sandbox {
 
  private:
   struct Reply {
-    const Json* body;
+    const Json* body = nullptr;
     std::vector<base::Fd> fds;
   };
   using OnReply = base::Function<void(std::expected<Reply, OperationFailure>)>;
