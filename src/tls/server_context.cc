@@ -5,6 +5,9 @@
 #include "tls/x509.h"
 
 #include <algorithm>
+#include <cstring>
+#include <ctime>
+#include <optional>
 
 namespace postern::tls {
 namespace {
@@ -214,14 +217,38 @@ std::string sessionId(const OpensslServerContext& context) {
   return sha256(all);
 }
 
-/// Who is let in for a session has shown a certificate once; it must still be of its time.
-SSL_TICKET_RETURN onTicket(SSL*, SSL_SESSION* session, const unsigned char*, std::size_t,
+/// When the handshake was that a session began with, in seconds since 1970. Tickets carry it.
+std::optional<std::int64_t> handshakeTime(SSL_SESSION* session) {
+  void* data = nullptr;
+  std::size_t size = 0;
+  std::int64_t out = 0;
+  if (SSL_SESSION_get0_ticket_appdata(session, &data, &size) != 1 || size != sizeof out)
+    return std::nullopt;
+  std::memcpy(&out, data, sizeof out);
+  return out;
+}
+
+int onNewTicket(SSL* ssl, void*) {
+  SSL_SESSION* session = SSL_get_session(ssl);
+  if (handshakeTime(session)) return 1;  // of a session that was resumed
+  const std::int64_t now = std::time(nullptr);
+  return SSL_SESSION_set1_ticket_appdata(session, &now, sizeof now);
+}
+
+/// Who is let in for a session has shown a certificate once; it must still be of its time. A client
+/// of TLS 1.3 uses a ticket once (RFC 8446 C.4): it gets another one, until the handshake it all
+/// began with is too long ago.
+SSL_TICKET_RETURN onTicket(SSL* ssl, SSL_SESSION* session, const unsigned char*, std::size_t,
                            SSL_TICKET_STATUS status, void* argument) {
   const auto& context = *static_cast<const OpensslServerContext*>(argument);
   const bool opened = status == SSL_TICKET_SUCCESS || status == SSL_TICKET_SUCCESS_RENEW;
   if (!opened || (context.trust != nullptr && !context.trust->stillVouches(session)))
     return SSL_TICKET_RETURN_IGNORE_RENEW;
-  return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+  const std::int64_t age = std::time(nullptr) - handshakeTime(session).value_or(0);
+  if (age > context.settings.resumption_max.count()) return SSL_TICKET_RETURN_IGNORE_RENEW;
+  const bool once = SSL_version(ssl) >= TLS1_3_VERSION;
+  return status == SSL_TICKET_SUCCESS_RENEW || once ? SSL_TICKET_RETURN_USE_RENEW
+                                                    : SSL_TICKET_RETURN_USE;
 }
 
 void applySessions(SSL_CTX* ctx, const OpensslServerContext& context) {
@@ -234,7 +261,7 @@ void applySessions(SSL_CTX* ctx, const OpensslServerContext& context) {
                                  static_cast<unsigned>(id.size()));
   if (settings.tickets != nullptr) {
     useTicketKeys(ctx, settings.tickets.get());
-    SSL_CTX_set_session_ticket_cb(ctx, nullptr, onTicket,
+    SSL_CTX_set_session_ticket_cb(ctx, onNewTicket, onTicket,
                                   const_cast<OpensslServerContext*>(&context));
   } else {
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);

@@ -121,6 +121,9 @@ struct ServerSettings {
   std::shared_ptr<TicketKeys> tickets;  // null: no tickets
   bool session_ids = true;              // TLS 1.2 sessions kept here
   std::chrono::seconds session_timeout{7200};
+  /// After the full handshake it began with no session is resumed, however often its tickets were
+  /// renewed (RFC 8446 4.6.1).
+  std::chrono::seconds resumption_max{std::chrono::hours(7 * 24)};
   StaplePolicy staple_policy = StaplePolicy::kLenient;
   bool full_scan_on_sni_mismatch = false;
   bool prefer_client_ciphers = false;

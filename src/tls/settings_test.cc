@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 namespace postern::tls {
 namespace {
 
@@ -196,6 +198,27 @@ TEST_F(Settings, TicketsResumeInAContextThatReplacesAnother) {
     EXPECT_TRUE(meet(server(keys, "elsewhere"), connects));
     EXPECT_EQ(client_told.reused, 1);
   }
+}
+
+// Each ticket of TLS 1.3 is used once: whoever resumes gets the next one.
+TEST_F(Settings, TicketsOfTls13AreRenewedUntilTheHandshakeIsTooLongAgo) {
+  const auto keys = TicketKeys::rotating(base::systemClock());
+  ServerSettings settings;
+  settings.identities = {*Identity::load(server_source)};
+  settings.tickets = keys;
+  settings.resumption_max = std::chrono::seconds(2);
+  const auto accepts = *makeServerContext(settings);
+  const auto connects = client(Version::k13);  // keeps one session
+  EXPECT_TRUE(meet(accepts, connects));
+  EXPECT_TRUE(meet(accepts, connects));
+  ::usleep(1'100'000);
+  EXPECT_TRUE(meet(accepts, connects));
+  EXPECT_EQ(client_told.reused, 2);
+  ::usleep(2'000'000);  // three seconds after the handshake, two after the last ticket
+  EXPECT_TRUE(meet(accepts, connects));
+  EXPECT_EQ(client_told.reused, 2);
+  EXPECT_TRUE(meet(accepts, connects));  // that was a handshake
+  EXPECT_EQ(client_told.reused, 3);
 }
 
 TEST_F(Settings, TicketKeysRotate) {
