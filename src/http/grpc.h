@@ -96,6 +96,7 @@ class GrpcChannel {
     std::string required_san;                       // as tls::ConnectOptions has it
     std::chrono::milliseconds connect_timeout{std::chrono::seconds(5)};
     std::size_t message_bytes_max = kGrpcMessageBytesMax;
+    ClientLimits limits;  // of the connection
   };
   virtual ~GrpcChannel() = default;
   /// Connects at once. Destroying it ends its calls with UNAVAILABLE.

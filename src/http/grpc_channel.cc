@@ -123,7 +123,8 @@ class ChannelImpl final : public GrpcChannel, public ClientObserver {
       secure.alpn = {"h2"};
       transport = tls::connectTls(loop_, std::move(transport), options_.tls, secure);
     }
-    connection_ = ClientConnection::start(loop_, std::move(transport), Protocol::kHttp2, {}, *this);
+    connection_ = ClientConnection::start(loop_, std::move(transport), Protocol::kHttp2,
+                                          options_.limits, *this);
     timer_.arm(options_.connect_timeout);
   }
   ~ChannelImpl() override {

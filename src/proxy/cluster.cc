@@ -259,17 +259,15 @@ std::string ClusterState::greeting(const Host& host, const ConnectionFacts& down
   return writeUpstreamHeader(*config().proxy_protocol, downstream, stats_.scope);
 }
 
-std::unique_ptr<net::Transport> ClusterState::connect(const Host& host, std::string_view greeting,
-                                                      std::vector<std::string> alpn) {
+std::unique_ptr<net::Transport> connectHost(event::Loop& loop, const Cluster& cluster,
+                                            const net::Address& host,
+                                            std::string_view first_bytes) {
   net::ConnectOptions options;
-  options.first_bytes = greeting;
-  if (host.address.isIp() && config().source &&
-      config().source->family() == host.address.family()) {
-    options.bind = config().source;
-  }
-  auto transport = net::connectTransport(loop_, host.address, options);
-  const Cluster& cluster = config();
-  if (cluster.keepalive_time_s && transport->fd() >= 0 && host.address.isIp()) {
+  options.first_bytes = first_bytes;
+  if (host.isIp() && cluster.source && cluster.source->family() == host.family())
+    options.bind = cluster.source;
+  auto transport = net::connectTransport(loop, host, options);
+  if (cluster.keepalive_time_s && transport->fd() >= 0 && host.isIp()) {
     const auto set = [&](int level, int option, int value) {
       if (value != 0) (void)::setsockopt(transport->fd(), level, option, &value, sizeof value);
     };
@@ -278,6 +276,26 @@ std::unique_ptr<net::Transport> ClusterState::connect(const Host& host, std::str
     set(IPPROTO_TCP, TCP_KEEPINTVL, static_cast<int>(cluster.keepalive_interval_s));
     set(IPPROTO_TCP, TCP_KEEPCNT, static_cast<int>(cluster.keepalive_probes));
   }
+  return transport;
+}
+
+http::ClientLimits clientLimits(const Cluster& cluster) {
+  http::ClientLimits out;
+  out.header_bytes_max = cluster.response_header_bytes_max;
+  out.h1_header_bytes_max = cluster.h1_response_header_bytes_max;
+  out.header_count_max = cluster.response_header_count_max;
+  out.h2 = cluster.h2;
+  out.header_case = cluster.h1_header_case;
+  out.trailers = cluster.h1_trailers;
+  out.absolute_form = cluster.h1_absolute_form;
+  out.chunked_beats_length = cluster.h1_chunked_beats_length;
+  http::limitUnsent(out, cluster.buffer_bytes_max);
+  return out;
+}
+
+std::unique_ptr<net::Transport> ClusterState::connect(const Host& host, std::string_view greeting,
+                                                      std::vector<std::string> alpn) {
+  auto transport = connectHost(loop_, config(), host.address, greeting);
   if (host.tls != nullptr) return secure(std::move(transport), host, std::move(alpn));
   return transport;
 }

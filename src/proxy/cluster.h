@@ -6,6 +6,7 @@
 #include "base/function.h"
 #include "base/random.h"
 #include "event/loop.h"
+#include "http/client.h"
 #include "net/socket.h"
 #include "proxy/config.h"
 #include "proxy/h2_counters.h"
@@ -100,6 +101,14 @@ struct PickRequest {
 
 /// The socket for hosts whose endpoint says this; null: plain.
 const ClusterSocket* socketFor(const Cluster& cluster, const SocketCriteria& criteria);
+
+/// Starts connecting to a host of a cluster as the cluster says (source address, TCP keep-alive);
+/// plain. `first_bytes`: its PROXY header.
+std::unique_ptr<net::Transport> connectHost(event::Loop& loop, const Cluster& cluster,
+                                            const net::Address& host, std::string_view first_bytes);
+
+/// What a connection to a host of a cluster takes of its peer.
+http::ClientLimits clientLimits(const Cluster& cluster);
 
 class ClusterState {
  public:

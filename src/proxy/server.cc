@@ -7,6 +7,7 @@
 #include "proxy/listener_state.h"
 #include "proxy/logs.h"
 #include "proxy/memory_use.h"
+#include "proxy/upstream_proxy_protocol.h"
 
 #include <climits>
 
@@ -246,6 +247,7 @@ std::unique_ptr<http::GrpcChannel> Server::openChannel() {
   options.host = values_.ads->authority;
   options.connect_timeout = entry.config->connect_timeout;
   options.message_bytes_max = values_.ads->message_bytes_max;
+  options.limits = clientLimits(*entry.config);
   const ClusterSocket* socket = socketFor(*entry.config, chosen.socket_criteria);
   if (socket != nullptr && socket->tls != nullptr) {
     const std::string& hostname = chosen.hostname.empty() ? chosen.name : chosen.hostname;
@@ -254,7 +256,13 @@ std::unique_ptr<http::GrpcChannel> Server::openChannel() {
     options.required_san = socket->tls->requiredSan(hostname);
     if (options.tls == nullptr) return nullptr;  // its secrets are not there
   }
-  return http::GrpcChannel::make(loop_, std::move(options));
+  std::string greeting;  // of nobody: there is no client behind it
+  if (socket != nullptr && socket->greets) {
+    greeting = writeUpstreamHeader(*entry.config->proxy_protocol, ConnectionFacts{},
+                                   main_stats_.scope("cluster." + entry.config->stat_name + "."));
+  }
+  auto transport = connectHost(loop_, *entry.config, *chosen.address, greeting);
+  return http::GrpcChannel::over(loop_, std::move(options), std::move(transport));
 }
 
 // ---- state, draining, the end ----

@@ -73,6 +73,55 @@ TEST_P(DiscoveryTest, TheEndpointSaysHowTheControlPlaneIsReached) {
   EXPECT_TRUE(live());
 }
 
+// Source address, PROXY header and HTTP/2 options of the cluster hold for the control plane, too.
+TEST_P(DiscoveryTest, ReachesTheControlPlaneAsItsClusterSays) {
+  const base::Fd listener = std::move(*net::listenSocket(net::Address::loopback(0)));
+  const std::uint16_t port = net::localAddress(listener.get()).port();
+  const json greets = {
+      {"name", "greets"},
+      {"typed_config",
+       {{"@type",
+         "type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3."
+         "ProxyProtocolUpstreamTransport"},
+        {"config", {{"version", "V1"}}},
+        {"transport_socket",
+         {{"name", "plain"},
+          {"typed_config",
+           {{"@type",
+             "type.googleapis.com/"
+             "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}}}}}}};
+  const json source = {{"source_address", {{"address", "127.0.0.9"}, {"port_value", 0}}}};
+  const std::string http2 =
+      "/static_resources/clusters/0/typed_extension_protocol_options/"
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions/explicit_http_config/"
+      "http2_protocol_options";
+  start({{(std::string(kEndpoint) + "/endpoint/address").c_str(), socketAddress(port)},
+         {kSocket, greets},
+         {"/static_resources/clusters/0/upstream_bind_config", source},
+         {http2.c_str(), {{"initial_stream_window_size", 0x12345}}}});
+  base::Fd accepted;
+  net::Address peer;
+  std::string got;
+  ASSERT_TRUE(until([&] {
+    if (!accepted) {
+      sockaddr_storage from{};
+      socklen_t length = sizeof from;
+      accepted = base::Fd(::accept4(listener.get(), reinterpret_cast<sockaddr*>(&from), &length,
+                                    SOCK_NONBLOCK | SOCK_CLOEXEC));
+      if (!accepted) return false;
+      peer = net::Address::fromSockaddr(reinterpret_cast<sockaddr*>(&from), length);
+    }
+    char bytes[4096];
+    const ssize_t count = ::recv(accepted.get(), bytes, sizeof bytes, 0);
+    if (count > 0) got.append(bytes, static_cast<std::size_t>(count));
+    return got.size() > 80;
+  }));
+  EXPECT_TRUE(peer.toString().starts_with("127.0.0.9:")) << peer.toString();
+  EXPECT_TRUE(got.starts_with("PROXY UNKNOWN\r\nPRI * HTTP/2.0\r\n")) << got;
+  const char window[] = {0, 4, 0, 1, 0x23, 0x45};  // of the SETTINGS
+  EXPECT_NE(got.find(std::string_view(window, sizeof window)), std::string::npos);
+}
+
 TEST_P(DiscoveryTest, TakesNoLargerMessageThanItIsTold) {
   put(std::string(3000, 'x'));
   json service = {{"envoy_grpc", {{"cluster_name", "xds-grpc"}}}};

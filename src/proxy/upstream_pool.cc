@@ -101,17 +101,8 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     const Cluster& config = cluster.config();
     ticket_.emplace(pool.cluster_, pool.host_, pool.priority_);
     timer_.arm(config.connect_timeout);
-    http::ClientLimits limits;
-    limits.header_bytes_max = config.response_header_bytes_max;
-    limits.h1_header_bytes_max = config.h1_response_header_bytes_max;
-    limits.header_count_max = config.response_header_count_max;
+    http::ClientLimits limits = clientLimits(config);
     limits.streams_before_settings = std::min(limits.streams_before_settings, pool.peer_streams_);
-    limits.h2 = config.h2;
-    limits.header_case = config.h1_header_case;
-    limits.trailers = config.h1_trailers;
-    limits.absolute_form = config.h1_absolute_form;
-    limits.chunked_beats_length = config.h1_chunked_beats_length;
-    http::limitUnsent(limits, config.buffer_bytes_max);
     client_ = http::ClientConnection::start(
         loop(), cluster.connect(*pool.host_, pool.greeting(), alpnOf(pool.protocol_)),
         pool.protocol_, limits, *this);
