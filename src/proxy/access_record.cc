@@ -50,15 +50,15 @@ std::size_t portColon(std::string_view text) {
 
 }  // namespace
 
-std::string_view AddressText::withoutPort() const {
-  std::string_view text = view().substr(0, portColon(view()));
+std::string_view addressWithoutPort(std::string_view text) {
+  text = text.substr(0, portColon(text));
   if (text.starts_with('[') && text.ends_with(']')) text = text.substr(1, text.size() - 2);
   return text;
 }
 
-std::string_view AddressText::port() const {
-  const std::size_t colon = portColon(view());
-  return colon == std::string_view::npos ? std::string_view() : view().substr(colon + 1);
+std::string_view addressPort(std::string_view text) {
+  const std::size_t colon = portColon(text);
+  return colon == std::string_view::npos ? std::string_view() : text.substr(colon + 1);
 }
 
 bool ResponseFlags::parse(std::string_view name, Flag& out) {

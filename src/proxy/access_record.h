@@ -1,6 +1,7 @@
 // What one request (or TCP connection) was, for access logs and for header values that are formats.
-// Filled while the request runs, read by Format. Plain values on one loop; short texts live inside
-// it, so that a record costs no allocation per request.
+// Filled while the request runs, read by Format. On one loop. Texts are views of what lives as long
+// as the request: small, since every request in flight has one, and no allocation in the usual
+// case.
 #pragma once
 
 #include "base/clock.h"
@@ -12,17 +13,18 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <forward_list>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace postern::proxy {
 
-/// An address as text, held inline: "10.0.0.1:80", "[::1]:80" or a Unix path.
+/// The text of an IP address with its port, held inline: "10.0.0.1:80", "[::1]:80".
 class AddressText {
  public:
   AddressText() = default;
-  explicit AddressText(std::string_view text) { *this = text; }
   AddressText& operator=(std::string_view text) {
     size_ = static_cast<unsigned char>(std::min(text.size(), sizeof bytes_));
     if (size_ > 0) std::memcpy(bytes_, text.data(), size_);  // data() of an empty text may be null
@@ -34,16 +36,16 @@ class AddressText {
     return *this;
   }
   std::string_view view() const { return {bytes_, size_}; }
-  bool empty() const { return size_ == 0; }
-  /// Without ":port".
-  std::string_view withoutPort() const;
-  /// "" when there is none.
-  std::string_view port() const;
 
  private:
   unsigned char size_ = 0;
-  char bytes_[110];
+  char bytes_[47];  // "[", 39 of IPv6, "]:65535"
 };
+
+/// Of "10.0.0.1:80", "[::1]:80" or a Unix path: without ":port".
+std::string_view addressWithoutPort(std::string_view text);
+/// "" when there is none.
+std::string_view addressPort(std::string_view text);
 
 /// Envoy's response flags.
 enum class Flag : unsigned char {
@@ -140,11 +142,11 @@ struct AccessRecord {
   std::string_view log_type;  // static text; empty: the end of the request or TCP proxy
   int response_code = 0;
   ResponseFlags flags;
-  std::string details;                  // RESPONSE_CODE_DETAILS
-  std::string termination;              // CONNECTION_TERMINATION_DETAILS
-  std::string failure;                  // UPSTREAM_TRANSPORT_FAILURE_REASON
+  std::string_view details;             // RESPONSE_CODE_DETAILS
+  std::string_view termination;         // CONNECTION_TERMINATION_DETAILS
+  std::string_view failure;             // UPSTREAM_TRANSPORT_FAILURE_REASON
   std::string_view downstream_failure;  // DOWNSTREAM_TRANSPORT_FAILURE_REASON; static text
-  std::string local_reply;              // LOCAL_REPLY_BODY
+  std::string_view local_reply;         // LOCAL_REPLY_BODY
   std::string upstream_host_name;       // a copy: the host may go, or get another name
   std::uint64_t bytes_received = 0;
   std::uint64_t bytes_sent = 0;
@@ -154,16 +156,20 @@ struct AccessRecord {
   std::string_view upstream_cluster;   // its name; owned by the configuration or the cluster
   std::string_view upstream_observed;  // what it is called in statistics and logs; empty: its name
   std::string_view upstream_protocol;  // static text
-  AddressText upstream_host;
-  AddressText upstream_local;
-  AddressText downstream_local;   // the destination the client wanted
-  AddressText downstream_remote;  // the client, as far as it is trusted
-  AddressText downstream_direct_remote;
+  std::string_view upstream_host;
+  AddressText upstream_local;          // a copy: the connection may go
+  std::string_view downstream_local;   // the destination the client wanted
+  std::string_view downstream_remote;  // the client, as far as it is trusted
+  std::string_view downstream_direct_remote;
   std::string_view server_name;   // SNI
   std::string_view route_name;    // owned by the configuration
   std::string_view filter_chain;  // owned by the configuration
   const net::PeerInfo* downstream_peer = nullptr;
   std::shared_ptr<const UpstreamTls> upstream_tls;  // null: plain
+
+  /// Keeps a text that nothing else keeps as long as this record.
+  std::string_view keep(std::string text) { return kept.emplace_front(std::move(text)); }
+  std::forward_list<std::string> kept;
 };
 
 }  // namespace postern::proxy

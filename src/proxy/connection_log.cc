@@ -20,9 +20,9 @@ AccessRecord connectionRecord(Worker& worker, const ConnectionFacts& facts,
               std::chrono::duration_cast<base::WallTime::duration>(now - started);
   out.at.request_begin = started;
   out.at.response_end = now;
-  out.downstream_local = facts.destination.toString();
-  out.downstream_remote = facts.source.toString();
-  out.downstream_direct_remote = facts.direct_source.toString();
+  out.downstream_local = out.keep(facts.destination.toString());
+  out.downstream_remote = out.keep(facts.source.toString());
+  out.downstream_direct_remote = out.keep(facts.direct_source.toString());
   out.server_name = facts.server_name;
   if (facts.chain != nullptr) out.filter_chain = facts.chain->name;
   return out;

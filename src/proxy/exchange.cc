@@ -263,7 +263,7 @@ void Exchange::mutate() {
   envoy_headers_ = result.envoy_headers;
   if (!result.trusted_ip.empty()) {
     const auto trusted = net::Address::fromIp(result.trusted_ip, 0);
-    if (trusted) record_.downstream_remote = trusted->toString();
+    if (trusted) record_.downstream_remote = record_.keep(trusted->toString());
   }
   grpc_ = isGrpc(request_);
   if (!config_.proxy_100_continue && request_.has("expect") && !request_ended_ &&

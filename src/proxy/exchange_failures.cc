@@ -27,7 +27,7 @@ FailureText failureText(UpstreamFailure failure) {
 void Exchange::attemptFailed(UpstreamFailure failure, std::string_view transport_error) {
   const bool sent = attempt_sent_;
   if (host_ != nullptr) ++host_->rq_error;
-  if (!transport_error.empty()) record_.failure = transport_error;
+  if (!transport_error.empty()) record_.failure = record_.keep(std::string(transport_error));
   if (retry_.wantsRetry(failure, sent) && retryLater(false)) return;
   const FailureText text = failureText(failure);
   std::string body = "upstream connect error or disconnect/reset before headers. ";
@@ -43,7 +43,7 @@ void Exchange::attemptFailed(UpstreamFailure failure, std::string_view transport
   reply({.status = status,
          .body = body,
          .flag = text.flag,
-         .details = details,
+         .details = record_.keep(std::move(details)),
          .by = By::kRouter,
          .overloaded = failure == UpstreamFailure::kOverflow});
 }

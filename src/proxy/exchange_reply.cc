@@ -158,8 +158,7 @@ void Exchange::mapLocalReply(int& status, std::string& body, std::string& conten
     break;
   }
   if (format == nullptr) return;
-  record_.local_reply = body;
-  body.clear();
+  record_.local_reply = record_.keep(std::exchange(body, {}));
   if (format->json) {
     format->json->append(body, record_);
     body += '\n';

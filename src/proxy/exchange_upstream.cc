@@ -111,8 +111,8 @@ void Exchange::tryUpstream() {
   }
   ++record_.attempts;
   record_.upstream_connection_id = 0;
-  host_ = cluster_->pick(pick);
-  if (host_ == nullptr) {
+  HostPtr host = cluster_->pick(pick);
+  if (host == nullptr) {
     cluster_->stats().response_codes.count(503);
     return reply({.status = 503,
                   .body = "no healthy upstream",
@@ -120,6 +120,7 @@ void Exchange::tryUpstream() {
                   .details = "no_healthy_upstream",
                   .by = By::kRouter});
   }
+  host_ = std::move(host);
   if (host_->text.empty()) host_->text = host_->address.toString();
   record_.upstream_host = host_->text;
   record_.upstream_host_name = host_->hostname;
@@ -127,7 +128,7 @@ void Exchange::tryUpstream() {
   record_.upstream_local = AddressText();
   record_.upstream_protocol = {};
   record_.upstream_tls = nullptr;
-  record_.failure.clear();
+  record_.failure = {};
   if (action_->auto_host_rewrite && host_->hostname != request_.authority())
     setHost(host_->hostname);
   attempt_open_ = true;
@@ -378,8 +379,9 @@ void Exchange::upReset(http::ResetReason reason) {
   if (response_started_) {
     const FailureText text = failureText(failureOf(reason));
     record_.flags.set(text.flag);
-    record_.details = "upstream_reset_after_response_started{";
-    record_.details.append(text.text).append("}");
+    std::string details = "upstream_reset_after_response_started{";
+    details.append(text.text).append("}");
+    record_.details = record_.keep(std::move(details));
     ++host_->rq_error;
     cluster_->stats().scope.counter("upstream_rq_rx_reset").add();
     conn_.stats.rq_reset_after_response_started.add();

@@ -32,14 +32,14 @@ bool header(std::string& out, const http::HeaderMap* headers, const FormatPiece&
   return true;
 }
 
-bool addressPart(std::string& out, const AddressText& address, AddressPart part) {
+bool addressPart(std::string& out, std::string_view address, AddressPart part) {
   switch (part) {
     case AddressPart::kWhole:
-      return text(out, address.view());
+      return text(out, address);
     case AddressPart::kWithoutPort:
-      return text(out, address.withoutPort());
+      return text(out, addressWithoutPort(address));
     case AddressPart::kPort:
-      return text(out, address.port());
+      return text(out, addressPort(address));
   }
   return false;
 }
@@ -235,7 +235,7 @@ bool FormatPiece::appendUpstream(std::string& out, const AccessRecord& record) c
     case Operator::kUpstreamClusterRaw:
       return text(out, record.upstream_cluster);
     case Operator::kUpstreamLocal:
-      return addressPart(out, record.upstream_local, part);
+      return addressPart(out, record.upstream_local.view(), part);
     case Operator::kUpstreamFailure:
       return underscored(out, record.failure);
     case Operator::kAttempts:

@@ -105,9 +105,9 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
   void describe() {
     record_.start = loop().clock().wall();
     started_ = loop().now();
-    record_.downstream_local = facts_.destination.toString();
-    record_.downstream_remote = facts_.source.toString();
-    record_.downstream_direct_remote = facts_.direct_source.toString();
+    record_.downstream_local = record_.keep(facts_.destination.toString());
+    record_.downstream_remote = record_.keep(facts_.source.toString());
+    record_.downstream_direct_remote = record_.keep(facts_.direct_source.toString());
     record_.server_name = facts_.server_name;
     record_.filter_chain = facts_.chain->name;
   }
@@ -143,7 +143,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     HostPtr host = cluster_->pick(request);
     if (host == nullptr) return finish({Flag::kNoHealthyUpstream});
     ++attempts_;
-    record_.upstream_host = host->address.toString();
+    record_.upstream_host = record_.keep(host->address.toString());
     ++host->rq_total;
     ++host->rq_active;
     ticket_.emplace(cluster_, host);
@@ -198,7 +198,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     server_.transport->setObserver(nullptr);
     if (attempts_ >= config_.connect_attempts_max) {
       stats.scope.counter("upstream_cx_connect_attempts_exceeded").add();
-      record_.failure = failure;
+      record_.failure = record_.keep(failure);
       return finish({Flag::kUpstreamConnectionFailure, Flag::kUpstreamRetryLimitExceeded});
     }
     // Ended at once, but a frame of it may still be running.

@@ -94,11 +94,11 @@ class UdpListener::Session final : public event::Deferred {
     record_.bytes_sent = sent_;
     record_.upstream_cluster = cluster_->name();
     record_.upstream_observed = cluster_->observedName();
-    record_.upstream_host = host_->address.toString();
+    record_.upstream_host = record_.keep(host_->address.toString());
     record_.upstream_local = net::localAddress(socket_.get()).toString();
-    record_.downstream_local = local_.toString();
-    record_.downstream_remote = peer_.toString();
-    record_.downstream_direct_remote = peer_.toString();
+    record_.downstream_local = record_.keep(local_.toString());
+    record_.downstream_remote = record_.keep(peer_.toString());
+    record_.downstream_direct_remote = record_.downstream_remote;
     owner_->worker_.log(owner_->config_->udp->logs, record_);
     socket_.reset();
   }
