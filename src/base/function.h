@@ -6,6 +6,7 @@
 #include "base/check.h"
 
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <type_traits>
@@ -51,6 +52,16 @@ class Function<R(Args...), Inline> {
   ~Function() { reset(); }
 
   explicit operator bool() const { return table_ != nullptr; }
+
+  /// Where the captures are, or what the only captured pointer points to. For a guess
+  /// (base::prefetch), not for use.
+  const void* captured() const
+    requires(Inline == sizeof(void*))
+  {
+    const void* out = nullptr;
+    std::memcpy(&out, storage_, sizeof out);
+    return out;
+  }
 
   R operator()(Args... args) const {
     POSTERN_ASSERT(table_ != nullptr);

@@ -1,3 +1,4 @@
+#include "base/prefetch.h"
 #include "base/strings.h"
 #include "http/h1_client_session.h"
 
@@ -13,6 +14,7 @@ void H1Client::fill() {
          !eof_ && !pipesNext()) {
     // One block shows whether a body follows that is better left to the kernel.
     const std::size_t most = head_seen_ ? kH1InHighBytes : base::Buffer::kBlockBytes;
+    if (state_ == State::kExchange && !head_seen_) base::prefetch(warm_.data(), warm_.size());
     net::IoResult result = transport_->read(in_, most);
     readable_ = result.status == net::IoStatus::kOk && result.bytes == most;
     if (result.bytes > 0) any_byte_ = true;

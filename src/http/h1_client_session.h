@@ -48,6 +48,7 @@ class H1Client final : public ClientConnection,
     stream_ = &observer;
     request_done_ = head_seen_ = wants_body_ = full_ = switched_ = false;
     any_byte_ = any_sent_ = false;
+    warm_ = {};
     informational_ = 0;
     piped_.reset();
     ++exchanges_;
@@ -70,6 +71,7 @@ class H1Client final : public ClientConnection,
   bool takesPipes() const override { return isPlainSocket(*transport_); }
   Flow sendPiped(net::PipedBytes& piece, End end) override;
   void acceptPipes(net::PipePool& pipes) override { piped_.accept(pipes); }
+  void warm(std::span<const std::byte> memory) override { warm_ = memory; }
   void read() override {
     wants_body_ = true;
     resume_.schedule();
@@ -138,6 +140,7 @@ class H1Client final : public ClientConnection,
   const ClientLimits limits_;
   ClientObserver& owner_;
   StreamObserver* stream_ = nullptr;
+  std::span<const std::byte> warm_;  // of the exchange
   codec::H1HeadParser parser_;
   H1BodyReader body_;
   H1PipedInput piped_;

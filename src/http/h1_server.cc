@@ -1,3 +1,4 @@
+#include "base/prefetch.h"
 #include "base/strings.h"
 #include "http/h1_server_session.h"
 
@@ -82,6 +83,10 @@ void H1Server::drain() {
 void H1Server::fill() {
   while (readable_ && transport_ && state_ != State::kClosed && !refused_ &&
          in_.size() < kH1InHighBytes && !eof_ && !pipesNext()) {
+    if (state_ == State::kHead) {
+      base::prefetch(static_cast<Stream*>(this), kStreamBytes);
+      base::prefetch(&owner_, kServerObserverBytes);
+    }
     net::IoResult result = transport_->read(in_, kH1InHighBytes);
     readable_ = result.status == net::IoStatus::kOk && result.bytes == kH1InHighBytes;
     if (result.status == net::IoStatus::kEof) eof_ = true;

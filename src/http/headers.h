@@ -5,6 +5,8 @@
 // views stay valid until the map is changed or destroyed.
 #pragma once
 
+#include "base/prefetch.h"
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -61,6 +63,13 @@ class HeaderMap {
 
   std::size_t size() const { return store_ == nullptr ? 0 : store_->entries.size(); }
   bool empty() const { return size() == 0; }
+  /// Asks for its memory: first for what says where the fields are, later for those.
+  void prefetch() const { base::prefetch(store_, store_ == nullptr ? 0 : sizeof *store_); }
+  void prefetchFields() const {
+    if (store_ == nullptr) return;
+    base::prefetch(store_->entries.data(), store_->entries.size() * sizeof(Entry));
+    base::prefetch(store_->arena.get(), std::min(store_->used, kPrefetchedTextBytes));
+  }
   Field at(std::size_t index) const {
     const Entry& entry = store_->entries[index];
     return {nameOf(entry), valueOf(entry)};
@@ -126,6 +135,7 @@ class HeaderMap {
     std::uint32_t value_at;
     std::uint32_t value_size;
   };
+  static constexpr std::size_t kPrefetchedTextBytes = 512;
   struct Store {
     std::unique_ptr<char[]> arena;
     std::size_t used = 0;  // of the arena

@@ -79,6 +79,9 @@ enum class Protocol : unsigned char { kAuto, kHttp1, kHttp2, kTunnel };
 
 class ServerConnection;
 
+/// So much of its observer's memory a connection fetches into the cache while it reads a request.
+inline constexpr std::size_t kServerObserverBytes = 640;
+
 /// Upward interface of a server connection.
 class ServerObserver {
  public:

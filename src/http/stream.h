@@ -13,11 +13,14 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 
 namespace postern::http {
 
 inline constexpr std::size_t kReadBytes = 65536;
 inline constexpr std::size_t kPipedFromBytes = 32768;
+/// Of a stream's memory, what writing to it needs (for base::prefetch).
+inline constexpr std::size_t kStreamBytes = 448;
 
 enum class End : bool { kNo, kYes };
 enum class Flow : unsigned char { kOpen, kFull };
@@ -80,6 +83,9 @@ class Stream {
   }
   /// Asks for the next piece of body.
   virtual void read() = 0;
+  /// What its observer will need when the answer comes: a connection that has one exchange at a
+  /// time fetches this memory into the cache while it reads. It must stay until the exchange ends.
+  virtual void warm(std::span<const std::byte> memory) { (void)memory; }
   /// Until the exchange ends, pieces of a large body may come by onPiped, in pipes of `pipes`: from
   /// a plain socket, when kPipedFromBytes or more of content follow each other.
   virtual void acceptPipes(net::PipePool& pipes) { (void)pipes; }

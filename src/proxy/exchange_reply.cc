@@ -102,6 +102,7 @@ void Exchange::forwardResponse(End end) {
 
 void Exchange::sendResponseHeaders(End end) {
   response_started_ = true;
+  request_.prefetchFields();  // for the log
   clear(Deadline::kRequest);  // who is answered may go on sending for as long as it takes
   record_.response = &response_;
   record_.at.response_begin = now();

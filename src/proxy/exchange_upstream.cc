@@ -1,8 +1,10 @@
+#include "base/prefetch.h"
 #include "base/strings.h"
 #include "proxy/exchange.h"
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 namespace postern::proxy {
 
@@ -190,6 +192,7 @@ void Exchange::onReady(const PooledConnection& connection) {
   if (cluster_->config().stream_duration_max.count() > 0)
     setDeadline(Deadline::kAttempt, cluster_->config().stream_duration_max);
   up_ = &connection.client.open(up_side_);
+  up_->warm(std::as_bytes(std::span(this, 1)));
   touchAttempt();
   sendRequest(connection);
 }
@@ -318,6 +321,9 @@ void Exchange::upInformational(HeaderMap& headers) {
 
 void Exchange::upHeaders(HeaderMap headers, End end) {
   response_ = std::move(headers);
+  base::prefetch(down_, http::kStreamBytes);
+  base::prefetch(&conn_, http::kServerObserverBytes);
+  request_.prefetch();
   record_.at.upstream_rx_begin = now();
   clear(Deadline::kPerTry);
   touch();

@@ -9,6 +9,8 @@
 
 namespace postern::proxy {
 
+static_assert(sizeof(HttpConnection) <= http::kServerObserverBytes);
+
 namespace {
 
 /// Address::ip() as a part of its Address::toString().

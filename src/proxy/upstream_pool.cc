@@ -1,5 +1,7 @@
 #include "proxy/upstream_pool.h"
 
+#include "base/prefetch.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <limits>
@@ -72,6 +74,7 @@ class UpstreamPool::HostPool {
   void give(Connection& connection, Waiter& waiter);
   void serveWaiting();
   void connectIfNeeded();
+  void prefetchNext() const;
   Waiter* nextWaiter();
 
   UpstreamPool& owner_;
@@ -299,8 +302,17 @@ void UpstreamPool::HostPool::give(Connection& connection, Waiter& waiter) {
   const bool more = connection.used();
   http::ClientConnection& client = connection.client();
   if (!client.multiplexes() || !more) unready(connection);
+  prefetchNext();
   waiter.onReady(connection.facts());
   if (!more) client.drain();  // ends it when its requests are over
+}
+
+/// Of the connections that will be given next.
+void UpstreamPool::HostPool::prefetchNext() const {
+  const std::size_t count = ready_.size();
+  if (count < 2) return;
+  base::prefetch(ready_[count - 2], sizeof(Connection));
+  base::prefetch(&ready_[count - 1]->client(), http::kStreamBytes);
 }
 
 void UpstreamPool::HostPool::serveWaiting() {
