@@ -168,7 +168,7 @@ class AcceptTest : public ::testing::Test {
   }
   net::Address address() { return worker_->addresses().front(); }
 
-  Stats stats_;
+  stats::Stats stats_;
   event::Loop loop_;
   std::vector<std::unique_ptr<net::Acceptor>> echoes_;
   std::vector<base::Fd> kept_;

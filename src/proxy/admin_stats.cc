@@ -1,7 +1,7 @@
 #include "base/strings.h"
 #include "proxy/admin.h"
 #include "proxy/server.h"
-#include "proxy/stat_tags.h"
+#include "stats/tags.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -14,7 +14,7 @@ namespace postern::proxy {
 namespace {
 
 using json = nlohmann::json;
-using Values = std::map<std::string, Stats::Value>;
+using Values = std::map<std::string, stats::Stats::Value>;
 
 constexpr std::array kQuantiles = {0.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 100.0};
 
@@ -27,13 +27,13 @@ bool hasParameter(const http::Request& request, std::string_view name) {
   return false;
 }
 
-const char* typeName(Stats::Value::Kind kind) {
+const char* typeName(stats::Stats::Value::Kind kind) {
   switch (kind) {
-    case Stats::Value::Kind::kCounter:
+    case stats::Stats::Value::Kind::kCounter:
       return "counter";
-    case Stats::Value::Kind::kGauge:
+    case stats::Stats::Value::Kind::kGauge:
       return "gauge";
-    case Stats::Value::Kind::kHistogram:
+    case stats::Stats::Value::Kind::kHistogram:
       break;
   }
   return "histogram";
@@ -44,17 +44,17 @@ bool isType(const std::string& type) {
          type == "Histograms" || type == "TextReadouts";
 }
 
-bool wantedStat(const std::string& type, Stats::Value::Kind kind) {
+bool wantedStat(const std::string& type, stats::Stats::Value::Kind kind) {
   if (type.empty() || type == "All") return true;
-  if (type == "Counters") return kind == Stats::Value::Kind::kCounter;
-  if (type == "Gauges") return kind == Stats::Value::Kind::kGauge;
-  return type == "Histograms" && kind == Stats::Value::Kind::kHistogram;
+  if (type == "Counters") return kind == stats::Stats::Value::Kind::kCounter;
+  if (type == "Gauges") return kind == stats::Stats::Value::Kind::kGauge;
+  return type == "Histograms" && kind == stats::Stats::Value::Kind::kHistogram;
 }
 
 std::string histogramText(const Values& values) {
   std::string out;
   for (const auto& [name, value] : values) {
-    if (value.kind != Stats::Value::Kind::kHistogram) {
+    if (value.kind != stats::Stats::Value::Kind::kHistogram) {
       out += fmt::format("{}: {}\n", name, value.number);
       continue;
     }
@@ -75,7 +75,7 @@ json jsonOf(const Values& values) {
   json stats = json::array();
   json histograms = json::array();
   for (const auto& [name, value] : values) {
-    if (value.kind != Stats::Value::Kind::kHistogram) {
+    if (value.kind != stats::Stats::Value::Kind::kHistogram) {
       stats.push_back({{"name", name}, {"value", value.number}});
       continue;
     }
@@ -102,13 +102,13 @@ struct Family {
 };
 
 void addHistogram(std::string& out, const std::string& name, const std::string& labels,
-                  const Histogram::Values& values) {
+                  const stats::Histogram::Values& values) {
   const std::string before = labels.empty() ? "" : labels + ",";
   std::uint64_t sum = 0;
-  for (std::size_t i = 0; i < kHistogramBounds.size(); ++i) {
+  for (std::size_t i = 0; i < stats::kHistogramBounds.size(); ++i) {
     sum += values.buckets[i];
-    out +=
-        fmt::format("{}_bucket{{{}le=\"{:.32g}\"}} {}\n", name, before, kHistogramBounds[i], sum);
+    out += fmt::format("{}_bucket{{{}le=\"{:.32g}\"}} {}\n", name, before,
+                       stats::kHistogramBounds[i], sum);
   }
   out += fmt::format("{}_bucket{{{}le=\"+Inf\"}} {}\n", name, before, values.count);
   out += fmt::format("{}_sum{{{}}} {:.32g}\n", name, labels, values.sum);
@@ -118,16 +118,16 @@ void addHistogram(std::string& out, const std::string& name, const std::string& 
 std::string prometheusOf(const Values& values) {
   std::map<std::string, Family> families;
   for (const auto& [full, value] : values) {
-    const TaggedStat stat = extractTags(full);
-    const std::string name = "envoy_" + prometheusName(stat.name);
+    const stats::TaggedStat stat = stats::extractTags(full);
+    const std::string name = "envoy_" + stats::prometheusName(stat.name);
     Family& family = families[name];
     family.type = typeName(value.kind);
     std::string labels;
     for (const auto& [tag, text] : stat.tags) {
       if (!labels.empty()) labels += ',';
-      labels += fmt::format("{}=\"{}\"", prometheusName(tag), prometheusLabel(text));
+      labels += fmt::format("{}=\"{}\"", stats::prometheusName(tag), stats::prometheusLabel(text));
     }
-    if (value.kind == Stats::Value::Kind::kHistogram) {
+    if (value.kind == stats::Stats::Value::Kind::kHistogram) {
       addHistogram(family.lines, name, labels, value.histogram);
     } else {
       family.lines += fmt::format("{}{{{}}} {}\n", name, labels, value.number);

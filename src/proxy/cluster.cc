@@ -38,7 +38,7 @@ constexpr std::string_view kScopesBelow[] = {"", "ssl.", "client_ssl_socket_fact
 
 }  // namespace
 
-ClusterState::ClusterState(event::Loop& loop, base::Random& random, StatsStore& stats,
+ClusterState::ClusterState(event::Loop& loop, base::Random& random, stats::Store& stats,
                            ClusterEntry entry, bool counts_members)
     : loop_(loop),
       random_(random),
@@ -238,7 +238,8 @@ std::unique_ptr<net::Transport> ClusterState::secure(std::unique_ptr<net::Transp
                                                      const Host& host,
                                                      std::vector<std::string> alpn) {
   const TlsSocket& socket = *host.tls;
-  if (tls_stats_ == nullptr) tls_stats_ = std::make_unique<TlsStats>(store_, stats_.scope.prefix());
+  if (tls_stats_ == nullptr)
+    tls_stats_ = std::make_unique<stats::TlsStats>(store_, stats_.scope.prefix());
   std::shared_ptr<const tls::ClientContext> context = socket.client();
   if (context == nullptr) {
     store_.scope(stats_.scope.prefix() + "client_ssl_socket_factory.")
@@ -302,7 +303,7 @@ std::unique_ptr<net::Transport> ClusterState::connect(const Host& host, std::str
 
 // ---- ClusterManager ----
 
-ClusterManager::ClusterManager(event::Loop& loop, StatsStore& stats, bool counts_members)
+ClusterManager::ClusterManager(event::Loop& loop, stats::Store& stats, bool counts_members)
     : loop_(loop),
       stats_(stats),
       counts_members_(counts_members),

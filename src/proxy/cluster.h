@@ -9,10 +9,10 @@
 #include "http/client.h"
 #include "net/socket.h"
 #include "proxy/config.h"
-#include "proxy/h2_counters.h"
-#include "proxy/response_codes.h"
-#include "proxy/stats.h"
-#include "proxy/tls_stats.h"
+#include "stats/h2_counters.h"
+#include "stats/response_codes.h"
+#include "stats/stats.h"
+#include "stats/tls_stats.h"
 
 #include <map>
 #include <memory>
@@ -50,40 +50,40 @@ using HostPtr = std::shared_ptr<Host>;
 
 /// The statistics of a cluster that are written per connection or request.
 struct ClusterStats {
-  explicit ClusterStats(StatsScope& scope);
-  StatsScope& scope;  // "cluster.<name>." for the rest
-  Counter& upstream_cx_total;
-  Counter& upstream_cx_http1_total;
-  Counter& upstream_cx_http2_total;
-  Counter& upstream_cx_connect_fail;
-  Counter& upstream_cx_connect_timeout;
-  Counter& upstream_cx_destroy;
-  Counter& upstream_cx_overflow;
-  Counter& upstream_cx_none_healthy;
-  Counter& upstream_cx_rx_bytes_total;
-  Counter& upstream_cx_tx_bytes_total;
-  Gauge& upstream_cx_active;
-  Histogram& upstream_cx_connect_ms;
-  Histogram& upstream_cx_length_ms;
-  Counter& upstream_rq_total;
-  Counter& upstream_rq_pending_total;
-  Counter& upstream_rq_pending_overflow;
-  Counter& upstream_rq_pending_failure_eject;
-  Counter& upstream_rq_cancelled;
-  Counter& upstream_rq_timeout;
-  Counter& upstream_rq_retry;
-  Counter& upstream_rq_retry_success;
-  Counter& upstream_rq_retry_overflow;
-  Gauge& upstream_rq_active;
-  Gauge& upstream_rq_pending_active;
-  Histogram& upstream_rq_time;
-  Counter& lb_healthy_panic;
-  Counter& membership_change;
-  Gauge& membership_total;
-  Gauge& membership_healthy;
-  Gauge& membership_degraded;
-  ResponseCodes response_codes;
-  H2Counters http2;
+  explicit ClusterStats(stats::Scope& scope);
+  stats::Scope& scope;  // "cluster.<name>." for the rest
+  stats::Counter& upstream_cx_total;
+  stats::Counter& upstream_cx_http1_total;
+  stats::Counter& upstream_cx_http2_total;
+  stats::Counter& upstream_cx_connect_fail;
+  stats::Counter& upstream_cx_connect_timeout;
+  stats::Counter& upstream_cx_destroy;
+  stats::Counter& upstream_cx_overflow;
+  stats::Counter& upstream_cx_none_healthy;
+  stats::Counter& upstream_cx_rx_bytes_total;
+  stats::Counter& upstream_cx_tx_bytes_total;
+  stats::Gauge& upstream_cx_active;
+  stats::Histogram& upstream_cx_connect_ms;
+  stats::Histogram& upstream_cx_length_ms;
+  stats::Counter& upstream_rq_total;
+  stats::Counter& upstream_rq_pending_total;
+  stats::Counter& upstream_rq_pending_overflow;
+  stats::Counter& upstream_rq_pending_failure_eject;
+  stats::Counter& upstream_rq_cancelled;
+  stats::Counter& upstream_rq_timeout;
+  stats::Counter& upstream_rq_retry;
+  stats::Counter& upstream_rq_retry_success;
+  stats::Counter& upstream_rq_retry_overflow;
+  stats::Gauge& upstream_rq_active;
+  stats::Gauge& upstream_rq_pending_active;
+  stats::Histogram& upstream_rq_time;
+  stats::Counter& lb_healthy_panic;
+  stats::Counter& membership_change;
+  stats::Gauge& membership_total;
+  stats::Gauge& membership_healthy;
+  stats::Gauge& membership_degraded;
+  stats::ResponseCodes response_codes;
+  stats::H2Counters http2;
 };
 
 class Balancer;
@@ -113,7 +113,7 @@ http::ClientLimits clientLimits(const Cluster& cluster);
 class ClusterState {
  public:
   /// `counts_members`: this worker tells the gauges of membership, which are the same in all.
-  ClusterState(event::Loop& loop, base::Random& random, StatsStore& stats, ClusterEntry entry,
+  ClusterState(event::Loop& loop, base::Random& random, stats::Store& stats, ClusterEntry entry,
                bool counts_members = true);
   ~ClusterState();
   const Cluster& config() const { return *entry_.config; }
@@ -161,15 +161,15 @@ class ClusterState {
 
   event::Loop& loop_;
   base::Random& random_;
-  StatsStore& store_;
+  stats::Store& store_;
   ClusterEntry entry_;
   const std::string name_;
   const std::string observed_name_;
   const bool counts_members_;
   ClusterStats stats_;
-  Gauge* remaining_[2][kResourceCount] = {};  // with track_remaining
+  stats::Gauge* remaining_[2][kResourceCount] = {};  // with track_remaining
   std::uint32_t shown_limits_[2][kResourceCount] = {};
-  std::unique_ptr<TlsStats> tls_stats_;  // once there was a TLS socket
+  std::unique_ptr<stats::TlsStats> tls_stats_;  // once there was a TLS socket
   std::vector<HostPtr> hosts_;
   std::unique_ptr<Balancer> balancer_;
   std::map<std::string, HostPtr, std::less<>> originals_;  // of an original-destination cluster
@@ -204,7 +204,7 @@ class UpstreamTicket {
 
 class ClusterManager {
  public:
-  ClusterManager(event::Loop& loop, StatsStore& stats, bool counts_members = true);
+  ClusterManager(event::Loop& loop, stats::Store& stats, bool counts_members = true);
   /// Takes over a snapshot: what did not change is not touched.
   void update(const Snapshot& snapshot);
   /// Null when there is no such cluster (now).
@@ -230,7 +230,7 @@ class ClusterManager {
   void forgetUnused();
 
   event::Loop& loop_;
-  StatsStore& stats_;
+  stats::Store& stats_;
   const bool counts_members_;
   base::Random random_;
   base::Function<void(const HostPtr&)> on_removed_;

@@ -6,7 +6,7 @@
 
 namespace postern::proxy {
 
-ClusterStats::ClusterStats(StatsScope& s)
+ClusterStats::ClusterStats(stats::Scope& s)
     : scope(s),
       upstream_cx_total(s.counter("upstream_cx_total")),
       upstream_cx_http1_total(s.counter("upstream_cx_http1_total")),

@@ -35,8 +35,8 @@ class ClusterManagerTest : public ::testing::Test {
   }
 
   event::Loop loop_;
-  Stats stats_;
-  StatsStore& store_ = stats_.makeStore();
+  stats::Stats stats_;
+  stats::Store& store_ = stats_.makeStore();
   ClusterManager manager_{loop_, store_};
 };
 

@@ -4,9 +4,9 @@
 #include "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.pb.h"
 #include "proxy/config_build.h"
 #include "proxy/honoured_fields.h"
-#include "proxy/stats.h"
 #include "proxy/tls_socket.h"
 #include "proxy/upstream_proxy_protocol.h"
+#include "stats/stats.h"
 
 #include <limits>
 
@@ -354,7 +354,7 @@ base::ConfigResult<std::shared_ptr<const Cluster>> buildCluster(const cluster::C
   out->name = message.name();
   if (out->name.empty()) return base::failConfig(joinPath(path, "name"), "must not be empty");
   out->observed_name = message.alt_stat_name();
-  out->stat_name = statName(out->observed_name.empty() ? out->name : out->observed_name);
+  out->stat_name = stats::statName(out->observed_name.empty() ? out->name : out->observed_name);
   POSTERN_TRY_VOID(readType(message, path, *out));
   POSTERN_TRY_VOID(readBalancing(message, path, *out));
   POSTERN_TRY_VOID(

@@ -11,8 +11,8 @@
 #include "proxy/filter_chain_match.h"
 #include "proxy/honoured_fields.h"
 #include "proxy/proto_fields.h"
-#include "proxy/stats.h"
 #include "proxy/tls_socket.h"
+#include "stats/stats.h"
 
 #include <google/protobuf/message.h>
 

@@ -1,7 +1,7 @@
 #include "config/supported.h"
 #include "envoy/config/listener/v3/listener.pb.h"
 #include "proxy/config_build.h"
-#include "proxy/stats.h"
+#include "stats/stats.h"
 
 #include <algorithm>
 #include <limits>
@@ -193,8 +193,8 @@ base::ConfigResult<void> readListenerSockets(const listener::Listener& message,
     constexpr std::uint32_t kBacklogMax = 1 << 20;
     out.backlog = static_cast<int>(std::min(message.tcp_backlog_size().value(), kBacklogMax));
   }
-  out.stat_name =
-      statName(message.stat_prefix().empty() ? out.address.toString() : message.stat_prefix());
+  out.stat_name = stats::statName(message.stat_prefix().empty() ? out.address.toString()
+                                                                : message.stat_prefix());
   return {};
 }
 

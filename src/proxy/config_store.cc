@@ -52,7 +52,7 @@ std::vector<const ListenerEntry*> entriesOf(const ConfigStore::ListenerRecord& r
 
 }  // namespace
 
-ConfigStore::ConfigStore(event::Loop& loop, StatsStore& stats, Options options, Publish publish,
+ConfigStore::ConfigStore(event::Loop& loop, stats::Store& stats, Options options, Publish publish,
                          Subscribe subscribe)
     : loop_(loop),
       stats_(stats),
@@ -201,7 +201,7 @@ void ConfigStore::fail(std::string_view type_url, const xds::Update& update,
 
 void ConfigStore::countUpdate(std::string_view type_url, bool accepted) {
   if (type_url == api::kSecretType) return;  // each secret counts its own
-  StatsScope& scope = stats_.scope(statPrefix(type_url));
+  stats::Scope& scope = stats_.scope(statPrefix(type_url));
   scope.counter("update_attempt").add();
   scope.counter(accepted ? "update_success" : "update_rejected").add();
 }
@@ -217,7 +217,7 @@ base::ConfigResult<void> ConfigStore::takeCluster(const Message& message, const 
   ClusterRecord& record = clusters_[cluster->name];
   if (!is_static && record.is_static)
     return base::failConfig("name", "is that of a static cluster");
-  StatsScope& stats = stats_.scope("cluster_manager.");
+  stats::Scope& stats = stats_.scope("cluster_manager.");
   record.is_static = is_static;
   record.error.reset();
   const google::protobuf::Any& before =

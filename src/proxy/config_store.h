@@ -12,7 +12,7 @@
 #include "proxy/resource_text.h"
 #include "proxy/runtime.h"
 #include "proxy/secrets.h"
-#include "proxy/stats.h"
+#include "stats/stats.h"
 #include "xds/client.h"
 
 #include <google/protobuf/any.pb.h>
@@ -52,7 +52,7 @@ class ConfigStore {
       base::Function<void(std::string_view type_url, const std::set<std::string>& names)>;
   using Publish = base::Function<void(std::shared_ptr<const Snapshot> snapshot)>;
 
-  ConfigStore(event::Loop& loop, StatsStore& stats, Options options, Publish publish,
+  ConfigStore(event::Loop& loop, stats::Store& stats, Options options, Publish publish,
               Subscribe subscribe);
   ~ConfigStore();
   ConfigStore(const ConfigStore&) = delete;
@@ -162,7 +162,7 @@ class ConfigStore {
   void countUpdate(std::string_view type_url, bool accepted);
 
   event::Loop& loop_;
-  StatsStore& stats_;
+  stats::Store& stats_;
   const Options options_;
   bool binds_;
   InheritedSockets* inherited_;

@@ -22,7 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   if (bytes.find("filename") != std::string_view::npos) return 0;
   if (!api::parseBytes(bytes, response)) return 0;
-  Stats stats;
+  stats::Stats stats;
   ConfigStore::Options options;
   options.bind = false;
   std::shared_ptr<const Snapshot> snapshot;

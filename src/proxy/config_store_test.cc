@@ -122,7 +122,7 @@ class ConfigStoreTest : public ::testing::Test {
     return it == snapshot_->clusters.end() ? nullptr : it->second.assignment.get();
   }
 
-  Stats stats_;
+  stats::Stats stats_;
   base::ManualClock clock_;
   event::Loop loop_{clock_};
   std::unique_ptr<ConfigStore> store_;

@@ -181,10 +181,10 @@ void ConfigStore::publish() {
   for (const auto& [name, record] : routes_) {
     if (record.table != nullptr) snapshot->routes.emplace(name, record.table);
   }
-  StatsScope& clusters = stats_.scope("cluster_manager.");
+  stats::Scope& clusters = stats_.scope("cluster_manager.");
   clusters.gauge("active_clusters").set(static_cast<std::int64_t>(snapshot->clusters.size()));
   clusters.gauge("warming_clusters").set(warming_clusters);
-  StatsScope& listeners = stats_.scope("listener_manager.");
+  stats::Scope& listeners = stats_.scope("listener_manager.");
   listeners.gauge("total_listeners_active").set(active_listeners);
   listeners.gauge("total_listeners_warming").set(warming_listeners);
   published_ = snapshot;

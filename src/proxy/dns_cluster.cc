@@ -25,7 +25,7 @@ struct DnsCluster::Name {
 };
 
 DnsCluster::DnsCluster(event::Loop& loop, net::Resolver& resolver, base::Random& random,
-                       StatsStore& stats, std::shared_ptr<const Cluster> config,
+                       stats::Store& stats, std::shared_ptr<const Cluster> config,
                        base::Function<void()> changed)
     : resolver_(resolver),
       random_(random),

@@ -7,7 +7,7 @@
 #include "event/loop.h"
 #include "net/resolver.h"
 #include "proxy/config.h"
-#include "proxy/stats.h"
+#include "stats/stats.h"
 
 #include <memory>
 #include <string>
@@ -19,7 +19,7 @@ class DnsCluster {
  public:
   /// `changed` is called when every name was answered (or failed) once, and whenever addresses
   /// changed after that.
-  DnsCluster(event::Loop& loop, net::Resolver& resolver, base::Random& random, StatsStore& stats,
+  DnsCluster(event::Loop& loop, net::Resolver& resolver, base::Random& random, stats::Store& stats,
              std::shared_ptr<const Cluster> config, base::Function<void()> changed);
   ~DnsCluster();
   DnsCluster(const DnsCluster&) = delete;
@@ -37,7 +37,7 @@ class DnsCluster {
   net::Resolver& resolver_;
   base::Random& random_;
   const std::shared_ptr<const Cluster> config_;
-  StatsScope& stats_;
+  stats::Scope& stats_;
   base::Function<void()> changed_;
   std::vector<std::unique_ptr<Name>> names_;  // in the order of the endpoints that have one
   std::size_t unanswered_ = 0;

@@ -74,8 +74,8 @@ class DnsClusterTest : public ::testing::Test {
   base::ManualClock clock_;
   event::Loop loop_{clock_};
   base::Random random_{7};
-  Stats all_stats_;
-  StatsStore& stats_ = all_stats_.makeStore();
+  stats::Stats all_stats_;
+  stats::Store& stats_ = all_stats_.makeStore();
   ScriptedResolver resolver_;
   std::unique_ptr<DnsCluster> cluster_;
 };

@@ -169,7 +169,7 @@ bool Exchange::checkUnderscores() {
   const std::size_t found = applyUnderscores(config_.underscore_headers, request_);
   if (found == 0) return true;
   const bool http2 = down_->httpVersion() == 2;
-  StatsScope& codec = conn_.worker.stats().scope(http2 ? "http2." : "http1.");
+  stats::Scope& codec = conn_.worker.stats().scope(http2 ? "http2." : "http1.");
   if (config_.underscore_headers == UnderscoreHeaders::kDrop) {
     codec.counter("dropped_headers_with_underscores").add(found);
     return true;
@@ -408,7 +408,7 @@ void Exchange::finish() {
 }
 
 void Exchange::count() {
-  HttpStats& stats = conn_.stats;
+  stats::HttpStats& stats = conn_.stats;
   stats.rq_active.sub();
   if (record_.response_code != 0) stats.completed(record_.response_code);
   const auto took = record_.at.response_end - record_.at.request_begin;

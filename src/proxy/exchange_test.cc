@@ -222,7 +222,7 @@ TEST_F(ExchangeTest, TheLogTellsOfTheLastAttemptOnly) {
 
 TEST(WorkerIds, AreUniqueInTheProcess) {
   event::Loop loop;
-  Stats stats;
+  stats::Stats stats;
   Worker first(loop, stats.makeStore());
   WorkerOptions options;
   options.index = 1;

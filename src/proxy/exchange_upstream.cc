@@ -54,7 +54,7 @@ http::Protocol protocolFor(UpstreamCodec codec, const http::Stream& down) {
 }
 
 /// An answer that nobody gets is counted apart.
-void countRetried(StatsScope& scope, int status) {
+void countRetried(stats::Scope& scope, int status) {
   const std::string code = std::to_string(status);
   scope.counter("retry.upstream_rq_completed").add();
   scope.counter("retry.upstream_rq_" + code).add();

@@ -25,7 +25,7 @@ enum class PacketKind : char {
   kSocket = 'L',   // a listening socket; the text is its key (BoundSockets::keyOf)
   kAdminSocket = 'A',
   kReady = 'R',     // no more sockets follow
-  kStats = 'S',     // part of the statistics (stats_carry.h)
+  kStats = 'S',     // part of the statistics (stats/carry.h)
   kStatsDone = 's'  // the last part was sent
 };
 

@@ -7,8 +7,8 @@
 #include "event/loop.h"
 #include "http/server.h"
 #include "proxy/connection_facts.h"
-#include "proxy/http_stats.h"
 #include "proxy/worker.h"
+#include "stats/http_stats.h"
 
 #include <cstdint>
 #include <string>
@@ -23,8 +23,8 @@ class HttpConnection final : public http::ServerObserver,
                              public DownstreamConnection,
                              public event::Deferred {
  public:
-  HttpConnection(Worker& worker, const HttpManager& config, HttpStats& stats, ConnectionFacts facts,
-                 std::unique_ptr<net::Transport> client);
+  HttpConnection(Worker& worker, const HttpManager& config, stats::HttpStats& stats,
+                 ConnectionFacts facts, std::unique_ptr<net::Transport> client);
   void start();
 
   // ---- DownstreamConnection ----
@@ -83,7 +83,7 @@ class HttpConnection final : public http::ServerObserver,
 
   Worker& worker;
   const HttpManager& config;  // kept alive by facts.chain
-  HttpStats& stats;
+  stats::HttpStats& stats;
   const ConnectionFacts facts;
   std::string local_text;
   std::string peer_text;

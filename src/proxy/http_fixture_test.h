@@ -309,7 +309,7 @@ class HttpFixture : public ::testing::Test {
     return all.str();
   }
 
-  Stats stats_;
+  stats::Stats stats_;
   event::Loop loop_;
   Origin origin_;
   json manager_;

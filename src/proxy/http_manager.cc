@@ -22,8 +22,9 @@ std::string_view ipOf(const net::Address& address, std::string_view text) {
 
 }  // namespace
 
-HttpConnection::HttpConnection(Worker& owner, const HttpManager& manager, HttpStats& statistics,
-                               ConnectionFacts given, std::unique_ptr<net::Transport> client)
+HttpConnection::HttpConnection(Worker& owner, const HttpManager& manager,
+                               stats::HttpStats& statistics, ConnectionFacts given,
+                               std::unique_ptr<net::Transport> client)
     : worker(owner),
       config(manager),
       stats(statistics),

@@ -118,7 +118,7 @@ PendingConnection::Step PendingConnection::restoreDestination() {
 }
 
 PendingConnection::Step PendingConnection::inspectTls() {
-  StatsScope& stats = worker_.stats().scope("tls_inspector.");
+  stats::Scope& stats = worker_.stats().scope("tls_inspector.");
   switch (peek(facts_.listener->client_hello_bytes_max)) {
     case Arrived::kNothing:
       return Step::kWait;
@@ -149,7 +149,7 @@ PendingConnection::Step PendingConnection::inspectTls() {
 
 PendingConnection::Step PendingConnection::inspectHttp() {
   if (facts_.transport_protocol == "tls") return Step::kDone;
-  StatsScope& stats = worker_.stats().scope("http_inspector.");
+  stats::Scope& stats = worker_.stats().scope("http_inspector.");
   switch (peek(kInspectedBytesMax)) {
     case Arrived::kNothing:
       return Step::kWait;
@@ -226,7 +226,8 @@ PendingConnection::Step PendingConnection::takeRest() {
   return endProxyHeader(read, header);
 }
 
-Counter& PendingConnection::proxyCounter(const codec::ProxyHeader& header, std::string_view name) {
+stats::Counter& PendingConnection::proxyCounter(const codec::ProxyHeader& header,
+                                                std::string_view name) {
   const ProxyProtocolFilter& filter = *facts_.listener->proxy_protocol;
   const char* version =
       header.version == codec::ProxyVersion::kV1 ? "versions.v1." : "versions.v2.";

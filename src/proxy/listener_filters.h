@@ -33,7 +33,7 @@ class PendingConnection final : public event::Deferred {
   Step takeProxyHeader();
   Step takeRest();
   Step endProxyHeader(const codec::ProxyRead& read, const codec::ProxyHeader& header);
-  Counter& proxyCounter(const codec::ProxyHeader& header, std::string_view name);
+  stats::Counter& proxyCounter(const codec::ProxyHeader& header, std::string_view name);
   /// Looks at what has arrived without taking it.
   Arrived peek(std::size_t bytes_max);
   void timedOut();

@@ -15,7 +15,7 @@
 
 namespace postern::proxy {
 
-ListenerStats::ListenerStats(StatsScope& scope)
+ListenerStats::ListenerStats(stats::Scope& scope)
     : downstream_cx_total(scope.counter("downstream_cx_total")),
       downstream_cx_destroy(scope.counter("downstream_cx_destroy")),
       downstream_cx_overflow(scope.counter("downstream_cx_overflow")),
@@ -130,13 +130,13 @@ void ListenerState::accept(base::Fd fd, ConnectionFacts facts, Handed handed) {
 
 /// Counts a connection against a limit until its facts are gone.
 bool ListenerState::admit(const ConnectionLimitFilter& limit, ConnectionFacts& facts) {
-  StatsScope& stats = worker_.stats().scope(limit.stat_scope);
+  stats::Scope& stats = worker_.stats().scope(limit.stat_scope);
   if (limit.open->fetch_add(1, std::memory_order_relaxed) >= limit.max) {
     limit.open->fetch_sub(1, std::memory_order_relaxed);
     stats.counter("limited_connections").add();
     return false;
   }
-  Gauge& active = stats.gauge("active_connections");
+  stats::Gauge& active = stats.gauge("active_connections");
   active.add();
   facts.counted.emplace_back(static_cast<const void*>(limit.open.get()),
                              [open = limit.open, &active](const void*) {

@@ -7,8 +7,8 @@
 #include "net/socket.h"
 #include "proxy/bound_sockets.h"
 #include "proxy/config.h"
-#include "proxy/stats.h"
 #include "proxy/udp_proxy.h"
+#include "stats/stats.h"
 
 #include <cstdint>
 #include <memory>
@@ -21,19 +21,19 @@ class PendingConnection;
 class Worker;
 
 struct ListenerStats {
-  explicit ListenerStats(StatsScope& scope);
-  Counter& downstream_cx_total;
-  Counter& downstream_cx_destroy;
-  Counter& downstream_cx_overflow;
-  Counter& downstream_cx_overload_reject;
-  Counter& downstream_global_cx_overflow;
-  Counter& downstream_pre_cx_timeout;
-  Counter& downstream_listener_filter_remote_close;
-  Counter& downstream_listener_filter_error;
-  Counter& no_filter_chain_match;
-  Gauge& downstream_cx_active;
-  Gauge& downstream_pre_cx_active;
-  Histogram& downstream_cx_length_ms;
+  explicit ListenerStats(stats::Scope& scope);
+  stats::Counter& downstream_cx_total;
+  stats::Counter& downstream_cx_destroy;
+  stats::Counter& downstream_cx_overflow;
+  stats::Counter& downstream_cx_overload_reject;
+  stats::Counter& downstream_global_cx_overflow;
+  stats::Counter& downstream_pre_cx_timeout;
+  stats::Counter& downstream_listener_filter_remote_close;
+  stats::Counter& downstream_listener_filter_error;
+  stats::Counter& no_filter_chain_match;
+  stats::Gauge& downstream_cx_active;
+  stats::Gauge& downstream_pre_cx_active;
+  stats::Histogram& downstream_cx_length_ms;
 };
 
 /// Whether another listener passed a connection on.

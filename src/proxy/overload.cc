@@ -74,7 +74,7 @@ std::chrono::milliseconds TimerScale::apply(std::chrono::milliseconds timeout, d
   return Milliseconds(static_cast<Milliseconds::rep>(bottom + (whole - bottom) * (1 - value)));
 }
 
-OverloadManager::OverloadManager(event::Loop& loop, StatsStore& stats, OverloadConfig config,
+OverloadManager::OverloadManager(event::Loop& loop, stats::Store& stats, OverloadConfig config,
                                  std::shared_ptr<OverloadState> state,
                                  std::shared_ptr<ConnectionLimit> limit, base::Function<void()> act)
     : loop_(loop),
@@ -86,14 +86,14 @@ OverloadManager::OverloadManager(event::Loop& loop, StatsStore& stats, OverloadC
       pressures_(config_.monitors.size()),
       timer_(loop, [this] { refresh(); }) {
   for (const auto& action : config_.actions) {
-    StatsScope& scope = stats_.scope(resourceScope(toString(action.action)));
+    stats::Scope& scope = stats_.scope(resourceScope(toString(action.action)));
     scope.gauge("active").set(0);
     scope.gauge("scale_percent").set(0);
   }
 }
 
 void OverloadManager::refresh() {
-  StatsScope& scope = stats_.scope("overload.");
+  stats::Scope& scope = stats_.scope("overload.");
   if (due_ != base::MonotonicTime{}) {
     scope.histogram("refresh_interval_delay")
         .record(std::chrono::duration<double, std::milli>(loop_.now() - due_).count());
@@ -106,7 +106,7 @@ void OverloadManager::refresh() {
 
 void OverloadManager::measure() {
   for (std::size_t i = 0; i < config_.monitors.size(); ++i) {
-    StatsScope& scope = stats_.scope(resourceScope(config_.monitors[i].name));
+    stats::Scope& scope = stats_.scope(resourceScope(config_.monitors[i].name));
     if (const auto pressure = pressureOf(config_.monitors[i])) {
       pressures_[i] = *pressure;
       scope.gauge("pressure").set(std::lround(*pressure * 100));
@@ -132,7 +132,7 @@ void OverloadManager::decide() {
       }
     }
     state_->set(action.action, value);
-    StatsScope& scope = stats_.scope(resourceScope(toString(action.action)));
+    stats::Scope& scope = stats_.scope(resourceScope(toString(action.action)));
     scope.gauge("active").set(value == 1 ? 1 : 0);
     scope.gauge("scale_percent").set(std::lround(value * 100));
     any = any || value > 0;

@@ -7,7 +7,7 @@
 #include "base/random.h"
 #include "event/loop.h"
 #include "proxy/config.h"
-#include "proxy/stats.h"
+#include "stats/stats.h"
 
 #include <array>
 #include <atomic>
@@ -116,7 +116,7 @@ base::ConfigResult<OverloadConfig> readOverload(
 class OverloadManager {
  public:
   /// `act` is called after a refresh in which any action is taken, or one ended.
-  OverloadManager(event::Loop& loop, StatsStore& stats, OverloadConfig config,
+  OverloadManager(event::Loop& loop, stats::Store& stats, OverloadConfig config,
                   std::shared_ptr<OverloadState> state, std::shared_ptr<ConnectionLimit> limit,
                   base::Function<void()> act);
   OverloadManager(const OverloadManager&) = delete;
@@ -131,7 +131,7 @@ class OverloadManager {
   void shrinkHeap();
 
   event::Loop& loop_;
-  StatsStore& stats_;
+  stats::Store& stats_;
   const OverloadConfig config_;
   std::shared_ptr<OverloadState> state_;
   std::shared_ptr<ConnectionLimit> limit_;

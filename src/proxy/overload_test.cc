@@ -44,7 +44,7 @@ class OverloadTest : public ::testing::Test {
   }
   std::filesystem::path folder_;
   event::Loop loop_;
-  Stats stats_;
+  stats::Stats stats_;
 };
 
 TEST_F(OverloadTest, ScalesBetweenItsThresholds) {
@@ -109,7 +109,7 @@ TEST_F(OverloadTest, ShrinksTheHeapOncePerInterval) {
         "timer_interval":")" +
                        interval + "\"}}");
     EXPECT_TRUE(config) << config.error().message();
-    Stats stats;
+    stats::Stats stats;
     OverloadManager manager(loop_, stats.makeStore(), std::move(*config),
                             std::make_shared<OverloadState>(), std::make_shared<ConnectionLimit>(),
                             [] {});

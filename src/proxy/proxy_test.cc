@@ -95,7 +95,7 @@ class ProxyTest : public ::testing::Test {
     return answer;
   }
 
-  Stats stats_;
+  stats::Stats stats_;
   event::Loop loop_;
   std::unique_ptr<http::Server> app_;
   std::unique_ptr<Worker> worker_;
@@ -136,7 +136,7 @@ TEST(ProxyConfig, RefusesUnknownFieldsWithTheirPath) {
   envoy::config::bootstrap::v3::Bootstrap message;
   ASSERT_TRUE(api::fromJson(all, message));
   event::Loop loop;
-  Stats stats;
+  stats::Stats stats;
   ConfigStore store(loop, stats.makeStore(), {}, nullptr, nullptr);
   const auto added = store.addStatic(message);
   ASSERT_FALSE(added);

@@ -117,7 +117,7 @@ bool redact(google::protobuf::Message& message, bool all) {
 
 void redactSecrets(google::protobuf::Message& message) { (void)redact(message, false); }
 
-SecretStore::SecretStore(event::Loop& loop, StatsStore& stats, base::Function<void()> changed)
+SecretStore::SecretStore(event::Loop& loop, stats::Store& stats, base::Function<void()> changed)
     : loop_(loop),
       stats_(stats),
       changed_(std::move(changed)),
@@ -125,7 +125,7 @@ SecretStore::SecretStore(event::Loop& loop, StatsStore& stats, base::Function<vo
       watch_(loop, [this](const std::string& directory) { onMoved(directory); }) {}
 
 void SecretStore::count(std::string_view name, std::string_view counter) {
-  stats_.scope("sds." + statName(name) + ".").counter(counter).add();
+  stats_.scope("sds." + stats::statName(name) + ".").counter(counter).add();
 }
 
 base::ConfigResult<void> SecretStore::addStatic(const ssl::Secret& message, const std::string& path,

@@ -6,8 +6,8 @@
 #include "event/loop.h"
 #include "proxy/directory_watch.h"
 #include "proxy/resource_text.h"
-#include "proxy/stats.h"
 #include "proxy/tls_socket.h"
+#include "stats/stats.h"
 
 #include <map>
 #include <memory>
@@ -36,7 +36,7 @@ class SecretStore final : public SecretSource {
   using Records = std::map<std::string, Record, std::less<>>;
 
   /// `changed` is called when a file brought something new: sockets may be built anew.
-  SecretStore(event::Loop& loop, StatsStore& stats, base::Function<void()> changed);
+  SecretStore(event::Loop& loop, stats::Store& stats, base::Function<void()> changed);
 
   base::ConfigResult<void> addStatic(
       const envoy::extensions::transport_sockets::tls::v3::Secret& message, const std::string& path,
@@ -71,7 +71,7 @@ class SecretStore final : public SecretSource {
   void count(std::string_view name, std::string_view counter);
 
   event::Loop& loop_;
-  StatsStore& stats_;
+  stats::Store& stats_;
   base::Function<void()> changed_;
   std::shared_ptr<tls::TicketKeys> tickets_;
   Records static_;

@@ -95,7 +95,7 @@ class Secrets : public ::testing::Test {
     return chain->tls->server() == nullptr ? "" : "there";
   }
 
-  Stats stats_;
+  stats::Stats stats_;
   base::ManualClock clock_;
   event::Loop loop_{clock_};
   std::unique_ptr<ConfigStore> store_;

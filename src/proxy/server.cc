@@ -69,7 +69,7 @@ std::string_view toString(ServerState state) {
 
 // ---- WorkerThread ----
 
-WorkerThread::WorkerThread(StatsStore& stats, WorkerOptions options)
+WorkerThread::WorkerThread(stats::Store& stats, WorkerOptions options)
     : thread_([this, &stats, options] {
         Worker worker(loop_, stats, options);
         worker_ = &worker;
@@ -94,7 +94,7 @@ Server::Server(event::Loop& loop, Options options)
       options_(std::move(options)),
       started_(loop.clock().wall()),
       started_at_(loop.now()),
-      stats_(std::make_unique<Stats>()),
+      stats_(std::make_unique<stats::Stats>()),
       main_stats_(stats_->makeStore()),
       connections_(std::make_shared<ConnectionLimit>()),
       drained_(loop, [this] { checkDrained(); }),
@@ -133,7 +133,7 @@ base::ConfigResult<void> Server::validate(event::Loop& loop,
   if (given.allow_unknown_static_fields) tolerance.emplace();
   const auto with_flags = named(std::make_shared<const Bootstrap>(bootstrap), given);
   POSTERN_TRY(const BootstrapValues values, readBootstrap(*with_flags));
-  Stats stats;
+  stats::Stats stats;
   ConfigStore::Options options;
   options.bind = false;
   ConfigStore store(loop, stats.makeStore(), std::move(options), nullptr, nullptr);
@@ -284,7 +284,7 @@ const net::Address* Server::adminAddress() const {
 }
 
 void Server::refreshGauges() {
-  StatsScope& server = main_stats_.scope("server.");
+  stats::Scope& server = main_stats_.scope("server.");
   server.gauge("state").set(static_cast<std::int64_t>(state()));
   server.gauge("live").set(state() == ServerState::kLive ? 1 : 0);
   server.gauge("uptime").set(std::chrono::duration_cast<std::chrono::seconds>(uptime()).count());

@@ -10,8 +10,8 @@
 #include "proxy/hot_restart.h"
 #include "proxy/options.h"
 #include "proxy/saved_config.h"
-#include "proxy/stats.h"
 #include "proxy/worker.h"
+#include "stats/stats.h"
 
 #include <cstdint>
 #include <functional>
@@ -28,7 +28,7 @@ class Admin;
 /// One worker on a thread of its own.
 class WorkerThread {
  public:
-  WorkerThread(StatsStore& stats, WorkerOptions options);
+  WorkerThread(stats::Store& stats, WorkerOptions options);
   /// Ends the thread; its connections are closed.
   ~WorkerThread();
   WorkerThread(const WorkerThread&) = delete;
@@ -82,8 +82,8 @@ class Server : private Replaceable {
 
   ServerState state() const;
   event::Loop& loop() { return loop_; }
-  const Stats& stats() const { return *stats_; }
-  StatsStore& mainStats() { return main_stats_; }
+  const stats::Stats& stats() const { return *stats_; }
+  stats::Store& mainStats() { return main_stats_; }
   /// Brings the gauges up to date that nobody counts.
   void refreshGauges();
   const ConfigStore& store() const { return *store_; }
@@ -150,8 +150,8 @@ class Server : private Replaceable {
   const Options options_;
   const base::WallTime started_;
   const base::MonotonicTime started_at_;
-  std::unique_ptr<Stats> stats_;
-  StatsStore& main_stats_;
+  std::unique_ptr<stats::Stats> stats_;
+  stats::Store& main_stats_;
   std::shared_ptr<const envoy::config::bootstrap::v3::Bootstrap> bootstrap_;
   BootstrapValues values_;
   std::shared_ptr<ConnectionLimit> connections_;

@@ -3,7 +3,7 @@
 #include "proxy/listener_state.h"
 #include "proxy/logs.h"
 #include "proxy/server.h"
-#include "proxy/stats_carry.h"
+#include "stats/carry.h"
 
 #include <algorithm>
 #include <fstream>
@@ -116,7 +116,7 @@ base::ConfigResult<void> Server::joinHotRestart() {
       parent_connections_ = 0;
       return stats_->endInheritedGauges();
     }
-    auto values = decodeStats(*text);
+    auto values = stats::decodeStats(*text);
     parent_connections_ = values["server.total_connections"].number;
     stats_->setInherited(std::move(values));
   });
@@ -164,7 +164,7 @@ std::optional<Replaceable::Socket> Server::adminToShare() {
 
 std::string Server::statsToShare() {
   refreshGauges();
-  return encodeStats(stats_->read());
+  return stats::encodeStats(stats_->read());
 }
 
 void Server::adminTaken(bool taken) {

@@ -22,7 +22,7 @@ constexpr int kSmallTurnsMax = 16;
 constexpr std::size_t kCopiedBytesPerTurn = 1 << 20;
 
 struct TcpStats {
-  explicit TcpStats(StatsScope& scope)
+  explicit TcpStats(stats::Scope& scope)
       : cx_total(scope.counter("downstream_cx_total")),
         cx_no_route(scope.counter("downstream_cx_no_route")),
         rx_bytes(scope.counter("downstream_cx_rx_bytes_total")),
@@ -30,13 +30,13 @@ struct TcpStats {
         early_data(scope.counter("early_data_received_count_total")),
         idle_timeout(scope.counter("idle_timeout")),
         duration(scope.counter("max_downstream_connection_duration")) {}
-  Counter& cx_total;
-  Counter& cx_no_route;
-  Counter& rx_bytes;
-  Counter& tx_bytes;
-  Counter& early_data;
-  Counter& idle_timeout;
-  Counter& duration;
+  stats::Counter& cx_total;
+  stats::Counter& cx_no_route;
+  stats::Counter& rx_bytes;
+  stats::Counter& tx_bytes;
+  stats::Counter& early_data;
+  stats::Counter& idle_timeout;
+  stats::Counter& duration;
 };
 
 /// Two ends and what is under way between them. A direction reads only when what it read before is

@@ -31,7 +31,7 @@ std::string keyOf(const net::Address& peer, const net::Address& local, const Hos
 
 }  // namespace
 
-UdpStats::UdpStats(StatsScope& scope)
+UdpStats::UdpStats(stats::Scope& scope)
     : no_route(scope.counter("downstream_sess_no_route")),
       rx_bytes(scope.counter("downstream_sess_rx_bytes")),
       rx_datagrams(scope.counter("downstream_sess_rx_datagrams")),
@@ -157,7 +157,7 @@ class UdpListener::Session final : public event::Deferred {
   const net::Address peer_;
   const net::Address local_;
   const ClusterPtr cluster_;
-  StatsScope& udp_;
+  stats::Scope& udp_;
   const HostPtr host_;
   base::Fd socket_;
   AccessRecord record_;

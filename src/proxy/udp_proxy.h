@@ -8,7 +8,7 @@
 #include "net/address.h"
 #include "proxy/cluster.h"
 #include "proxy/config.h"
-#include "proxy/stats.h"
+#include "stats/stats.h"
 
 #include <cstddef>
 #include <memory>
@@ -21,17 +21,17 @@ namespace postern::proxy {
 class Worker;
 
 struct UdpStats {
-  explicit UdpStats(StatsScope& scope);
-  Counter& no_route;
-  Counter& rx_bytes;
-  Counter& rx_datagrams;
-  Counter& rx_errors;
-  Counter& total;
-  Counter& tx_bytes;
-  Counter& tx_datagrams;
-  Counter& tx_errors;
-  Counter& idle_timeout;
-  Gauge& active;
+  explicit UdpStats(stats::Scope& scope);
+  stats::Counter& no_route;
+  stats::Counter& rx_bytes;
+  stats::Counter& rx_datagrams;
+  stats::Counter& rx_errors;
+  stats::Counter& total;
+  stats::Counter& tx_bytes;
+  stats::Counter& tx_datagrams;
+  stats::Counter& tx_errors;
+  stats::Counter& idle_timeout;
+  stats::Gauge& active;
 };
 
 class UdpListener {
@@ -57,7 +57,7 @@ class UdpListener {
   const std::shared_ptr<const Listener> config_;
   const net::Address local_;
   UdpStats stats_;
-  Counter& too_large_;
+  stats::Counter& too_large_;
   std::unordered_map<std::string, std::unique_ptr<Session>> sessions_;
   event::Timer again_;
   event::FdWatch watch_;

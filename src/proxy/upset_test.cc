@@ -100,7 +100,7 @@ class UpsetProxy {
              {{"listeners", json::array({listener})}, {"clusters", json::array({cluster})}}}};
   }
 
-  Stats stats_;
+  stats::Stats stats_;
   event::Loop loop_;
   UpsetServer server_;
   std::unique_ptr<net::Acceptor> acceptor_;

@@ -3,7 +3,7 @@
 #include "config/supported.h"
 #include "envoy/config/core/v3/proxy_protocol.pb.h"
 #include "proxy/config_build.h"
-#include "proxy/stats.h"
+#include "stats/stats.h"
 
 #include <algorithm>
 
@@ -37,7 +37,7 @@ bool holds(const std::vector<codec::ProxyTlv>& tlvs, std::uint8_t type) {
 }  // namespace
 
 std::string writeUpstreamHeader(const UpstreamProxyProtocol& config,
-                                const ConnectionFacts& downstream, StatsScope& cluster_stats) {
+                                const ConnectionFacts& downstream, stats::Scope& cluster_stats) {
   codec::ProxyHeader header;
   header.version = config.version;
   const net::Address& source = downstream.source;

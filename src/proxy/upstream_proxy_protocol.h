@@ -12,14 +12,16 @@ namespace envoy::config::core::v3 {
 class ProxyProtocolConfig;
 }
 
-namespace postern::proxy {
+namespace postern::stats {
+class Scope;
+}
 
-class StatsScope;
+namespace postern::proxy {
 
 /// Addresses that the protocol cannot tell (Unix sockets, mixed families) become UNKNOWN (version
 /// 1) or LOCAL (version 2). TLVs that do not fit are left out and counted.
 std::string writeUpstreamHeader(const UpstreamProxyProtocol& config,
-                                const ConnectionFacts& downstream, StatsScope& cluster_stats);
+                                const ConnectionFacts& downstream, stats::Scope& cluster_stats);
 
 base::ConfigResult<UpstreamProxyProtocol> buildUpstreamProxyProtocol(
     const envoy::config::core::v3::ProxyProtocolConfig& message, std::string_view path);

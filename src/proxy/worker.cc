@@ -6,7 +6,7 @@
 
 namespace postern::proxy {
 
-Worker::Worker(event::Loop& loop, StatsStore& stats, WorkerOptions options)
+Worker::Worker(event::Loop& loop, stats::Store& stats, WorkerOptions options)
     : loop_(loop),
       stats_(stats),
       options_(options),
@@ -19,17 +19,17 @@ Worker::Worker(event::Loop& loop, StatsStore& stats, WorkerOptions options)
   clusters_.onHostRemoved([this](const HostPtr& host) { pool_.hostRemoved(host); });
 }
 
-HttpStats& Worker::httpStats(const std::string& prefix) {
+stats::HttpStats& Worker::httpStats(const std::string& prefix) {
   const auto it = http_stats_.find(prefix);
   if (it != http_stats_.end()) return it->second;
-  StatsScope& scope = stats_.scope("http." + statName(prefix) + ".");
+  stats::Scope& scope = stats_.scope("http." + stats::statName(prefix) + ".");
   return http_stats_.try_emplace(prefix, scope).first->second;
 }
 
-TlsStats& Worker::tlsStats(const std::string& prefix) {
+stats::TlsStats& Worker::tlsStats(const std::string& prefix) {
   const auto it = tls_stats_.find(prefix);
   if (it != tls_stats_.end()) return it->second;
-  TlsStats& out = tls_stats_.try_emplace(prefix, stats_, prefix).first->second;
+  stats::TlsStats& out = tls_stats_.try_emplace(prefix, stats_, prefix).first->second;
   out.countTimeouts(stats_.scope(prefix).counter("downstream_cx_transport_socket_connect_timeout"));
   return out;
 }

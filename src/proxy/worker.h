@@ -9,10 +9,10 @@
 #include "proxy/cluster.h"
 #include "proxy/config.h"
 #include "proxy/connection_facts.h"
-#include "proxy/http_stats.h"
 #include "proxy/overload.h"
-#include "proxy/stats.h"
 #include "proxy/upstream_pool.h"
+#include "stats/http_stats.h"
+#include "stats/stats.h"
 
 #include <limits>
 #include <map>
@@ -68,7 +68,7 @@ class Worker {
   /// Above it HTTP/2 connections that hold more than a little get no further request.
   static constexpr std::size_t kHeldHeaderBytesMax = 24 * 1024 * 1024;
 
-  Worker(event::Loop& loop, StatsStore& stats, WorkerOptions options = {});
+  Worker(event::Loop& loop, stats::Store& stats, WorkerOptions options = {});
   /// Closes the connections that are left.
   ~Worker();
   Worker(const Worker&) = delete;
@@ -93,15 +93,15 @@ class Worker {
   std::vector<net::Address> addresses() const;
 
   event::Loop& loop() { return loop_; }
-  StatsStore& stats() { return stats_; }
+  stats::Store& stats() { return stats_; }
   /// The statistics of a connection manager, "http.<prefix>.".
-  HttpStats& httpStats(const std::string& prefix);
+  stats::HttpStats& httpStats(const std::string& prefix);
   /// The TLS statistics of a listener, "<prefix>ssl.".
-  TlsStats& tlsStats(const std::string& prefix);
+  stats::TlsStats& tlsStats(const std::string& prefix);
   ClusterManager& clusters() { return clusters_; }
   UpstreamPool& pool() { return pool_; }
   /// Of downstream connections, "http2.".
-  H2Counters& http2() { return http2_; }
+  stats::H2Counters& http2() { return http2_; }
   /// Request headers that unfinished HTTP/2 requests hold. False: this is much for one worker.
   bool holdHeaders(std::ptrdiff_t change) {
     held_header_bytes_ += static_cast<std::size_t>(change);
@@ -179,16 +179,16 @@ class Worker {
   std::size_t resetLargest(std::size_t bytes_min, std::size_t most);
 
   event::Loop& loop_;
-  StatsStore& stats_;
+  stats::Store& stats_;
   const WorkerOptions options_;
   std::shared_ptr<const Snapshot> snapshot_;
   ClusterManager clusters_;
   UpstreamPool pool_;
-  H2Counters http2_;
+  stats::H2Counters http2_;
   net::PipePool pipes_;
   AccessLogWriter log_writer_;
-  std::map<std::string, HttpStats> http_stats_;
-  std::map<std::string, TlsStats> tls_stats_;
+  std::map<std::string, stats::HttpStats> http_stats_;
+  std::map<std::string, stats::TlsStats> tls_stats_;
   std::map<std::string, std::unique_ptr<ListenerState>, std::less<>> listeners_;
   std::vector<Removed> removed_;
   std::map<DownstreamConnection*, Known> connections_;

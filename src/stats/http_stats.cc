@@ -1,8 +1,8 @@
-#include "proxy/http_stats.h"
+#include "stats/http_stats.h"
 
-namespace postern::proxy {
+namespace postern::stats {
 
-HttpStats::HttpStats(StatsScope& scope)
+HttpStats::HttpStats(Scope& scope)
     : cx_total(scope.counter("downstream_cx_total")),
       cx_destroy(scope.counter("downstream_cx_destroy")),
       cx_active(scope.gauge("downstream_cx_active")),
@@ -76,4 +76,4 @@ void HttpStats::completed(int response_code) {
   }
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

@@ -1,14 +1,14 @@
-#include "proxy/stats.h"
+#include "stats/stats.h"
 
 #include <gtest/gtest.h>
 
-namespace postern::proxy {
+namespace postern::stats {
 namespace {
 
 TEST(Stats, AddsUpTheStores) {
   Stats stats;
-  StatsStore& one = stats.makeStore();
-  StatsStore& two = stats.makeStore();
+  Store& one = stats.makeStore();
+  Store& two = stats.makeStore();
   one.scope("cluster.a.").counter("upstream_rq_total").add(2);
   two.scope("cluster.a.").counter("upstream_rq_total").add();
   one.scope("cluster.a.").gauge("upstream_cx_active").add(5);
@@ -20,7 +20,7 @@ TEST(Stats, AddsUpTheStores) {
 
 TEST(Stats, TellsWhatWasNeverWritten) {
   Stats stats;
-  StatsScope& scope = stats.makeStore().scope("x.");
+  Scope& scope = stats.makeStore().scope("x.");
   scope.counter("idle");
   scope.gauge("zero").set(0);
   EXPECT_FALSE(stats.read()["x.idle"].used);
@@ -29,7 +29,7 @@ TEST(Stats, TellsWhatWasNeverWritten) {
 
 TEST(Stats, HidesAScopeAndShowsItAgain) {
   Stats stats;
-  StatsStore& store = stats.makeStore();
+  Store& store = stats.makeStore();
   Counter& counter = store.scope("cluster.a.").counter("n");
   store.hide("cluster.a.");
   counter.add();
@@ -55,4 +55,4 @@ TEST(Stats, HistogramsHaveEnvoysBuckets) {
 }
 
 }  // namespace
-}  // namespace postern::proxy
+}  // namespace postern::stats

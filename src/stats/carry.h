@@ -2,13 +2,13 @@
 // that count things which live in both processes.
 #pragma once
 
-#include "proxy/stats.h"
+#include "stats/stats.h"
 
 #include <map>
 #include <string>
 #include <string_view>
 
-namespace postern::proxy {
+namespace postern::stats {
 
 /// True for a gauge whose values of two processes add up (connections, requests, bytes), false for
 /// one that describes a single process (state, uptime, members of a cluster).
@@ -19,4 +19,4 @@ std::string encodeStats(const std::map<std::string, Stats::Value>& values);
 /// Lines it does not understand are left out.
 std::map<std::string, Stats::Value> decodeStats(std::string_view text);
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

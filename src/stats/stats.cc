@@ -1,8 +1,8 @@
-#include "proxy/stats.h"
+#include "stats/stats.h"
 
 #include <algorithm>
 
-namespace postern::proxy {
+namespace postern::stats {
 
 namespace {
 
@@ -49,45 +49,42 @@ double Histogram::Values::quantile(double quantile) const {
   return kHistogramBounds.back();
 }
 
-Counter& StatsScope::counter(std::string_view name) { return findOrMake(counters_, mutex_, name); }
-Gauge& StatsScope::gauge(std::string_view name) { return findOrMake(gauges_, mutex_, name); }
-Histogram& StatsScope::histogram(std::string_view name) {
-  return findOrMake(histograms_, mutex_, name);
-}
+Counter& Scope::counter(std::string_view name) { return findOrMake(counters_, mutex_, name); }
+Gauge& Scope::gauge(std::string_view name) { return findOrMake(gauges_, mutex_, name); }
+Histogram& Scope::histogram(std::string_view name) { return findOrMake(histograms_, mutex_, name); }
 
-StatsScope& StatsStore::scope(std::string_view prefix) {
+Scope& Store::scope(std::string_view prefix) {
   auto it = scopes_.find(prefix);
   if (it == scopes_.end()) {
     const std::lock_guard lock(mutex_);
-    it = scopes_.emplace(std::string(prefix), std::make_unique<StatsScope>(std::string(prefix)))
-             .first;
+    it = scopes_.emplace(std::string(prefix), std::make_unique<Scope>(std::string(prefix))).first;
   }
   it->second->hidden_.store(false, std::memory_order_relaxed);
   return *it->second;
 }
 
-void StatsStore::resetCounters() {
+void Store::resetCounters() {
   // Only this thread inserts.
   for (auto& [prefix, scope] : scopes_) {
     for (auto& [name, counter] : scope->counters_) counter.reset();
   }
 }
 
-void StatsStore::forget(std::string_view prefix) {
+void Store::forget(std::string_view prefix) {
   const auto it = scopes_.find(prefix);
   if (it == scopes_.end()) return;
   const std::lock_guard lock(mutex_);
   scopes_.erase(it);
 }
 
-void StatsStore::hide(std::string_view prefix) {
+void Store::hide(std::string_view prefix) {
   const auto it = scopes_.find(prefix);
   if (it != scopes_.end()) it->second->hidden_.store(true, std::memory_order_relaxed);
 }
 
-StatsStore& Stats::makeStore() {
+Store& Stats::makeStore() {
   const std::lock_guard lock(mutex_);
-  stores_.push_back(std::make_unique<StatsStore>());
+  stores_.push_back(std::make_unique<Store>());
   return *stores_.back();
 }
 
@@ -154,4 +151,4 @@ std::string statName(std::string_view name) {
   return out;
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

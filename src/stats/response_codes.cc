@@ -1,8 +1,8 @@
-#include "proxy/response_codes.h"
+#include "stats/response_codes.h"
 
 #include <string>
 
-namespace postern::proxy {
+namespace postern::stats {
 
 void ResponseCodes::count(int code) {
   completed_.add();
@@ -21,4 +21,4 @@ void ResponseCodes::count(int code) {
   kept.by_class->add();
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

@@ -2,15 +2,15 @@
 // long-lived as the store of the worker's statistics.
 #pragma once
 
-#include "proxy/stats.h"
+#include "stats/stats.h"
 #include "tls/settings.h"
 
-namespace postern::proxy {
+namespace postern::stats {
 
 class TlsStats final : public tls::HandshakeObserver {
  public:
   /// `prefix` as "listener.0.0.0.0_443." or "cluster.web.".
-  TlsStats(StatsStore& store, const std::string& prefix);
+  TlsStats(Store& store, const std::string& prefix);
   /// Of listeners: counts handshakes that took too long here.
   void countTimeouts(Counter& counter) { timeouts_ = &counter; }
   void onHandshake(const tls::HandshakeReport& report) override;
@@ -20,7 +20,7 @@ class TlsStats final : public tls::HandshakeObserver {
   void onBadKeyUsage() override { key_usage_invalid_.add(); }
 
  private:
-  StatsScope& scope_;
+  Scope& scope_;
   Counter& handshake_;
   Counter& connection_error_;
   Counter& session_reused_;
@@ -37,4 +37,4 @@ class TlsStats final : public tls::HandshakeObserver {
   Counter* timeouts_ = nullptr;  // of handshakes; null: not counted (clusters)
 };
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

@@ -1,9 +1,9 @@
-#include "proxy/stat_tags.h"
+#include "stats/tags.h"
 
 #include <algorithm>
 #include <array>
 
-namespace postern::proxy {
+namespace postern::stats {
 
 namespace {
 
@@ -107,4 +107,4 @@ std::string prometheusLabel(std::string_view value) {
   return out;
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

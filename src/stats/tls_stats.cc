@@ -1,8 +1,8 @@
-#include "proxy/tls_stats.h"
+#include "stats/tls_stats.h"
 
-namespace postern::proxy {
+namespace postern::stats {
 
-TlsStats::TlsStats(StatsStore& store, const std::string& prefix)
+TlsStats::TlsStats(Store& store, const std::string& prefix)
     : scope_(store.scope(prefix + "ssl.")),
       handshake_(scope_.counter("handshake")),
       connection_error_(scope_.counter("connection_error")),
@@ -64,4 +64,4 @@ void TlsStats::onStaple(tls::Staple staple) {
   }
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

@@ -1,11 +1,11 @@
-#include "proxy/stats_carry.h"
+#include "stats/carry.h"
 
 #include "base/strings.h"
 
 #include <algorithm>
 #include <array>
 
-namespace postern::proxy {
+namespace postern::stats {
 
 namespace {
 
@@ -51,4 +51,4 @@ std::map<std::string, Stats::Value> decodeStats(std::string_view text) {
   return out;
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

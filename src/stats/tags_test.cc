@@ -1,8 +1,8 @@
-#include "proxy/stat_tags.h"
+#include "stats/tags.h"
 
 #include <gtest/gtest.h>
 
-namespace postern::proxy {
+namespace postern::stats {
 namespace {
 
 std::string tagged(std::string_view name) {
@@ -36,4 +36,4 @@ TEST(StatTags, EscapesLabels) {
 }
 
 }  // namespace
-}  // namespace postern::proxy
+}  // namespace postern::stats

@@ -1,12 +1,12 @@
 // The statistics of one connection manager in one worker, resolved once. Envoy's names.
 #pragma once
 
-#include "proxy/stats.h"
+#include "stats/stats.h"
 
-namespace postern::proxy {
+namespace postern::stats {
 
 struct HttpStats {
-  explicit HttpStats(StatsScope& scope);
+  explicit HttpStats(Scope& scope);
   /// Counts a finished request by the class of its answer.
   void completed(int response_code);
 
@@ -65,4 +65,4 @@ struct HttpStats {
   Counter& cors_invalid;
 };
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

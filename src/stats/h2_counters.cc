@@ -1,8 +1,8 @@
-#include "proxy/h2_counters.h"
+#include "stats/h2_counters.h"
 
 #include <string>
 
-namespace postern::proxy {
+namespace postern::stats {
 
 namespace {
 
@@ -35,4 +35,4 @@ void H2Counters::add(http::H2Event event) {
   counters_[at]->add();
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

@@ -1,13 +1,13 @@
-#include "proxy/stats_carry.h"
+#include "stats/carry.h"
 
 #include <gtest/gtest.h>
 
-namespace postern::proxy {
+namespace postern::stats {
 namespace {
 
 TEST(StatsCarry, AddsCountersAndSomeGauges) {
   Stats old;
-  StatsScope& scope = old.makeStore().scope("http.web.");
+  Scope& scope = old.makeStore().scope("http.web.");
   scope.counter("downstream_rq_total").add(5);
   scope.gauge("downstream_cx_active").set(2);
   scope.gauge("other").set(9);
@@ -16,7 +16,7 @@ TEST(StatsCarry, AddsCountersAndSomeGauges) {
   EXPECT_EQ(text, "g 2 http.web.downstream_cx_active\nc 5 http.web.downstream_rq_total\n");
 
   Stats next;
-  StatsScope& own = next.makeStore().scope("http.web.");
+  Scope& own = next.makeStore().scope("http.web.");
   own.counter("downstream_rq_total").add(3);
   own.gauge("downstream_cx_active").set(1);
   next.setInherited(decodeStats(text));
@@ -46,4 +46,4 @@ TEST(StatsCarry, WhatDescribesAProcessDoesNotAddUp) {
 }
 
 }  // namespace
-}  // namespace postern::proxy
+}  // namespace postern::stats

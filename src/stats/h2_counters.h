@@ -3,22 +3,22 @@
 #pragma once
 
 #include "http/h2_limits.h"
-#include "proxy/stats.h"
+#include "stats/stats.h"
 
 #include <array>
 
-namespace postern::proxy {
+namespace postern::stats {
 
 class H2Counters {
  public:
   /// `prefix` goes before the names in the scope: "" or "http2.".
-  H2Counters(StatsScope& scope, std::string_view prefix) : scope_(scope), prefix_(prefix) {}
+  H2Counters(Scope& scope, std::string_view prefix) : scope_(scope), prefix_(prefix) {}
   void add(http::H2Event event);
 
  private:
-  StatsScope& scope_;
+  Scope& scope_;
   const std::string_view prefix_;
   std::array<Counter*, http::kH2EventCount> counters_{};
 };
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

@@ -2,15 +2,15 @@
 // The codes that occur are resolved once. One thread.
 #pragma once
 
-#include "proxy/stats.h"
+#include "stats/stats.h"
 
 #include <array>
 
-namespace postern::proxy {
+namespace postern::stats {
 
 class ResponseCodes {
  public:
-  explicit ResponseCodes(StatsScope& scope)
+  explicit ResponseCodes(Scope& scope)
       : scope_(scope), completed_(scope.counter("upstream_rq_completed")) {}
   void count(int code);
 
@@ -20,10 +20,10 @@ class ResponseCodes {
     Counter* exact = nullptr;
     Counter* by_class = nullptr;
   };
-  StatsScope& scope_;
+  Scope& scope_;
   Counter& completed_;
   std::array<Kept, 8> kept_{};
   std::size_t next_ = 0;
 };
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

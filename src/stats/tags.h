@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace postern::proxy {
+namespace postern::stats {
 
 struct TaggedStat {
   std::string name;                                       // without the tags' values
@@ -20,4 +20,4 @@ std::string prometheusName(std::string_view name);
 /// Backslash, quote and newline escaped.
 std::string prometheusLabel(std::string_view value);
 
-}  // namespace postern::proxy
+}  // namespace postern::stats

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-namespace postern::proxy {
+namespace postern::stats {
 
 /// Only goes up. Written by one thread, so a plain addition suffices; read by any.
 class Counter {
@@ -72,9 +72,9 @@ class Histogram {
 };
 
 /// The statistics of one prefix ("cluster.web.") in one store. References stay valid.
-class StatsScope {
+class Scope {
  public:
-  explicit StatsScope(std::string prefix) : prefix_(std::move(prefix)) {}
+  explicit Scope(std::string prefix) : prefix_(std::move(prefix)) {}
   const std::string& prefix() const { return prefix_; }
   /// Finds or makes; `name` is what follows the prefix.
   Counter& counter(std::string_view name);
@@ -91,16 +91,16 @@ class StatsScope {
   Named<Gauge> gauges_;
   Named<Histogram> histograms_;
   std::atomic<bool> hidden_{false};
-  friend class StatsStore;
+  friend class Store;
 };
 
-class StatsStore {
+class Store {
  public:
-  StatsStore() = default;
-  StatsStore(const StatsStore&) = delete;
-  StatsStore& operator=(const StatsStore&) = delete;
+  Store() = default;
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
   /// Finds or makes; shows it again if it was hidden.
-  StatsScope& scope(std::string_view prefix);
+  Scope& scope(std::string_view prefix);
   /// Ends the scope: nobody has a reference to it or to what is in it. On the owning thread.
   void forget(std::string_view prefix);
   /// What it counts is not told any more (its cluster or listener is gone). References stay valid.
@@ -113,7 +113,7 @@ class StatsStore {
  private:
   friend class Stats;
   mutable std::mutex mutex_;
-  std::map<std::string, std::unique_ptr<StatsScope>, std::less<>> scopes_;
+  std::map<std::string, std::unique_ptr<Scope>, std::less<>> scopes_;
 };
 
 /// All stores of the process. Made before the threads; read by any thread.
@@ -122,7 +122,7 @@ class Stats {
   Stats() = default;
   Stats(const Stats&) = delete;
   Stats& operator=(const Stats&) = delete;
-  StatsStore& makeStore();
+  Store& makeStore();
 
   struct Value {
     enum class Kind : unsigned char { kCounter, kGauge, kHistogram };
@@ -145,7 +145,7 @@ class Stats {
 
  private:
   mutable std::mutex mutex_;
-  std::vector<std::unique_ptr<StatsStore>> stores_;
+  std::vector<std::unique_ptr<Store>> stores_;
   std::map<std::string, Value> inherited_;
   std::map<std::string, std::int64_t> forgotten_;  // of inherited_, by reset
 };
@@ -153,4 +153,4 @@ class Stats {
 /// A name as part of a statistic's name: ':' becomes '_', as Envoy writes addresses and clusters.
 std::string statName(std::string_view name);
 
-}  // namespace postern::proxy
+}  // namespace postern::stats
