@@ -3,6 +3,7 @@
 #include "base/prefetch.h"
 #include "base/strings.h"
 #include "http/h1_message.h"
+#include "http/request_text.h"
 #include "proxy/forwarding.h"
 #include "proxy/path_normalize.h"
 
@@ -199,7 +200,7 @@ bool Exchange::cleanPath() {
       request_.set(":path", path);
       return true;
     case PathVerdict::kRedirect:
-      if (isGrpc(request_)) {
+      if (http::isGrpc(request_)) {
         request_.set(":path", path);
         return true;
       }
@@ -229,8 +230,8 @@ void Exchange::cleanHost() {
   if (stripped.size() == host.size()) return;
   // HTTP/2 says every upgrade by CONNECT.
   const bool connect = upgrade_ == "connect" || (!upgrade_.empty() && down_->httpVersion() == 2);
-  if (connect && withoutPort(stripped).size() == stripped.size())
-    connect_port_ = host.substr(withoutPort(host).size());
+  if (connect && http::withoutPort(stripped).size() == stripped.size())
+    connect_port_ = host.substr(http::withoutPort(host).size());
   request_.set(":authority", std::string(stripped));
 }
 
@@ -267,7 +268,7 @@ void Exchange::mutate() {
     const auto trusted = net::Address::fromIp(result.trusted_ip, 0);
     if (trusted) record_.downstream_remote = record_.keep(trusted->toString());
   }
-  grpc_ = isGrpc(request_);
+  grpc_ = http::isGrpc(request_);
   if (!config_.proxy_100_continue && request_.has("expect") && !request_ended_ &&
       base::equalsIgnoreCase(request_.value("expect"), "100-continue")) {
     request_.remove("expect");

@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "http/request_text.h"
 #include "proxy/exchange.h"
 #include "proxy/format_piece.h"
 #include "proxy/forwarding.h"
@@ -198,7 +199,7 @@ void Exchange::reply(const Reply& reply) {
   const std::string type_before(response_.value("content-type"));
   if (!config_.local_replies.empty() || config_.local_format)
     mapLocalReply(status, body, content_type, response_);
-  const bool grpc = grpc_ || isGrpc(request_);
+  const bool grpc = grpc_ || http::isGrpc(request_);
   response_.set(":status", digits(static_cast<std::uint64_t>(grpc ? 200 : status), room));
   if (grpc) {
     const int code = reply.grpc_status >= 0 ? reply.grpc_status : grpcStatusOf(status);

@@ -1,5 +1,6 @@
 // What a route changes of a request on its way upstream, and of the answer.
 #include "base/strings.h"
+#include "http/request_text.h"
 #include "proxy/exchange.h"
 
 #include <algorithm>
@@ -7,7 +8,7 @@
 namespace postern::proxy {
 
 std::string Exchange::prefixReplaced(std::string_view target, std::string_view with) const {
-  const std::size_t path_size = pathOnly(target).size();
+  const std::size_t path_size = http::pathOnly(target).size();
   const RouteMatch::Kind kind = route_->match.kind;
   const bool prefix =
       kind == RouteMatch::Kind::kPrefix || kind == RouteMatch::Kind::kSeparatedPrefix;
@@ -68,7 +69,7 @@ void Exchange::rewriteHost() {
   if (!action_->host_rewrite_header.empty())
     return setHost(std::string(request_.value(action_->host_rewrite_header)));
   if (action_->host_path_regex != nullptr) {
-    setHost(replaceAll(action_->host_path_regex, pathOnly(request_.path()),
+    setHost(replaceAll(action_->host_path_regex, http::pathOnly(request_.path()),
                        action_->host_path_substitution));
   }
 }
@@ -79,7 +80,7 @@ void Exchange::rewritePath() {
   if (!action_->prefix_rewrite.empty()) {
     path = prefixReplaced(target, action_->prefix_rewrite);
   } else if (action_->path_regex != nullptr) {
-    const std::string_view bare = pathOnly(target);
+    const std::string_view bare = http::pathOnly(target);
     path = replaceAll(action_->path_regex, bare, action_->path_substitution);
     if (path.empty()) return;  // a request without a path is none: it keeps its own
     path += target.substr(bare.size());

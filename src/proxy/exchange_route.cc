@@ -1,4 +1,5 @@
 #include "base/strings.h"
+#include "http/request_text.h"
 #include "proxy/exchange.h"
 #include "proxy/route_select.h"
 
@@ -164,7 +165,7 @@ void Exchange::redirectToTls() {
 void Exchange::redirect(const Redirect& to) {
   conn_.stats.rq_redirect.add();
   const std::string_view target = request_.path();
-  const std::size_t path_size = pathOnly(target).size();
+  const std::size_t path_size = http::pathOnly(target).size();
   std::string path;
   if (!to.path.empty()) {
     path = to.path;
@@ -184,12 +185,12 @@ void Exchange::redirect(const Redirect& to) {
   const std::string_view before = request_.value("x-forwarded-proto");
   std::string host(to.host.empty() ? request_.authority() : std::string_view(to.host));
   if (to.port != 0) {
-    host = std::string(withoutPort(host)) + ':' + std::to_string(to.port);
+    host = std::string(http::withoutPort(host)) + ':' + std::to_string(to.port);
   } else if (to.host.empty() && scheme != before) {
     // The old scheme's port makes no sense with the new one.
     if ((before == "http" && host.ends_with(":80")) ||
         (before == "https" && host.ends_with(":443"))) {
-      host = withoutPort(host);
+      host = http::withoutPort(host);
     }
   }
   const std::string location = scheme + "://" + host + path;

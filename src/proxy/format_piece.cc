@@ -1,8 +1,7 @@
 #include "proxy/format_piece.h"
 
 #include "base/strings.h"
-#include "proxy/matcher.h"
-#include "proxy/route_select.h"
+#include "http/request_text.h"
 
 #include <algorithm>
 #include <array>
@@ -195,7 +194,7 @@ bool FormatPiece::appendTime(std::string& out, const AccessRecord& record) const
 }
 
 bool FormatPiece::appendGrpcStatus(std::string& out, const AccessRecord& record) const {
-  if (record.request == nullptr || !isGrpc(*record.request)) return false;
+  if (record.request == nullptr || !http::isGrpc(*record.request)) return false;
   int status = grpcStatus(record);
   if (status < 0) status = grpcStatusOf(record.response_code);
   const auto& names = flag ? kGrpcSnake : kGrpcCamel;
@@ -283,7 +282,7 @@ bool FormatPiece::appendValue(std::string& out, const AccessRecord& record) cons
       if (mark == std::string_view::npos) return false;
       if (op == Operator::kQueryParameters) return text(out, path.substr(mark + 1));
       std::string_view value;
-      if (!queryParameter(path.substr(mark + 1), first, value)) return false;
+      if (!http::queryParameter(path.substr(mark + 1), first, value)) return false;
       out += value;
       return true;
     }

@@ -1,6 +1,7 @@
 #include "proxy/matcher.h"
 
 #include "base/strings.h"
+#include "http/request_text.h"
 
 #include <re2/re2.h>
 
@@ -88,24 +89,9 @@ bool HeaderMatcher::matchesValue(std::string_view value) const {
   return number && *number >= begin && *number < end;
 }
 
-bool queryParameter(std::string_view query, std::string_view name, std::string_view& value) {
-  while (!query.empty()) {
-    const std::size_t end = query.find('&');
-    const std::string_view pair = query.substr(0, end);
-    const std::size_t equals_at = pair.find('=');
-    if (pair.substr(0, equals_at) == name) {
-      value = equals_at == std::string_view::npos ? std::string_view() : pair.substr(equals_at + 1);
-      return true;
-    }
-    if (end == std::string_view::npos) break;
-    query.remove_prefix(end + 1);
-  }
-  return false;
-}
-
 bool QueryMatcher::matches(std::string_view query) const {
   std::string_view value;
-  const bool found = queryParameter(query, name, value);
+  const bool found = http::queryParameter(query, name, value);
   if (!by_value) return found == present;
   return found && string.matches(value);
 }

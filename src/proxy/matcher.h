@@ -63,9 +63,6 @@ struct QueryMatcher {
   bool matches(std::string_view query) const;
 };
 
-/// The first value of a parameter, or nothing.
-bool queryParameter(std::string_view query, std::string_view name, std::string_view& value);
-
 /// A share of requests.
 struct Fraction {
   std::uint32_t numerator = 0;

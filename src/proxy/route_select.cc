@@ -1,6 +1,7 @@
 #include "proxy/route_select.h"
 
 #include "base/strings.h"
+#include "http/request_text.h"
 #include "proxy/config_routes.h"
 
 #include <algorithm>
@@ -70,7 +71,7 @@ bool matches(const RouteMatch& match, const Request& request) {
   if (!pathMatches(match, request)) return false;
   if (match.fraction && !match.fraction->hit(request.random)) return false;
   if (!match.headers.empty() && !allMatch(match.headers, request.headers)) return false;
-  if (match.grpc && !isGrpc(request.headers)) return false;
+  if (match.grpc && !http::isGrpc(request.headers)) return false;
   return std::all_of(match.query.begin(), match.query.end(),
                      [&](const QueryMatcher& each) { return each.matches(request.query); });
 }
@@ -145,26 +146,6 @@ void addSize(std::vector<std::size_t>& sizes, std::size_t size) {
 
 }  // namespace
 
-std::string_view withoutPort(std::string_view host) {
-  const std::size_t colon = host.rfind(':');
-  if (colon == std::string_view::npos) return host;
-  if (host.find(']', colon) != std::string_view::npos) return host;
-  const std::string_view digits = host.substr(colon + 1);
-  const bool port =
-      std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
-  return port ? host.substr(0, colon) : host;
-}
-
-std::string_view pathOnly(std::string_view target) {
-  return target.substr(0, target.find_first_of("?#"));
-}
-
-bool isGrpc(const http::HeaderMap& headers) {
-  constexpr std::string_view kType = "application/grpc";
-  const std::string_view type = headers.value("content-type");
-  return type.starts_with(kType) && (type.size() == kType.size() || type[kType.size()] == '+');
-}
-
 void indexRoutes(RouteTable& table, const Place& place) {
   for (std::uint32_t i = 0; i < table.hosts.size(); ++i) {
     VirtualHost& host = table.hosts[i];
@@ -193,7 +174,7 @@ void indexRoutes(RouteTable& table, const Place& place) {
 
 const VirtualHost* findHost(const RouteTable& table, std::string_view host) {
   auto at = [&](std::uint32_t index) { return &table.hosts[index]; };
-  if (table.ignore_port) host = withoutPort(host);
+  if (table.ignore_port) host = http::withoutPort(host);
   char lower[kHostBytesMax];
   if (host.size() <= sizeof lower) {
     for (std::size_t i = 0; i < host.size(); ++i) lower[i] = base::toLowerAscii(host[i]);
@@ -233,7 +214,7 @@ std::string withoutParameters(std::string_view path) {
 const Route* findRoute(const RouteTable& table, const VirtualHost& host,
                        const http::HeaderMap& headers, std::uint64_t random) {
   const std::string_view target = headers.path();
-  Request request{headers, pathOnly(target), {}, random};
+  Request request{headers, http::pathOnly(target), {}, random};
   if (request.path.size() < target.size() && target[request.path.size()] == '?') {
     request.query = target.substr(request.path.size() + 1);
     request.query = request.query.substr(0, request.query.find('#'));

@@ -22,11 +22,4 @@ const Route* findRoute(const RouteTable& table, const VirtualHost& host,
 /// One of the route's clusters by weight.
 const RouteCluster& chooseCluster(const ForwardAction& action, std::uint64_t random);
 
-/// The path of ":path" without query and fragment.
-std::string_view pathOnly(std::string_view target);
-/// "host:80" → "host"; a bare IPv6 address keeps its colons.
-std::string_view withoutPort(std::string_view host);
-/// content-type is application/grpc or application/grpc+x.
-bool isGrpc(const http::HeaderMap& headers);
-
 }  // namespace postern::proxy
