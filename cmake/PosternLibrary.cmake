@@ -3,7 +3,7 @@
 # src/<folder>/build.cmake, if present, adds third-party libraries or options (variable `target`).
 
 # Folders whose code runs per byte or per request: no exceptions (docs/decisions/errors.md).
-set(POSTERN_DATA_PATH event net tls codec http stats proxy)
+set(POSTERN_DATA_PATH event net tls codec http stats formatter proxy)
 
 function(postern_target_name folder out)
   string(REPLACE "/" "_" name ${folder})

@@ -1,6 +1,6 @@
 #include "proxy/access_log.h"
 
-#include "proxy/format_piece.h"
+#include "formatter/format_piece.h"
 #include "proxy/logs.h"
 
 #include <algorithm>
@@ -37,7 +37,7 @@ std::uint64_t random64() {
 }
 
 /// All that sample by its request id choose the same requests: its first 8 digits are the number.
-std::uint64_t sampleOf(const AccessRecord& record, bool independent) {
+std::uint64_t sampleOf(const formatter::AccessRecord& record, bool independent) {
   constexpr std::size_t kDigits = 8;
   constexpr int kHexadecimal = 16;
   if (independent || record.request == nullptr) return random64();
@@ -50,7 +50,7 @@ std::uint64_t sampleOf(const AccessRecord& record, bool independent) {
 
 }  // namespace
 
-bool LogFilter::passes(const AccessRecord& record) const {
+bool LogFilter::passes(const formatter::AccessRecord& record) const {
   switch (kind) {
     case Kind::kStatus:
       return compare(op, static_cast<std::uint64_t>(record.response_code), value);
@@ -75,8 +75,8 @@ bool LogFilter::passes(const AccessRecord& record) const {
     case Kind::kFlags:
       return flags == 0 ? record.flags.any() : (record.flags.bits() & flags) != 0;
     case Kind::kGrpcStatus: {
-      int status = grpcStatus(record);
-      if (status < 0) status = grpcStatusOf(record.response_code);
+      int status = formatter::grpcStatus(record);
+      if (status < 0) status = formatter::grpcStatusOf(record.response_code);
       const bool listed =
           std::find(grpc_statuses.begin(), grpc_statuses.end(), status) != grpc_statuses.end();
       return listed != exclude;
@@ -108,7 +108,8 @@ AccessLogWriter::File& AccessLogWriter::file(const std::string& path) {
   return out;
 }
 
-void AccessLogWriter::log(const std::vector<AccessLogConfig>& logs, const AccessRecord& record) {
+void AccessLogWriter::log(const std::vector<AccessLogConfig>& logs,
+                          const formatter::AccessRecord& record) {
   for (const AccessLogConfig& each : logs) {
     if (!each.filter.empty() && !each.filter[0].passes(record)) continue;
     File& to = file(each.path);

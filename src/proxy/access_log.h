@@ -30,7 +30,7 @@ class AccessLogWriter {
   AccessLogWriter& operator=(const AccessLogWriter&) = delete;
 
   /// Writes the record to each log whose filter lets it pass.
-  void log(const std::vector<AccessLogConfig>& logs, const AccessRecord& record);
+  void log(const std::vector<AccessLogConfig>& logs, const formatter::AccessRecord& record);
   /// Writes what is pending now.
   void flush();
   /// Closes the files; the next line opens them again (log rotation).

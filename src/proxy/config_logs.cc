@@ -80,8 +80,8 @@ LogFilter readLogFilter(const log::AccessLogFilter& message, const Place& place,
     case F::kResponseFlagFilter:
       out.kind = Kind::kFlags;
       for (const std::string& name : message.response_flag_filter().flags()) {
-        Flag flag{};
-        if (!ResponseFlags::parse(name, flag))
+        formatter::Flag flag{};
+        if (!formatter::ResponseFlags::parse(name, flag))
           place.fail("response_flag_filter.flags", "\"" + name + "\" is not a response flag");
         out.flags |= 1u << static_cast<unsigned>(flag);
       }
@@ -118,7 +118,7 @@ void readFile(const loggers::file::v3::FileAccessLog& message, const Place& plac
     case loggers::file::v3::FileAccessLog::kJsonFormat:
     case loggers::file::v3::FileAccessLog::kTypedJsonFormat:
       out.json.emplace();
-      if (!JsonFormat::compile(
+      if (!formatter::JsonFormat::compile(
               message.has_json_format() ? message.json_format() : message.typed_json_format(),
               *out.json, error))
         place.fail(message.has_json_format() ? "json_format" : "typed_json_format", error);

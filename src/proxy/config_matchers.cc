@@ -178,15 +178,15 @@ Fraction readRuntimeFraction(const core::RuntimeFractionalPercent& message, cons
   return readFraction(message.default_value(), place.field("default_value"));
 }
 
-Format readFormat(std::string_view text, const Place& place) {
-  Format out;
+formatter::Format readFormat(std::string_view text, const Place& place) {
+  formatter::Format out;
   std::string error;
-  if (!Format::compile(text, out, error)) place.fail(error);
+  if (!formatter::Format::compile(text, out, error)) place.fail(error);
   return out;
 }
 
-HeaderOp readHeaderOp(const core::HeaderValueOption& message, const Place& place) {
-  HeaderOp out;
+formatter::HeaderOp readHeaderOp(const core::HeaderValueOption& message, const Place& place) {
+  formatter::HeaderOp out;
   const core::HeaderValue& header = message.header();
   const Place at = place.field("header");
   out.name = base::toLower(header.key());
@@ -199,20 +199,20 @@ HeaderOp readHeaderOp(const core::HeaderValueOption& message, const Place& place
     at.fail("value", "holds a control character");
   out.value = readFormat(header.value(), at.field("value"));
   out.constant = out.value.constant();
-  if (out.constant) out.value.append(out.fixed, AccessRecord());
+  if (out.constant) out.value.append(out.fixed, formatter::AccessRecord());
   out.keep_empty = message.keep_empty_value();
   switch (message.append_action()) {
     case core::HeaderValueOption::APPEND_IF_EXISTS_OR_ADD:
-      out.action = HeaderOp::Action::kAppend;
+      out.action = formatter::HeaderOp::Action::kAppend;
       break;
     case core::HeaderValueOption::ADD_IF_ABSENT:
-      out.action = HeaderOp::Action::kAddIfAbsent;
+      out.action = formatter::HeaderOp::Action::kAddIfAbsent;
       break;
     case core::HeaderValueOption::OVERWRITE_IF_EXISTS_OR_ADD:
-      out.action = HeaderOp::Action::kOverwriteOrAdd;
+      out.action = formatter::HeaderOp::Action::kOverwriteOrAdd;
       break;
     case core::HeaderValueOption::OVERWRITE_IF_EXISTS:
-      out.action = HeaderOp::Action::kOverwrite;
+      out.action = formatter::HeaderOp::Action::kOverwrite;
       break;
     default:
       place.fail("append_action", "is not a known value");
@@ -220,15 +220,15 @@ HeaderOp readHeaderOp(const core::HeaderValueOption& message, const Place& place
   if (message.has_append()) {
     if (message.append_action() != core::HeaderValueOption::APPEND_IF_EXISTS_OR_ADD)
       place.fail("append", "cannot be set together with append_action");
-    out.action =
-        message.append().value() ? HeaderOp::Action::kAppend : HeaderOp::Action::kOverwriteOrAdd;
+    out.action = message.append().value() ? formatter::HeaderOp::Action::kAppend
+                                          : formatter::HeaderOp::Action::kOverwriteOrAdd;
   }
   return out;
 }
 
 void readHeaderOps(const Repeated<core::HeaderValueOption>& to_add,
                    const Repeated<std::string>& to_remove, const Place& place,
-                   std::string_view direction, HeaderOps& ops) {
+                   std::string_view direction, formatter::HeaderOps& ops) {
   const std::string prefix = direction.empty() ? "" : std::string(direction) + "_";
   for (int i = 0; i < to_add.size(); ++i)
     ops.add.push_back(readHeaderOp(to_add[i], place.item(prefix + "headers_to_add", i)));
@@ -294,7 +294,7 @@ FormatString readFormatString(const core::SubstitutionFormatString& message, con
     case core::SubstitutionFormatString::kJsonFormat: {
       std::string error;
       out.json.emplace();
-      if (!JsonFormat::compile(message.json_format(), *out.json, error))
+      if (!formatter::JsonFormat::compile(message.json_format(), *out.json, error))
         place.fail("json_format", error);
       if (out.omit_empty) out.json->omitEmpty();
       break;

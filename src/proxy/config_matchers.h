@@ -1,7 +1,7 @@
 // The small messages that many places share, read into compiled values. Internal to the builders.
 #pragma once
 
-#include "proxy/header_ops.h"
+#include "formatter/header_ops.h"
 #include "proxy/http_config.h"
 #include "proxy/matcher.h"
 #include "proxy/proto_fields.h"
@@ -60,16 +60,16 @@ Fraction readRuntimeFraction(const envoy::config::core::v3::RuntimeFractionalPer
 /// `<direction>_headers_to_add` and `<direction>_headers_to_remove`.
 void readHeaderOps(const Repeated<envoy::config::core::v3::HeaderValueOption>& to_add,
                    const Repeated<std::string>& to_remove, const Place& place,
-                   std::string_view direction, HeaderOps& ops);
-HeaderOp readHeaderOp(const envoy::config::core::v3::HeaderValueOption& message,
-                      const Place& place);
+                   std::string_view direction, formatter::HeaderOps& ops);
+formatter::HeaderOp readHeaderOp(const envoy::config::core::v3::HeaderValueOption& message,
+                                 const Place& place);
 
 /// Inline text or bytes, a file, or an environment variable, read now.
 std::string readDataSource(const envoy::config::core::v3::DataSource& message, const Place& place);
 
 struct FormatString {
-  std::optional<JsonFormat> json;
-  Format text;
+  std::optional<formatter::JsonFormat> json;
+  formatter::Format text;
   bool omit_empty = false;
   std::string content_type;
 };
@@ -77,6 +77,6 @@ ReplyFormat readReplyFormat(const envoy::config::core::v3::SubstitutionFormatStr
                             const Place& place);
 FormatString readFormatString(const envoy::config::core::v3::SubstitutionFormatString& message,
                               const Place& place);
-Format readFormat(std::string_view text, const Place& place);
+formatter::Format readFormat(std::string_view text, const Place& place);
 
 }  // namespace postern::proxy

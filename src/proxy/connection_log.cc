@@ -11,10 +11,10 @@ constexpr std::string_view kListenerLogType =
 
 }  // namespace
 
-AccessRecord connectionRecord(Worker& worker, const ConnectionFacts& facts,
-                              base::MonotonicTime started) {
+formatter::AccessRecord connectionRecord(Worker& worker, const ConnectionFacts& facts,
+                                         base::MonotonicTime started) {
   const base::MonotonicTime now = worker.loop().now();
-  AccessRecord out;
+  formatter::AccessRecord out;
   out.log_type = kListenerLogType;
   out.start = worker.loop().clock().wall() -
               std::chrono::duration_cast<base::WallTime::duration>(now - started);
@@ -28,7 +28,7 @@ AccessRecord connectionRecord(Worker& worker, const ConnectionFacts& facts,
   return out;
 }
 
-void describeEnd(const net::Transport& client, AccessRecord& record) {
+void describeEnd(const net::Transport& client, formatter::AccessRecord& record) {
   record.log_type = kListenerLogType;
   record.downstream_peer = &client.peer();
   if (!client.peer().tls) return;

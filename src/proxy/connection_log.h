@@ -2,17 +2,17 @@
 // connection manager, a TCP proxy, or nothing at all. Loop thread.
 #pragma once
 
-#include "proxy/access_record.h"
+#include "formatter/access_record.h"
 #include "proxy/connection_facts.h"
 #include "proxy/worker.h"
 
 namespace postern::proxy {
 
 /// What is known of a connection that ends now. Views into `facts`.
-AccessRecord connectionRecord(Worker& worker, const ConnectionFacts& facts,
-                              base::MonotonicTime started);
+formatter::AccessRecord connectionRecord(Worker& worker, const ConnectionFacts& facts,
+                                         base::MonotonicTime started);
 /// Adds what its transport tells: TLS, and why the handshake failed. A view of the transport.
-void describeEnd(const net::Transport& client, AccessRecord& record);
+void describeEnd(const net::Transport& client, formatter::AccessRecord& record);
 /// Writes the line of a connection that no filter took.
 void logUntaken(Worker& worker, const ConnectionFacts& facts, base::MonotonicTime started);
 

@@ -88,7 +88,7 @@ bool Exchange::onRefused(int status, std::string_view details) {
     conn_.stats.rq_header_timeout.add();
   } else {
     if (down_->httpVersion() != 2) conn_.countProtocolError();  // HTTP/2 says itself what it counts
-    record_.flags.set(Flag::kDownstreamProtocolError);
+    record_.flags.set(formatter::Flag::kDownstreamProtocolError);
   }
   reply({.status = status,
          .body = slow ? "request header timeout" : http::reasonPhrase(status),
@@ -135,7 +135,7 @@ bool Exchange::shedRequest() {
   conn_.stats.rq_overload_close.add();
   reply({.status = 503,
          .body = "envoy overloaded",
-         .flag = Flag::kOverloadManager,
+         .flag = formatter::Flag::kOverloadManager,
          .details = "overload"});
   return true;
 }
@@ -178,7 +178,7 @@ bool Exchange::checkUnderscores() {
   codec.counter("requests_rejected_with_underscores_in_headers").add();
   request_ = HeaderMap();  // refused as a head that cannot be read
   if (http2) {             // the API promises a reset; the connection and its other streams live on
-    record_.flags.set(Flag::kDownstreamProtocolError);
+    record_.flags.set(formatter::Flag::kDownstreamProtocolError);
     record_.details = "http2.unexpected_underscore";
     finish();
     return false;
@@ -186,7 +186,7 @@ bool Exchange::checkUnderscores() {
   conn_.countProtocolError();
   reply({.status = 400,
          .body = "Bad Request",
-         .flag = Flag::kDownstreamProtocolError,
+         .flag = formatter::Flag::kDownstreamProtocolError,
          .details = "http1.unexpected_underscore"});
   return false;
 }
@@ -357,7 +357,7 @@ void Exchange::onReset(http::ResetReason reason) {
   const bool http2 = down_ != nullptr && down_->httpVersion() == 2;
   down_ = nullptr;
   if (reason == http::ResetReason::kProtocol || reason == http::ResetReason::kInvalidField) {
-    record_.flags.set(Flag::kDownstreamProtocolError);
+    record_.flags.set(formatter::Flag::kDownstreamProtocolError);
     record_.details = !http2 ? "http1.codec_error"
                       : reason == http::ResetReason::kInvalidField
                           ? "http2.invalid.header.field"
@@ -365,14 +365,14 @@ void Exchange::onReset(http::ResetReason reason) {
     if (!response_started_ && !http2) record_.response_code = 400;
     if (!http2 || !config_.limits.h2.invalid_message_ends_stream) conn_.countProtocolError();
   } else if (http2 && reason == http::ResetReason::kOverflow) {
-    record_.flags.set(Flag::kDownstreamProtocolError);
+    record_.flags.set(formatter::Flag::kDownstreamProtocolError);
     record_.details = "http2.header_list_size_too_large";
   } else if (http2 && reason == http::ResetReason::kCancel) {
-    record_.flags.set(Flag::kDownstreamRemoteReset);
+    record_.flags.set(formatter::Flag::kDownstreamRemoteReset);
     record_.details = "http2.remote_reset";
     conn_.stats.rq_rx_reset.add();
   } else {
-    record_.flags.set(Flag::kDownstreamConnectionTermination);
+    record_.flags.set(formatter::Flag::kDownstreamConnectionTermination);
     record_.details = reason == http::ResetReason::kLocal ? "downstream_local_disconnect"
                                                           : "downstream_remote_disconnect";
   }
@@ -380,7 +380,7 @@ void Exchange::onReset(http::ResetReason reason) {
 }
 
 void Exchange::noteClientLeft() {
-  record_.flags.set(Flag::kDownstreamConnectionTermination);
+  record_.flags.set(formatter::Flag::kDownstreamConnectionTermination);
   record_.details = "downstream_remote_disconnect";
 }
 

@@ -27,7 +27,7 @@ namespace postern::proxy {
 /// What clients and logs are told of an attempt that failed.
 struct FailureText {
   std::string_view text;  // static
-  Flag flag;
+  formatter::Flag flag;
 };
 FailureText failureText(UpstreamFailure failure);
 
@@ -210,7 +210,7 @@ class Exchange final : public http::StreamObserver,
   struct Reply {
     int status;
     std::string_view body;
-    std::optional<Flag> flag;
+    std::optional<formatter::Flag> flag;
     std::string_view details;
     std::string_view location = {};
     std::string_view content_type = "text/plain";
@@ -236,7 +236,7 @@ class Exchange final : public http::StreamObserver,
   HeaderMap response_;
   HeaderMap request_trailers_;
   HeaderMap response_trailers_;
-  AccessRecord record_;
+  formatter::AccessRecord record_;
   std::string upgrade_;       // lower case; empty: an ordinary request
   std::string connect_port_;  // ":443", taken off a CONNECT while its route is chosen
   std::string cors_origin_;   // allowed by CORS, as it came; empty: none

@@ -80,14 +80,14 @@ std::size_t Exchange::bytesHeld() const {
 
 void Exchange::resetForOverload() {
   if (done_) return;
-  record_.flags.set(Flag::kOverloadManager);
+  record_.flags.set(formatter::Flag::kOverloadManager);
   record_.details = "overload";
   finish();
 }
 
 void Exchange::idleTimeout() {
   conn_.stats.rq_idle_timeout.add();
-  record_.flags.set(Flag::kStreamIdleTimeout);
+  record_.flags.set(formatter::Flag::kStreamIdleTimeout);
   record_.details = "stream_idle_timeout";
   if (response_started_) return finish();
   reply({.status = request_ended_ ? 504 : 408,

@@ -6,21 +6,21 @@ namespace postern::proxy {
 FailureText failureText(UpstreamFailure failure) {
   switch (failure) {
     case UpstreamFailure::kConnectFailure:
-      return {"remote connection failure", Flag::kUpstreamConnectionFailure};
+      return {"remote connection failure", formatter::Flag::kUpstreamConnectionFailure};
     case UpstreamFailure::kConnectTimeout:
-      return {"connection timeout", Flag::kUpstreamConnectionFailure};
+      return {"connection timeout", formatter::Flag::kUpstreamConnectionFailure};
     case UpstreamFailure::kOverflow:
-      return {"overflow", Flag::kUpstreamOverflow};
+      return {"overflow", formatter::Flag::kUpstreamOverflow};
     case UpstreamFailure::kLocalReset:
-      return {"local reset", Flag::kLocalReset};
+      return {"local reset", formatter::Flag::kLocalReset};
     case UpstreamFailure::kRemoteReset:
-      return {"remote reset", Flag::kUpstreamRemoteReset};
+      return {"remote reset", formatter::Flag::kUpstreamRemoteReset};
     case UpstreamFailure::kRemoteRefused:
-      return {"remote refused stream reset", Flag::kUpstreamRemoteReset};
+      return {"remote refused stream reset", formatter::Flag::kUpstreamRemoteReset};
     case UpstreamFailure::kProtocolError:
-      return {"protocol error", Flag::kUpstreamProtocolError};
+      return {"protocol error", formatter::Flag::kUpstreamProtocolError};
     default:
-      return {"connection termination", Flag::kUpstreamConnectionTermination};
+      return {"connection termination", formatter::Flag::kUpstreamConnectionTermination};
   }
 }
 
@@ -51,7 +51,7 @@ void Exchange::attemptFailed(UpstreamFailure failure, std::string_view transport
 void Exchange::responseTimeout() {
   cluster_->stats().upstream_rq_timeout.add();
   if (host_ != nullptr) ++host_->rq_timeout;
-  record_.flags.set(Flag::kUpstreamRequestTimeout);
+  record_.flags.set(formatter::Flag::kUpstreamRequestTimeout);
   record_.details = "response_timeout";
   if (response_started_) return finish();
   replyTimeout("response_timeout");
@@ -64,7 +64,7 @@ void Exchange::attemptTooLong() {
       retryLater(false)) {
     return;
   }
-  record_.flags.set(Flag::kUpstreamMaxStreamDurationReached);
+  record_.flags.set(formatter::Flag::kUpstreamMaxStreamDurationReached);
   record_.details = "upstream_max_stream_duration_reached";
   if (response_started_) return finish();
   cluster_->stats().response_codes.count(504);
@@ -81,7 +81,7 @@ void Exchange::replyTimeout(const char* details) {
   cluster_->stats().response_codes.count(status);
   reply({.status = status,
          .body = timeout_is_no_content_ ? "" : "upstream request timeout",
-         .flag = Flag::kUpstreamRequestTimeout,
+         .flag = formatter::Flag::kUpstreamRequestTimeout,
          .details = details,
          .by = By::kRouter});
 }
@@ -96,7 +96,7 @@ void Exchange::perTryTimeout(PerTry which) {
                                       : "upstream_rq_per_try_timeout")
       .add();
   if (response_started_) {
-    record_.flags.set(Flag::kUpstreamRequestTimeout);
+    record_.flags.set(formatter::Flag::kUpstreamRequestTimeout);
     record_.details = details;
     conn_.stats.rq_reset_after_response_started.add();
     return finish();

@@ -80,7 +80,7 @@ bool Exchange::injectFault() {
                                     : std::string_view()) &&
       beginFault(*policy)) {
     conn_.stats.fault_delays.add();
-    record_.flags.set(Flag::kDelayInjected);
+    record_.flags.set(formatter::Flag::kDelayInjected);
     setDeadline(Deadline::kDelay, delay);
     return true;
   }
@@ -107,7 +107,7 @@ void Exchange::abortByFault() {
     conn_.stats.fault_aborts.add();
     return reply({.status = status == 0 ? 200 : status,
                   .body = "fault filter abort",
-                  .flag = Flag::kFaultInjected,
+                  .flag = formatter::Flag::kFaultInjected,
                   .details = "fault_filter_abort",
                   .grpc_status = grpc_status});
   }

@@ -1,7 +1,7 @@
 #include "base/strings.h"
+#include "formatter/format_piece.h"
 #include "http/request_text.h"
 #include "proxy/exchange.h"
-#include "proxy/format_piece.h"
 #include "proxy/forwarding.h"
 #include "proxy/proxy_status.h"
 #include "tls/x509.h"
@@ -202,7 +202,7 @@ void Exchange::reply(const Reply& reply) {
   const bool grpc = grpc_ || http::isGrpc(request_);
   response_.set(":status", digits(static_cast<std::uint64_t>(grpc ? 200 : status), room));
   if (grpc) {
-    const int code = reply.grpc_status >= 0 ? reply.grpc_status : grpcStatusOf(status);
+    const int code = reply.grpc_status >= 0 ? reply.grpc_status : formatter::grpcStatusOf(status);
     response_.set("content-type", "application/grpc");
     response_.remove("content-length");
     if (!response_.has("grpc-status"))

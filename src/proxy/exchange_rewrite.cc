@@ -19,10 +19,10 @@ std::string Exchange::prefixReplaced(std::string_view target, std::string_view w
 }
 
 void Exchange::applyRequestOps() {
-  const HeaderOps* all[] = {&target_->request, &route_->request, &vhost_->request,
-                            &table_->request};
+  const formatter::HeaderOps* all[] = {&target_->request, &route_->request, &vhost_->request,
+                                       &table_->request};
   if (table_->most_specific_wins) std::reverse(std::begin(all), std::end(all));
-  for (const HeaderOps* each : all) {
+  for (const formatter::HeaderOps* each : all) {
     if (each->empty()) continue;
     each->apply(request_, record_);
     envoy_headers_ = true;  // they may have added some
@@ -31,11 +31,11 @@ void Exchange::applyRequestOps() {
 
 void Exchange::applyResponseOps(HeaderMap& headers) const {
   if (route_ == nullptr) return;
-  static const HeaderOps kNone;
-  const HeaderOps* all[] = {target_ == nullptr ? &kNone : &target_->response, &route_->response,
-                            &vhost_->response, &table_->response};
+  static const formatter::HeaderOps kNone;
+  const formatter::HeaderOps* all[] = {target_ == nullptr ? &kNone : &target_->response,
+                                       &route_->response, &vhost_->response, &table_->response};
   if (table_->most_specific_wins) std::reverse(std::begin(all), std::end(all));
-  for (const HeaderOps* each : all) {
+  for (const formatter::HeaderOps* each : all) {
     if (!each->empty()) each->apply(headers, record_);
   }
 }

@@ -133,8 +133,10 @@ void Exchange::act() {
   if (vhost_ != nullptr && wantsTls()) return redirectToTls();
   if (route_ == nullptr) {
     conn_.stats.no_route.add();
-    return reply(
-        {.status = 404, .body = "", .flag = Flag::kNoRouteFound, .details = "route_not_found"});
+    return reply({.status = 404,
+                  .body = "",
+                  .flag = formatter::Flag::kNoRouteFound,
+                  .details = "route_not_found"});
   }
   if (const auto* direct = std::get_if<DirectResponse>(&route_->action))
     return respondDirectly(*direct);
@@ -222,7 +224,7 @@ void Exchange::forward() {
     conn_.stats.no_cluster.add();
     return reply({.status = action_->cluster_not_found_status,
                   .body = "",
-                  .flag = Flag::kNoClusterFound,
+                  .flag = formatter::Flag::kNoClusterFound,
                   .details = "cluster_not_found"});
   }
   conn_.stats.router_rq_total.add();

@@ -24,7 +24,7 @@ json add(const char* name, const char* value, const char* action = "APPEND_IF_EX
   return {{"header", {{"key", name}, {"value", value}}}, {"append_action", action}};
 }
 
-json typed(const char* name, const char* type, json fields = json::object()) {
+json namedFilter(const char* name, const char* type, json fields = json::object()) {
   fields["@type"] = std::string("type.googleapis.com/envoy.extensions.filters.http.") + type;
   return {{"name", name}, {"typed_config", fields}};
 }
@@ -37,10 +37,10 @@ class ExchangeTest : public HttpFixture {
     fields["@type"] = "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy";
     return {{"cors", fields}};
   }
-  void addCors() { addFilter(typed("cors", "cors.v3.Cors")); }
+  void addCors() { addFilter(namedFilter("cors", "cors.v3.Cors")); }
   void addAbort() {
-    addFilter(typed("fault", "fault.v3.HTTPFault",
-                    {{"abort", {{"http_status", 418}, {"percentage", always()}}}}));
+    addFilter(namedFilter("fault", "fault.v3.HTTPFault",
+                          {{"abort", {{"http_status", 418}, {"percentage", always()}}}}));
   }
   void wait(std::chrono::milliseconds time) {
     pumpUntil(loop_, [] { return false; }, time);
@@ -233,9 +233,9 @@ TEST(WorkerIds, AreUniqueInTheProcess) {
 }
 
 TEST_F(ExchangeTest, OnlyAFaultThatWasDrawnCountsAgainstTheLimit) {
-  addFilter(typed("fault", "fault.v3.HTTPFault",
-                  {{"abort", {{"header_abort", json::object()}, {"percentage", always()}}},
-                   {"max_active_faults", 0}}));
+  addFilter(namedFilter("fault", "fault.v3.HTTPFault",
+                        {{"abort", {{"header_abort", json::object()}, {"percentage", always()}}},
+                         {"max_active_faults", 0}}));
   origin_.answer(kOk);
   origin_.answer(kOk);
   start({to()});

@@ -118,7 +118,7 @@ void Exchange::tryUpstream() {
     cluster_->stats().response_codes.count(503);
     return reply({.status = 503,
                   .body = "no healthy upstream",
-                  .flag = Flag::kNoHealthyUpstream,
+                  .flag = formatter::Flag::kNoHealthyUpstream,
                   .details = "no_healthy_upstream",
                   .by = By::kRouter});
   }
@@ -127,7 +127,7 @@ void Exchange::tryUpstream() {
   record_.upstream_host = host_->text;
   record_.upstream_host_name = host_->hostname;
   // Of the attempt before.
-  record_.upstream_local = AddressText();
+  record_.upstream_local = formatter::AddressText();
   record_.upstream_protocol = {};
   record_.upstream_tls = nullptr;
   record_.failure = {};
@@ -417,14 +417,14 @@ bool Exchange::retryLater(bool silent) {
     ++silent_retries_;
   } else {
     if (retry_.exhausted()) {
-      record_.flags.set(Flag::kUpstreamRetryLimitExceeded);
+      record_.flags.set(formatter::Flag::kUpstreamRetryLimitExceeded);
       stats.scope.counter("upstream_rq_retry_limit_exceeded").add();
       return false;
     }
     if (!retry_slot_ && !cluster_->available(Resource::kRetries, static_cast<RoutingPriority>(
                                                                      action_->high_priority))) {
       stats.upstream_rq_retry_overflow.add();
-      record_.flags.set(Flag::kUpstreamOverflow);
+      record_.flags.set(formatter::Flag::kUpstreamOverflow);
       return false;
     }
   }

@@ -190,7 +190,8 @@ std::string upgradeType(const http::HeaderMap& headers) {
   return {};
 }
 
-void mutateEarly(const HttpManager& config, const AccessRecord& record, http::HeaderMap& headers) {
+void mutateEarly(const HttpManager& config, const formatter::AccessRecord& record,
+                 http::HeaderMap& headers) {
   for (const EarlyMutation& each : config.early_mutations) {
     if (!each.by_name) {
       each.ops.apply(headers, record);

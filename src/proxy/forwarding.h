@@ -34,7 +34,8 @@ struct ForwardingResult {
 };
 
 /// The changes that come before everything else (early_header_mutation_extensions).
-void mutateEarly(const HttpManager& config, const AccessRecord& record, http::HeaderMap& headers);
+void mutateEarly(const HttpManager& config, const formatter::AccessRecord& record,
+                 http::HeaderMap& headers);
 
 /// How many fields have a '_' in their name; with kDrop they are removed.
 std::size_t applyUnderscores(UnderscoreHeaders action, http::HeaderMap& headers);

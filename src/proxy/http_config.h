@@ -2,9 +2,9 @@
 // shared by the workers.
 #pragma once
 
+#include "formatter/format.h"
 #include "http/server.h"
 #include "net/address.h"
-#include "proxy/format.h"
 #include "proxy/route_config.h"
 
 #include <atomic>
@@ -41,14 +41,14 @@ struct LogFilter {
   bool exclude = false;
   std::vector<LogFilter> nested;
 
-  bool passes(const AccessRecord& record) const;
+  bool passes(const formatter::AccessRecord& record) const;
 };
 
 /// One log: where, what, when.
 struct AccessLogConfig {
   std::string path;  // "/dev/stdout" and "/dev/stderr" are the process's own
-  std::optional<JsonFormat> json;
-  Format text;
+  std::optional<formatter::JsonFormat> json;
+  formatter::Format text;
   bool omit_empty = false;
   std::vector<LogFilter> filter;  // none or one
 };
@@ -66,8 +66,8 @@ enum class ClientCertificate : unsigned char {
 
 /// The body of an answer of the proxy itself.
 struct ReplyFormat {
-  std::optional<JsonFormat> json;
-  Format text;
+  std::optional<formatter::JsonFormat> json;
+  formatter::Format text;
   bool omit_empty = false;
   std::string content_type;  // never empty
 };
@@ -78,7 +78,7 @@ struct LocalReplyMapper {
   std::optional<int> status;
   std::optional<std::string> body;
   std::optional<ReplyFormat> format;
-  HeaderOps headers;
+  formatter::HeaderOps headers;
 };
 
 /// A way to find the client's address (original_ip_detection_extensions): by x-forwarded-for, or by
@@ -94,7 +94,7 @@ struct IpDetection {
 
 /// One step of a change before everything else.
 struct EarlyMutation {
-  HeaderOps ops;
+  formatter::HeaderOps ops;
   bool by_name = false;  // fields whose name matches are removed
   StringMatcher name;
 };

@@ -131,12 +131,12 @@ void HttpConnection::countBytes() {
 /// The line of the listener. The protocol is known once bytes came that were not malformed.
 void HttpConnection::log() {
   if (facts.listener == nullptr || facts.listener->logs.empty()) return;
-  AccessRecord record = connectionRecord(worker, facts, started_);
+  formatter::AccessRecord record = connectionRecord(worker, facts, started_);
   describeEnd(connection_->transport(), record);
   record.bytes_received = counted_.read;
   record.bytes_sent = counted_.written;
   record.connection_id = id;
-  if (protocol_error_) record.flags.set(Flag::kDownstreamProtocolError);
+  if (protocol_error_) record.flags.set(formatter::Flag::kDownstreamProtocolError);
   const bool understood = record.bytes_received > 0 && !(protocol_error_ && requests_ <= 1);
   if (understood) record.protocol = http2_ ? "HTTP/2" : "HTTP/1.1";
   worker.log(facts.listener->logs, record);

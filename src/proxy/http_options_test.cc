@@ -13,7 +13,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kOk = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+constexpr const char* kEmptyOk = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 json everyPath(json action) { return {{"match", {{"prefix", "/"}}}, {"route", std::move(action)}}; }
 bool has(const std::string& text, std::string_view wanted) {
@@ -29,7 +29,7 @@ class HttpOptionsTest : public HttpFixture {
   void startApp() { start({everyPath({{"cluster", "app"}})}); }
   /// Sends, waits for the answer, and returns what the origin saw of it.
   std::string seen(std::string_view request) {
-    origin_.answer(kOk);
+    origin_.answer(kEmptyOk);
     const std::size_t before = origin_.requests();
     EXPECT_EQ(statusOf(exchange(request)), 200);
     return origin_.request(before);
@@ -116,7 +116,7 @@ TEST_F(HttpOptionsTest, AbsoluteFormIsSplitUnlessForbidden) {
 TEST_F(HttpOptionsTest, ChunkedBeatsTheLengthWhereAllowed) {
   manager_["http_protocol_options"]["allow_chunked_length"] = true;
   startApp();
-  origin_.answer(kOk);
+  origin_.answer(kEmptyOk);
   const std::string answer = exchange(
       "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n"
       "0\r\n\r\n");
@@ -234,14 +234,14 @@ TEST_F(HttpOptionsTest, AConnectionThatLivedLongEnoughTakesOneMoreRequest) {
     manager_["http1_safe_max_connection_duration"] = safe;
     startApp();
     Client client(loop_, port());
-    origin_.answer(kOk);
+    origin_.answer(kEmptyOk);
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     EXPECT_TRUE(client.waitForAnswer());
     const std::size_t first = client.received().size();
     const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(150);
     while (std::chrono::steady_clock::now() < end) loop_.runOnce(std::chrono::milliseconds(5));
     EXPECT_FALSE(client.ended()) << safe;
-    origin_.answer(kOk);
+    origin_.answer(kEmptyOk);
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     EXPECT_TRUE(waitUntil([&] { return client.ended(); })) << safe;
     EXPECT_TRUE(has(client.received().substr(first), "\r\nconnection: close\r\n")) << safe;
@@ -250,7 +250,7 @@ TEST_F(HttpOptionsTest, AConnectionThatLivedLongEnoughTakesOneMoreRequest) {
   manager_["http1_safe_max_connection_duration"] = false;
   manager_["drain_timeout"] = "0.05s";
   startApp();
-  origin_.answer(kOk);
+  origin_.answer(kEmptyOk);
   Client idle(loop_, port());
   idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
   EXPECT_TRUE(waitUntil([&] { return idle.ended(); }));
@@ -380,7 +380,7 @@ TEST_F(HttpOptionsTest, TellsWhatFailedByProxyStatus) {
   EXPECT_TRUE(has(exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
                   "\r\nproxy-status: me; error=destination_not_found; "
                   "details=\"route_not_found; NR\"\r\n"));
-  origin_.answer(kOk);
+  origin_.answer(kEmptyOk);
   EXPECT_FALSE(has(exchange("GET /app HTTP/1.1\r\nHost: a\r\n\r\n"), "proxy-status"));
   manager_["proxy_status_config"] = {{"literal_proxy_name", "me"},
                                      {"remove_details", true},
@@ -398,8 +398,8 @@ TEST_F(HttpOptionsTest, TellsWhatFailedByProxyStatus) {
 }
 
 TEST(ProxyStatus, QuotesDetailsAndLeavesOutWhatIsNotWanted) {
-  AccessRecord record;
-  record.flags.set(Flag::kUpstreamConnectionFailure);
+  formatter::AccessRecord record;
+  record.flags.set(formatter::Flag::kUpstreamConnectionFailure);
   record.details = "connection timeout \"x\"";
   record.termination = "by the peer";
   http::HeaderMap all;

@@ -200,8 +200,8 @@ void ListenerState::proceed(base::Fd fd, ConnectionFacts facts, Handed handed) {
   facts.chain = findChain(*facts.listener, facts);
   if (facts.chain == nullptr) {
     stats_.no_filter_chain_match.add();
-    AccessRecord record = connectionRecord(worker_, facts, worker_.loop().now());
-    record.flags.set(Flag::kNoRouteFound);
+    formatter::AccessRecord record = connectionRecord(worker_, facts, worker_.loop().now());
+    record.flags.set(formatter::Flag::kNoRouteFound);
     record.details = "filter_chain_not_found";
     return worker_.log(facts.listener->logs, record);
   }

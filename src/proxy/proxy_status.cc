@@ -7,23 +7,23 @@ namespace postern::proxy {
 namespace {
 
 struct StatusEntry {
-  Flag flag;
+  formatter::Flag flag;
   ProxyError error;
 };
 
 constexpr StatusEntry kErrors[] = {
-    {Flag::kFailedLocalHealthCheck, {"destination_unavailable", 503}},
-    {Flag::kNoHealthyUpstream, {"destination_unavailable", 503}},
-    {Flag::kUpstreamRequestTimeout, {"http_response_timeout", 504}},
-    {Flag::kStreamIdleTimeout, {"http_response_timeout", 504}},
-    {Flag::kDurationTimeout, {"http_response_timeout", 504}},
-    {Flag::kUpstreamRemoteReset, {"connection_terminated", 502}},
-    {Flag::kUpstreamConnectionTermination, {"connection_terminated", 502}},
-    {Flag::kUpstreamConnectionFailure, {"connection_refused", 502}},
-    {Flag::kUpstreamOverflow, {"connection_limit_reached", 503}},
-    {Flag::kNoRouteFound, {"destination_not_found", 404}},
-    {Flag::kNoClusterFound, {"destination_unavailable", 503}},
-    {Flag::kUpstreamProtocolError, {"http_protocol_error", 502}},
+    {formatter::Flag::kFailedLocalHealthCheck, {"destination_unavailable", 503}},
+    {formatter::Flag::kNoHealthyUpstream, {"destination_unavailable", 503}},
+    {formatter::Flag::kUpstreamRequestTimeout, {"http_response_timeout", 504}},
+    {formatter::Flag::kStreamIdleTimeout, {"http_response_timeout", 504}},
+    {formatter::Flag::kDurationTimeout, {"http_response_timeout", 504}},
+    {formatter::Flag::kUpstreamRemoteReset, {"connection_terminated", 502}},
+    {formatter::Flag::kUpstreamConnectionTermination, {"connection_terminated", 502}},
+    {formatter::Flag::kUpstreamConnectionFailure, {"connection_refused", 502}},
+    {formatter::Flag::kUpstreamOverflow, {"connection_limit_reached", 503}},
+    {formatter::Flag::kNoRouteFound, {"destination_not_found", 404}},
+    {formatter::Flag::kNoClusterFound, {"destination_unavailable", 503}},
+    {formatter::Flag::kUpstreamProtocolError, {"http_protocol_error", 502}},
 };
 
 /// The inside of a quoted string (RFC 8941 3.3.3), with underscores for spaces as logs have it.
@@ -37,10 +37,10 @@ void appendQuoted(std::string& out, std::string_view text) {
 
 }  // namespace
 
-ProxyError proxyErrorOf(const AccessRecord& record) {
+ProxyError proxyErrorOf(const formatter::AccessRecord& record) {
   for (const StatusEntry& each : kErrors) {
     if (!record.flags.has(each.flag)) continue;
-    const bool slow = each.flag == Flag::kUpstreamConnectionFailure &&
+    const bool slow = each.flag == formatter::Flag::kUpstreamConnectionFailure &&
                       record.details.find("timeout") != std::string::npos;
     return slow ? ProxyError{"connection_timeout", 504} : each.error;
   }
@@ -48,7 +48,7 @@ ProxyError proxyErrorOf(const AccessRecord& record) {
 }
 
 void addProxyStatus(const ProxyStatus& config, std::string_view server_name,
-                    std::string_view node_id, const AccessRecord& record,
+                    std::string_view node_id, const formatter::AccessRecord& record,
                     http::HeaderMap& headers) {
   const ProxyError error = proxyErrorOf(record);
   if (error.name.empty()) return;

@@ -1,7 +1,7 @@
 // The proxy-status header (RFC 9209) of answers that this proxy makes because something failed.
 #pragma once
 
-#include "proxy/access_record.h"
+#include "formatter/access_record.h"
 #include "proxy/http_config.h"
 
 #include <string_view>
@@ -13,10 +13,11 @@ struct ProxyError {
   std::string_view name;  // empty: nothing failed here
   int status = 0;         // what the RFC recommends; 0: nothing
 };
-ProxyError proxyErrorOf(const AccessRecord& record);
+ProxyError proxyErrorOf(const formatter::AccessRecord& record);
 
 /// Adds the header to an answer when something failed; `node_id` is this proxy's.
 void addProxyStatus(const ProxyStatus& config, std::string_view server_name,
-                    std::string_view node_id, const AccessRecord& record, http::HeaderMap& headers);
+                    std::string_view node_id, const formatter::AccessRecord& record,
+                    http::HeaderMap& headers);
 
 }  // namespace postern::proxy

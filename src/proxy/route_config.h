@@ -2,7 +2,7 @@
 // envoy.config.route.v3 messages; a field that is not understood is an error with its path.
 #pragma once
 
-#include "proxy/header_ops.h"
+#include "formatter/header_ops.h"
 #include "proxy/matcher.h"
 
 #include <chrono>
@@ -112,15 +112,15 @@ struct RouteCluster {
   std::string name_header;  // when set: the header that holds the cluster's name
   std::uint32_t weight = 1;
   std::string host_rewrite;
-  HeaderOps request;
-  HeaderOps response;
+  formatter::HeaderOps request;
+  formatter::HeaderOps response;
   PerFilter filters;
 };
 
 struct DirectResponse {
   int status = 200;
   std::string body;
-  Format body_format;
+  formatter::Format body_format;
   bool formatted = false;
   bool omit_empty = false;  // what the format finds no value for
   std::string content_type = "text/plain";
@@ -166,8 +166,8 @@ struct Route {
   std::string name;
   RouteMatch match;
   std::variant<ForwardAction, DirectResponse, Redirect> action;
-  HeaderOps request;
-  HeaderOps response;
+  formatter::HeaderOps request;
+  formatter::HeaderOps response;
   PerFilter filters;
 };
 
@@ -177,8 +177,8 @@ struct VirtualHost {
   std::vector<std::string> domains;  // lower case
   std::vector<Route> routes;
   Tls require_tls = Tls::kNone;
-  HeaderOps request;
-  HeaderOps response;
+  formatter::HeaderOps request;
+  formatter::HeaderOps response;
   PerFilter filters;
   bool attempt_count_in_request = false;
   bool attempt_count_in_response = false;
@@ -205,8 +205,8 @@ struct TextHash {
 struct RouteTable {
   std::string name;
   std::vector<VirtualHost> hosts;
-  HeaderOps request;
-  HeaderOps response;
+  formatter::HeaderOps request;
+  formatter::HeaderOps response;
   PerFilter filters;
   std::vector<std::string> internal_only_headers;
   std::string host_header;  // read instead of :authority

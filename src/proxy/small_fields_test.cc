@@ -63,7 +63,7 @@ TEST(AccessLogFilter, SamplesByTheRequestsIdOrWithoutIt) {
                     {{"runtime_key", "none"},
                      {"percent_sampled", {{"numerator", 50}, {"denominator", "HUNDRED"}}},
                      {"use_independent_randomness", independent}}}});
-    AccessRecord record;
+    formatter::AccessRecord record;
     record.request = &request;
     int out = 0;
     for (int i = 0; i < 200; ++i) out += filter.passes(record) ? 1 : 0;
@@ -136,8 +136,8 @@ TEST(HttpManagerFields, ProxyStatusLeavesOutHowAConnectionEnded) {
     EXPECT_TRUE(read) << read.error().message();
     const auto built = buildHttpManager(message, "m");
     EXPECT_TRUE(built) << built.error().message();
-    AccessRecord record;
-    record.flags.set(Flag::kUpstreamConnectionFailure);
+    formatter::AccessRecord record;
+    record.flags.set(formatter::Flag::kUpstreamConnectionFailure);
     record.details = "why";
     record.termination = "by_the_peer";
     http::HeaderMap headers;

@@ -59,7 +59,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
         idle_(worker.loop(), [this] { checkIdle(); }),
         duration_(worker.loop(), [this] {
           stats_.duration.add();
-          finish({Flag::kDurationTimeout});
+          finish({formatter::Flag::kDurationTimeout});
         }) {
     client_.transport = std::move(client);
     client_.ready = true;
@@ -129,19 +129,19 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     if (cluster_ == nullptr) {
       record_.upstream_observed = {};
       stats_.cx_no_route.add();
-      return finish({Flag::kNoClusterFound});
+      return finish({formatter::Flag::kNoClusterFound});
     }
     record_.upstream_cluster = name;
     record_.upstream_observed = cluster_->observedName();
     if (!cluster_->available(Resource::kConnections)) {
       cluster_->stats().upstream_cx_overflow.add();
-      return finish({Flag::kUpstreamOverflow});
+      return finish({formatter::Flag::kUpstreamOverflow});
     }
     PickRequest request;
     // Only a destination that was restored is somewhere else than here.
     if (facts_.restored) request.original = &facts_.destination;
     HostPtr host = cluster_->pick(request);
-    if (host == nullptr) return finish({Flag::kNoHealthyUpstream});
+    if (host == nullptr) return finish({formatter::Flag::kNoHealthyUpstream});
     ++attempts_;
     record_.upstream_host = record_.keep(host->address.toString());
     ++host->rq_total;
@@ -160,7 +160,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     ticket_->cluster().stats().upstream_rq_total.add();
     record_.upstream_local = side.transport->local().toString();
     if (side.transport->peer().tls)
-      record_.upstream_tls = std::make_shared<const UpstreamTls>(side.transport->peer());
+      record_.upstream_tls = std::make_shared<const formatter::UpstreamTls>(side.transport->peer());
     touch();
     move(client_);
   }
@@ -187,8 +187,8 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
   void abort(Side& side) {
     Side& to = other(side);
     if (to.transport != nullptr) to.transport->resetOnClose();
-    finish(
-        {side.name == Name::kServer ? Flag::kUpstreamRemoteReset : Flag::kDownstreamRemoteReset});
+    finish({side.name == Name::kServer ? formatter::Flag::kUpstreamRemoteReset
+                                       : formatter::Flag::kDownstreamRemoteReset});
   }
 
   void connectFailed(const std::string& failure) {
@@ -199,7 +199,8 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     if (attempts_ >= config_.connect_attempts_max) {
       stats.scope.counter("upstream_cx_connect_attempts_exceeded").add();
       record_.failure = record_.keep(failure);
-      return finish({Flag::kUpstreamConnectionFailure, Flag::kUpstreamRetryLimitExceeded});
+      return finish({formatter::Flag::kUpstreamConnectionFailure,
+                     formatter::Flag::kUpstreamRetryLimitExceeded});
     }
     // Ended at once, but a frame of it may still be running.
     failed_.push_back(std::move(server_.transport));
@@ -363,7 +364,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
     from.shut = true;
   }
 
-  void finish(std::initializer_list<Flag> flags) {
+  void finish(std::initializer_list<formatter::Flag> flags) {
     if (done_) return;
     done_ = true;
     worker_.forget(*this);
@@ -375,7 +376,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
       if (side->transport) side->transport->setObserver(nullptr);
       if (side->splice) side->splice->release();
     }
-    for (const Flag flag : flags) record_.flags.set(flag);
+    for (const formatter::Flag flag : flags) record_.flags.set(flag);
     record_.downstream_peer = &client_.transport->peer();  // only now: it comes with the handshake
     record_.attempts = attempts_;
     record_.bytes_received = client_.bytes;
@@ -405,7 +406,7 @@ class TcpPipe final : public DownstreamConnection, public event::Deferred {
   event::Timer connect_;
   event::Timer idle_;
   event::Timer duration_;
-  AccessRecord record_;
+  formatter::AccessRecord record_;
   base::MonotonicTime started_{};
   base::MonotonicTime active_{};
   std::uint64_t early_bytes_ = 0;  // counted upstream once there is a connection

@@ -160,7 +160,7 @@ class UdpListener::Session final : public event::Deferred {
   stats::Scope& udp_;
   const HostPtr host_;
   base::Fd socket_;
-  AccessRecord record_;
+  formatter::AccessRecord record_;
   base::MonotonicTime started_{};
   base::MonotonicTime active_{};
   std::uint64_t received_ = 0;

@@ -122,7 +122,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
     }
     local_ = connection.transport().local().toString();
     const net::PeerInfo& peer = connection.transport().peer();
-    if (peer.tls) tls_ = std::make_shared<const UpstreamTls>(peer);
+    if (peer.tls) tls_ = std::make_shared<const formatter::UpstreamTls>(peer);
     if (pool_ == nullptr) return client_->drain();
     const auto duration = pool_->cluster_->config().connection_duration_max;
     if (duration.count() > 0) {
@@ -228,7 +228,7 @@ class UpstreamPool::Connection final : public http::ClientObserver, public event
   std::optional<UpstreamTicket> ticket_;
   http::ClientConnection* client_ = nullptr;
   std::string local_;
-  std::shared_ptr<const UpstreamTls> tls_;
+  std::shared_ptr<const formatter::UpstreamTls> tls_;
   const std::uint64_t id_;
   std::uint64_t requests_ = 0;
   base::MonotonicTime idle_since_{};

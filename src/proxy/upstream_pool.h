@@ -5,8 +5,8 @@
 #pragma once
 
 #include "base/intrusive_list.h"
+#include "formatter/access_record.h"
 #include "http/client.h"
-#include "proxy/access_record.h"
 #include "proxy/cluster.h"
 
 #include <cstdint>
@@ -32,7 +32,7 @@ struct PooledConnection {
   std::string_view local;  // address text, owned by the connection
   std::uint64_t id;
   bool http2;
-  const std::shared_ptr<const UpstreamTls>& tls;  // null: plain
+  const std::shared_ptr<const formatter::UpstreamTls>& tls;  // null: plain
 };
 
 class UpstreamPool {

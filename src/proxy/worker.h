@@ -116,7 +116,7 @@ class Worker {
   }
   /// The route table of an RDS name; null: not there yet.
   std::shared_ptr<const RouteTable> routes(std::string_view name) const;
-  void log(const std::vector<AccessLogConfig>& logs, const AccessRecord& record) {
+  void log(const std::vector<AccessLogConfig>& logs, const formatter::AccessRecord& record) {
     log_writer_.log(logs, record);
   }
   void reopenLogs() { log_writer_.reopen(); }

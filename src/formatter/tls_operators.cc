@@ -1,11 +1,11 @@
-#include "proxy/format_tls.h"
+#include "formatter/tls_operators.h"
 
 #include "base/strings.h"
 
 #include <ctime>
 #include <vector>
 
-namespace postern::proxy {
+namespace postern::formatter {
 
 namespace {
 
@@ -118,4 +118,4 @@ TlsOperator findTlsOperator(std::string_view name) {
   return {found->value, upstream, found->takes_format};
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::formatter

@@ -1,13 +1,13 @@
 // The table of operators: name, arguments, meaning.
 #include "base/strings.h"
-#include "proxy/format_piece.h"
+#include "formatter/format_piece.h"
 
 #include <array>
 #include <cstdlib>
 
 #include <unistd.h>
 
-namespace postern::proxy {
+namespace postern::formatter {
 
 namespace {
 
@@ -264,4 +264,4 @@ bool compileOperator(std::string_view command, std::string_view arguments, bool 
   return false;
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::formatter

@@ -2,7 +2,7 @@
 // chooses between a text format and a JSON one.
 #include "api/message.h"
 #include "base/check.h"
-#include "proxy/format.h"
+#include "formatter/format.h"
 
 #include <google/protobuf/struct.pb.h>
 #include <nlohmann/json.hpp>
@@ -11,8 +11,8 @@
 #include <string>
 #include <string_view>
 
-using namespace postern;         // NOLINT(google-build-using-namespace): a program of its own
-using namespace postern::proxy;  // NOLINT(google-build-using-namespace)
+using namespace postern;             // NOLINT(google-build-using-namespace): a program of its own
+using namespace postern::formatter;  // NOLINT(google-build-using-namespace)
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 1) return 0;

@@ -1,4 +1,4 @@
-#include "proxy/format_piece.h"
+#include "formatter/format_piece.h"
 
 #include "base/strings.h"
 #include "http/request_text.h"
@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <ctime>
 
-namespace postern::proxy {
+namespace postern::formatter {
 
 namespace {
 
@@ -352,4 +352,4 @@ bool FormatPiece::appendValue(std::string& out, const AccessRecord& record) cons
   }
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::formatter

@@ -1,6 +1,6 @@
-#include "proxy/access_record.h"
+#include "formatter/access_record.h"
 
-namespace postern::proxy {
+namespace postern::formatter {
 
 namespace {
 
@@ -79,4 +79,4 @@ void ResponseFlags::append(std::string& out, bool names) const {
   if (count_ == 0) out += '-';
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::formatter

@@ -2,13 +2,13 @@
 // additions; values are formats. Immutable, shared by the workers.
 #pragma once
 
+#include "formatter/format.h"
 #include "http/headers.h"
-#include "proxy/format.h"
 
 #include <string>
 #include <vector>
 
-namespace postern::proxy {
+namespace postern::formatter {
 
 struct HeaderOp {
   enum class Action : unsigned char { kAppend, kAddIfAbsent, kOverwriteOrAdd, kOverwrite };
@@ -32,4 +32,4 @@ struct HeaderOps {
   void apply(http::HeaderMap& headers, const AccessRecord& record) const;
 };
 
-}  // namespace postern::proxy
+}  // namespace postern::formatter

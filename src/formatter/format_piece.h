@@ -1,14 +1,14 @@
 // One compiled operator of a format, and how its value is computed. Internal to Format.
 #pragma once
 
-#include "proxy/access_record.h"
-#include "proxy/format_tls.h"
+#include "formatter/access_record.h"
+#include "formatter/tls_operators.h"
 
 #include <cstddef>
 #include <string>
 #include <string_view>
 
-namespace postern::proxy {
+namespace postern::formatter {
 
 enum class Operator : unsigned char {
   kLiteral,
@@ -104,4 +104,4 @@ void appendNumber(std::string& out, std::uint64_t value);
 /// "2026-01-31T10:20:30.123Z".
 void appendIso8601(std::string& out, base::WallTime at);
 
-}  // namespace postern::proxy
+}  // namespace postern::formatter

@@ -1,20 +1,17 @@
-#include "proxy/format.h"
+#include "formatter/format.h"
 
 #include "api/message.h"
-#include "proxy/access_log.h"
-#include "proxy/header_ops.h"
+#include "formatter/header_ops.h"
 
 #include <google/protobuf/struct.pb.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include <cstdio>
-#include <fstream>
-#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
 
-#include <unistd.h>
-
-namespace postern::proxy {
+namespace postern::formatter {
 namespace {
 
 struct Sample {
@@ -124,37 +121,6 @@ TEST(Format, Json) {
             "\"nested\":{\"b\":true,\"ms\":173,\"n\":1}}");
 }
 
-TEST(AccessLog, WritesWithin100Milliseconds) {
-  char path[] = "/tmp/postern_log_XXXXXX";
-  const int fd = ::mkstemp(path);
-  ASSERT_GE(fd, 0);
-  ::close(fd);
-  event::Loop loop;
-  AccessLogWriter writer(loop, {});
-  const Sample sample;
-  std::string error;
-  AccessLogConfig log;
-  log.path = path;
-  ASSERT_TRUE(Format::compile("%RESPONSE_CODE% %UPSTREAM_HOST%\n", log.text, error));
-  AccessLogConfig filtered = log;
-  filtered.filter.emplace_back();
-  filtered.filter[0].kind = LogFilter::Kind::kStatus;
-  filtered.filter[0].op = LogFilter::Op::kAtLeast;
-  filtered.filter[0].value = 400;
-  writer.log({log, filtered}, sample.record);
-  const auto begin = std::chrono::steady_clock::now();
-  std::string content;
-  while (content.empty() && std::chrono::steady_clock::now() - begin < std::chrono::seconds(2)) {
-    loop.runOnce(std::chrono::milliseconds(10));
-    std::stringstream all;
-    all << std::ifstream(path).rdbuf();
-    content = all.str();
-  }
-  EXPECT_LE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(100));
-  EXPECT_EQ(content, "200 52.202.2.199:80\n");
-  ::unlink(path);
-}
-
 TEST(HeaderOps, AValueThatWouldEndItsLineIsNotSent) {
   HeaderOps ops;
   HeaderOp& op = ops.add.emplace_back();
@@ -173,4 +139,4 @@ TEST(HeaderOps, AValueThatWouldEndItsLineIsNotSent) {
 }
 
 }  // namespace
-}  // namespace postern::proxy
+}  // namespace postern::formatter

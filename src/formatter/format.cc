@@ -1,14 +1,14 @@
-#include "proxy/format.h"
+#include "formatter/format.h"
 
 #include "base/strings.h"
-#include "proxy/format_piece.h"
+#include "formatter/format_piece.h"
 
 #include <google/protobuf/struct.pb.h>
 
 #include <cmath>
 #include <map>
 
-namespace postern::proxy {
+namespace postern::formatter {
 
 Format::Format() = default;
 Format::Format(const Format&) = default;
@@ -253,4 +253,4 @@ void JsonFormat::append(std::string& out, const AccessRecord& record) const {
   if (!root_.empty()) write(out, root_[0], record);
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::formatter

@@ -1,8 +1,8 @@
-#include "proxy/header_ops.h"
+#include "formatter/header_ops.h"
 
 #include "codec/h1_chars.h"
 
-namespace postern::proxy {
+namespace postern::formatter {
 
 namespace {
 
@@ -55,4 +55,4 @@ void HeaderOps::apply(http::HeaderMap& headers, const AccessRecord& record) cons
   }
 }
 
-}  // namespace postern::proxy
+}  // namespace postern::formatter

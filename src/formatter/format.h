@@ -3,7 +3,7 @@
 // proxy does not know is an error when the format is compiled.
 #pragma once
 
-#include "proxy/access_record.h"
+#include "formatter/access_record.h"
 
 #include <cstddef>
 #include <string>
@@ -15,7 +15,7 @@ class Struct;
 class Value;
 }  // namespace google::protobuf
 
-namespace postern::proxy {
+namespace postern::formatter {
 
 struct FormatPiece;
 
@@ -66,4 +66,4 @@ class JsonFormat {
 
 void appendJsonString(std::string& out, std::string_view text);
 
-}  // namespace postern::proxy
+}  // namespace postern::formatter

@@ -19,7 +19,7 @@
 #include <string_view>
 #include <utility>
 
-namespace postern::proxy {
+namespace postern::formatter {
 
 /// The text of an IP address with its port, held inline: "10.0.0.1:80", "[::1]:80".
 class AddressText {
@@ -172,4 +172,4 @@ struct AccessRecord {
   std::forward_list<std::string> kept;
 };
 
-}  // namespace postern::proxy
+}  // namespace postern::formatter

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace postern::proxy {
+namespace postern::formatter {
 
 /// Appends a value; false and nothing appended when there is none. `format` is a time format or "".
 using TlsValue = bool (*)(std::string& out, const net::PeerInfo& peer, const std::string& format);
@@ -19,4 +19,4 @@ struct TlsOperator {
 };
 TlsOperator findTlsOperator(std::string_view name);
 
-}  // namespace postern::proxy
+}  // namespace postern::formatter
